@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+# Unit tests stand beside their source (src/*/test-*.c), tests of several processes in tests/test-*.c.
+# Each links the library's objects (internal functions included) and the runner, and speaks TAP.
+file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c tests/test-*.c)
+file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c)
+if(NOT runner_sources)
+  return()
+endif()
+add_library(naru-runner STATIC ${runner_sources})
+target_include_directories(naru-runner PUBLIC tests)
+foreach(source ${test_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE naru-runner naru-static)
+  set_property(GLOBAL APPEND PROPERTY naru_tests ${name})
+endforeach()

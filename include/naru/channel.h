@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Channels: one end of a connection that carries whole messages in order, chosen by URL. The same calls work
+ * on every mechanism; what one cannot do is said by its row (naru/mechanism.h) and refused with -ENOTSUP.
+ *
+ * The rules that hold for every call below, and are not repeated:
+ *
+ * Threads: one thread may send on a channel while another receives. Two senders, or two receivers, need a
+ * lock of their own or a channel each. Different channels are independent.
+ *
+ * Fork: a handle belongs to the process that made it. In a forked child every call on it returns -ECHILD, and
+ * its descriptors are closed there, so that a child cannot keep a dead parent's connection alive;
+ * naru_channel_close() in the child frees the memory. The ends of naru_channel_pair() and channels opened
+ * with options.keep_on_fork are the exception: see naru_channel_adopt().
+ *
+ * Waiting: timeouts are as in naru/time.h. A signal handler that runs meanwhile does not end a wait
+ * (naru_interrupt() does). No call here is async-signal-safe except naru_interrupt().
+ *
+ * Errors common to all: -EINVAL (an argument or URL that makes no sense; naru_explain() says which and what
+ * was expected), -ENOMEM, -EMFILE and -ENFILE (out of descriptors), -ECHILD (see Fork), -ENOTSUP (the
+ * mechanism cannot do this).
+ */
+#ifndef NARU_CHANNEL_H
+#define NARU_CHANNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "naru/export.h"
+#include "naru/mechanism.h"
+#include "naru/time.h"
+
+NARU_BEGIN
+
+struct naru_channel;
+struct naru_listener;
+
+/* Events to poll a channel's or listener's fd for; the values are poll(2)'s POLLIN and POLLOUT. */
+enum { NARU_IN = 0x001, NARU_OUT = 0x004 };
+
+/* Which way a channel is used. By default naru_connect() sends and naru_listen() receives where the mechanism
+ * has one direction only, and both do both where it has two. */
+enum naru_direction {
+    NARU_DIRECTION_DEFAULT = 0,
+    NARU_DIRECTION_SEND = 1,
+    NARU_DIRECTION_RECEIVE = 2,
+    NARU_DIRECTION_BOTH = 3
+};
+
+/* How messages are marked off in a byte stream (?frame=). Mechanisms with messages of their own ignore it. */
+enum naru_frame {
+    NARU_FRAME_DEFAULT = 0, /* len32; line for exec:, fd:, file: and - */
+    NARU_FRAME_LEN32 = 1,   /* 32-bit big-endian length, then the payload */
+    NARU_FRAME_LINE = 2,    /* payload, then "\n"; the payload may not hold one */
+    NARU_FRAME_NUL = 3,     /* payload, then "\0"; the payload may not hold one */
+    NARU_FRAME_RAW = 4,     /* no marks: a message is what one read(2) gives */
+    NARU_FRAME_VARINT = 5,  /* base-128 varint length, then the payload (delimited protobuf) */
+    NARU_FRAME_HEADER = 6   /* "Content-Length: N\r\n\r\n", then the payload (as language servers speak) */
+};
+
+enum naru_choice { NARU_CHOICE_DEFAULT = 0, NARU_CHOICE_NO = 1, NARU_CHOICE_YES = 2 };
+
+/* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. */
+struct naru_options {
+    size_t size;
+    enum naru_direction direction;
+    enum naru_frame frame; /* ?frame= */
+    size_t max_message;    /* ?max-message=  bytes; the largest message accepted; 0: 64 MiB */
+    size_t buffer; /* ?buffer=  bytes of kernel buffer wanted (F_SETPIPE_SZ, SO_SNDBUF); 0: the kernel's
+                      choice */
+    enum naru_choice
+        read_ahead;    /* ?read-ahead=  one read takes many messages; by default on where nobody else reads */
+    unsigned mode;     /* ?mode=  permission bits of what is created; 0: 0600 */
+    int interruptible; /* naru_interrupt() can end a wait; costs a poll(2) before each wait */
+    int keep_on_fork;  /* keep the descriptors in forked children, for naru_channel_adopt() there */
+};
+
+/* A process at the other end; -1 where the mechanism does not tell. */
+struct naru_peer {
+    int64_t pid;
+    int64_t uid;
+    int64_t gid;
+};
+
+/*
+ * A message with everything that can go with it. Sending reads iov, type, priority, fds and address;
+ * receiving fills the caller's iov and sets the rest.
+ */
+struct naru_message {
+    size_t size;
+    struct iovec *iov; /* the payload's pieces; not written to by a send */
+    size_t iov_count;
+    size_t length;     /* received: bytes of payload */
+    int64_t type;      /* NARU_CAN_TYPE: sent as this type (0: the channel's); received: its type */
+    unsigned priority; /* NARU_CAN_PRIORITY: higher overtakes; 0 is the lowest */
+    int *fds; /* NARU_CAN_FDS: sent: borrowed; received: new descriptors, close-on-exec, the caller's to close
+               */
+    size_t fd_count;          /* sent: how many; received: how many arrived */
+    size_t fd_capacity;       /* received: room in fds; what does not fit is closed and counted as dropped */
+    struct naru_peer sender;  /* received: who sent it, where the mechanism tells message by message */
+    struct sockaddr *address; /* udp: sent to (NULL: the channel's peer); received from, if not NULL */
+    socklen_t address_length; /* bytes at address; received: bytes written */
+};
+
+struct naru_channel_info {
+    size_t size;
+    const struct naru_mechanism *mechanism;
+    const char *url; /* as resolved; the channel's, valid until it is closed */
+    struct naru_peer peer;
+    size_t max_message; /* bytes */
+    uint64_t messages_sent, bytes_sent;
+    uint64_t messages_received, bytes_received;
+    uint64_t dropped; /* messages or descriptors that a policy or the kernel dropped and told us of */
+    int exit_status;  /* exec: what wait(2) says once the child has ended; -1 before and elsewhere */
+};
+
+/*
+ * Connects to url. Waits for the other side to appear (a listener, a FIFO's reader, a queue, a process that
+ * blocks the signal) until the timeout.
+ *
+ * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
+ * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EBADMSG
+ * never. Any other errno of the system calls beneath: socket(2), connect(2), open(2), mq_open(3), msgget(2).
+ */
+NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
+                                          struct naru_channel **ret_ch);
+
+/*
+ * Creates the endpoint and waits for nobody. A live endpoint is never taken over: -EADDRINUSE; what a dead
+ * process left is reclaimed.
+ *
+ * *ret_l: the caller's, ended with naru_listener_close(), which removes what was created where others could
+ * not go on using it (socket files) and leaves it where they can (queues, FIFOs, files; ?unlink=yes removes
+ * these too).
+ */
+NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_options *opt,
+                                         struct naru_listener **ret_l);
+
+/*
+ * Waits for the next peer. Where the mechanism has connections each call gives a new one
+ * (NARU_CAN_ACCEPT_MANY); elsewhere the first call gives the one channel that receives from everybody, and
+ * while that is open further calls return -EBUSY.
+ */
+NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeout_ns,
+                                         struct naru_channel **ret_ch);
+
+/*
+ * One level-triggered descriptor to poll for naru_listener_want(): ready when naru_accept(NARU_NOWAIT) is
+ * worth a call. It is the listener's: do not close or read it. -ENOTSUP without NARU_CAN_POLL.
+ */
+NARU_API NARU_MUST_CHECK int naru_listener_fd(struct naru_listener *l);
+NARU_API int naru_listener_want(struct naru_listener *l);
+
+/* The URL to connect to, with what the kernel chose filled in (port 0, exec's pid). Valid until the close. */
+NARU_API const char *naru_listener_url(const struct naru_listener *l);
+
+/* Ends the listener; channels it accepted live on. NULL is allowed. Returns NULL. Never blocks. */
+NARU_API struct naru_listener *naru_listener_close(struct naru_listener *l);
+
+/*
+ * Two connected ends with no name, for use across fork(): ret_ch[0] and ret_ch[1]. For one-way mechanisms
+ * ret_ch[0] sends and ret_ch[1] receives.
+ *
+ * Each end belongs to the process that first uses it; the other process closes its copy. Until then neither
+ * has an owner, so both survive the fork().
+ */
+NARU_API NARU_MUST_CHECK int naru_channel_pair(const char *url, const struct naru_options *opt,
+                                               struct naru_channel *ret_ch[2]);
+
+/*
+ * Makes the calling process the owner of a pair's end, or of a channel with options.keep_on_fork that its
+ * parent opened. To be called in one process only: naru cannot see that two use the same end.
+ * -EINVAL: the channel is another process's and was not opened to be kept.
+ */
+NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
+
+/*
+ * Sends len bytes as one message. 0: the kernel has all of it. The bytes may be reused at once.
+ *
+ * -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there was no room; nothing was sent.
+ * -EINPROGRESS: a stream took part of the message before the time was up. The message counts as sent: naru
+ *   keeps a copy of the rest, which goes out before anything else at the next call; naru_flush(NARU_SENT)
+ * waits. -EMSGSIZE: larger than the mechanism or max_message allows; the explanation says both sizes. -EPIPE:
+ * the receiver closed. -EOWNERDEAD: it was killed (NARU_CAN_KNOW_DEATH). -ECONNRESET: the network's word.
+ * -ECANCELED: naru_interrupt(). -EINVAL: a payload the framing cannot carry (a newline in a line).
+ * -EIDRM, -ENOENT: the queue or file was removed underneath.
+ */
+NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data, size_t len,
+                                       int64_t timeout_ns);
+
+/*
+ * Receives one message into buf. Returns its length, which may be 0.
+ *
+ * -EMSGSIZE: the message is larger than cap; it is kept, the explanation says how large it is, and the next
+ *   call with room gets it. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there is none; nothing was lost.
+ * -EPIPE: the senders closed and everything they sent has been received. -EOWNERDEAD: likewise, but the
+ * sender was killed. -EPROTO: the stream broke off inside a message, or is not framed as told. -ECANCELED:
+ * naru_interrupt().
+ */
+NARU_API NARU_MUST_CHECK ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap,
+                                           int64_t timeout_ns);
+
+/* As naru_send() and naru_recv(), with all that struct naru_message can say. recv returns 0 and sets
+ * m->length. */
+NARU_API NARU_MUST_CHECK int naru_send_message(struct naru_channel *ch, const struct naru_message *m,
+                                               int64_t timeout_ns);
+NARU_API NARU_MUST_CHECK int naru_recv_message(struct naru_channel *ch, struct naru_message *ret_m,
+                                               int64_t timeout_ns);
+
+/*
+ * Sends up to n messages with as few system calls as the mechanism allows. Waits until at least one is sent;
+ * returns how many were, which may be fewer than n, or what naru_send_message() would have for the first.
+ */
+NARU_API NARU_MUST_CHECK ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m,
+                                                 size_t n, int64_t timeout_ns);
+
+/* A place to write a message in. */
+struct naru_loan {
+    size_t size;
+    void *data;      /* write here ... */
+    size_t capacity; /* ... at most this many bytes */
+    struct naru_channel *channel;
+    void *internal;
+};
+
+/* A received message, read where it lies. */
+struct naru_view {
+    size_t size;
+    const void *data;
+    size_t length; /* bytes */
+    int64_t type;
+    unsigned priority;
+    struct naru_peer sender;
+    void *internal;
+};
+
+/*
+ * Lends len bytes to write a message in. One loan at a time for a channel whose mechanism copies anyway:
+ * -EBUSY while one is out. Ended by naru_commit() (whether or not that succeeds, -EAGAIN and -ETIMEDOUT
+ * excepted: then it may be committed again) or by naru_loan_cancel().
+ */
+NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
+                                       struct naru_loan *ret_loan);
+
+/* Sends the first len bytes of the loan. meta: type, priority and fds to go with it, or NULL. Waits as the
+ * naru_loan() that gave it was allowed to. Errors as naru_send_message(). */
+NARU_API NARU_MUST_CHECK int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta);
+NARU_API void naru_loan_cancel(struct naru_loan *loan);
+
+/*
+ * Receives one message without saying how large it may be (max_message bounds it). The view stays valid until
+ * naru_release(), also after the channel is closed. Release from the thread that receives.
+ * Errors as naru_recv().
+ */
+NARU_API NARU_MUST_CHECK int naru_borrow(struct naru_channel *ch, int64_t timeout_ns,
+                                         struct naru_view *ret_view);
+NARU_API void naru_release(struct naru_view *view);
+
+enum naru_stage {
+    NARU_SENT = 1,  /* the kernel has everything (only -EINPROGRESS leaves something) */
+    NARU_TAKEN = 2, /* the peer has received it, perhaps into its read-ahead (NARU_CAN_TELL_TAKEN) */
+    NARU_DONE = 3   /* the peer has released it */
+};
+
+/* Waits until all that was sent has reached the stage. -ETIMEDOUT, -EAGAIN: it has not. */
+NARU_API NARU_MUST_CHECK int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns);
+
+/*
+ * One level-triggered descriptor for any event loop: poll it for naru_channel_want(), which changes after
+ * each call; when it is ready, try naru_recv() and naru_send() with NARU_NOWAIT until -EAGAIN. It also shows
+ * what naru has read ahead. It is the channel's: do not close or read it. -ENOTSUP without NARU_CAN_POLL.
+ */
+NARU_API NARU_MUST_CHECK int naru_channel_fd(struct naru_channel *ch);
+NARU_API int naru_channel_want(struct naru_channel *ch);
+
+/*
+ * Ends a wait: a naru_send() and a naru_recv() that wait on ch now, or the next ones that would, return
+ * -ECANCELED. Async-signal-safe, any thread, leaves errno alone. -ENOTSUP unless options.interruptible was
+ * set.
+ */
+NARU_API int naru_interrupt(struct naru_channel *ch);
+
+/* Fills *ret_info up to its size. Any thread. */
+NARU_API NARU_MUST_CHECK int naru_channel_info(const struct naru_channel *ch,
+                                               struct naru_channel_info *ret_info);
+
+/*
+ * Closes the end; what was sent is still delivered. NULL is allowed; returns NULL. Views stay valid.
+ * Waits only on exec:, up to ?linger= milliseconds (1000) for the child to end before it is asked to
+ * (SIGTERM).
+ */
+NARU_API struct naru_channel *naru_channel_close(struct naru_channel *ch);
+
+/*
+ * Removes what carries a name and outlives processes: a FIFO, a queue, a socket file, a file. -ENOENT: there
+ * was nothing. -EBUSY: a live listener holds it. -ENOTSUP: the mechanism leaves nothing behind.
+ */
+NARU_API NARU_MUST_CHECK int naru_remove(const char *url);
+
+NARU_END
+
+#endif

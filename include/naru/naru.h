@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* The whole public API of libnaru. Each module's header also stands alone. */
+#ifndef NARU_NARU_H
+#define NARU_NARU_H
+
+#include "naru/channel.h"
+#include "naru/error.h"
+#include "naru/mechanism.h"
+#include "naru/time.h"
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* Deadlines over CLOCK_MONOTONIC. */
+#include "base/clock.h"
+
+enum { NS_PER_S = 1000000000 };
+
+int64_t clock_now(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail: the clock exists and the pointer is ours */
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int64_t deadline_after(int64_t timeout_ns)
+{
+    int64_t deadline;
+
+    if (timeout_ns == NARU_FOREVER)
+        return NARU_FOREVER;
+    if (timeout_ns <= 0)
+        return 0;
+    if (__builtin_add_overflow(clock_now(), timeout_ns, &deadline))
+        return NARU_FOREVER;
+    return deadline;
+}
+
+int64_t deadline_left(int64_t deadline)
+{
+    int64_t now;
+
+    if (deadline == NARU_FOREVER || deadline == 0)
+        return deadline;
+    now = clock_now();
+    return deadline > now ? deadline - now : 0;
+}
+
+const struct timespec *deadline_left_timespec(int64_t deadline, struct timespec *storage)
+{
+    int64_t left = deadline_left(deadline);
+
+    if (left == NARU_FOREVER)
+        return NULL;
+    storage->tv_sec = left / NS_PER_S;
+    storage->tv_nsec = left % NS_PER_S;
+    return storage;
+}
+
+bool backoff_sleep(int64_t *step, int64_t deadline)
+{
+    struct timespec pause;
+    int64_t left = deadline_left(deadline);
+
+    if (left == 0)
+        return false;
+    if (*step == 0)
+        *step = NARU_US(50);
+    else if (*step < NARU_MS(10))
+        *step *= 2;
+    if (*step > NARU_MS(10))
+        *step = NARU_MS(10);
+    pause.tv_sec = 0;
+    pause.tv_nsec = *step < left ? *step : left;
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause,
+                          NULL); /* woken early: the caller looks once more, no harm */
+    return true;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* File descriptors: owning them, and waiting on them. */
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+int fd_close(int fd)
+{
+    int saved = errno;
+
+    if (fd >= 0)
+        (void)close(fd); /* close(2): the descriptor is gone whatever it returns, also after EINTR */
+    errno = saved;
+    return -1;
+}
+
+int fd_steal(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
+void fd_cleanup(int *fd)
+{
+    *fd = fd_close(*fd);
+}
+
+int fd_set_nonblocking(int fd, bool nonblocking)
+{
+    int flags = fcntl(fd, F_GETFL);
+    int wanted;
+
+    if (flags < 0)
+        return -errno;
+    wanted = nonblocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+    if (wanted != flags && fcntl(fd, F_SETFL, wanted) < 0)
+        return -errno;
+    return 0;
+}
+
+int fd_poll(struct pollfd *fds, size_t count, int64_t deadline)
+{
+    struct timespec storage;
+    int ready;
+
+    do
+        ready = ppoll(fds, count, deadline_left_timespec(deadline, &storage), NULL);
+    while (ready < 0 && errno == EINTR);
+    return ready < 0 ? -errno : ready;
+}
+
+unsigned fd_type(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) < 0 ? 0 : status.st_mode & S_IFMT;
+}

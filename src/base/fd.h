@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* File descriptors: owning them, and waiting on them. */
+#ifndef NARU_BASE_FD_H
+#define NARU_BASE_FD_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Closes fd unless it is negative, keeping errno. Returns -1: `fd = fd_close(fd)`. */
+int fd_close(int fd);
+
+/* Gives the descriptor away: returns it and leaves -1 behind. */
+int fd_steal(int *fd);
+
+/* __attribute__((cleanup)) for a descriptor that a failing function must not leak. */
+void fd_cleanup(int *fd);
+#define FD_CLEANUP __attribute__((cleanup(fd_cleanup)))
+
+/* Sets or clears O_NONBLOCK of the open file description: never on one that we inherited, others share it.
+ * 0 or -errno. */
+int fd_set_nonblocking(int fd, bool nonblocking);
+
+/* ppoll(2) until the deadline, going on after EINTR. The number of ready fds, 0 at the deadline, or -errno.
+ */
+int fd_poll(struct pollfd *fds, size_t count, int64_t deadline);
+
+/* Whether the descriptor is a socket, a FIFO ... : st_mode & S_IFMT, or 0 if it is not open. */
+unsigned fd_type(int fd);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* Fork detection and the closing of descriptors in children. */
+#include "base/fork.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+/* The page reads 1 in the process that set it and 0 in its children (madvise(2), MADV_WIPEONFORK). */
+static _Atomic uint32_t *page;
+static _Atomic uint64_t generation = 1;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list guards = LIST_HEAD_INIT(guards);
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void after_fork_in_child(void)
+{
+    while (!list_is_empty(&guards)) {
+        struct fork_guard *guard = list_entry(guards.next, struct fork_guard, node);
+
+        for (int i = 0; i < FORK_GUARD_FDS; i++)
+            if (guard->fds[i])
+                *guard->fds[i] = fd_close(*guard->fds[i]);
+        list_remove(&guard->node);
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    long size = sysconf(_SC_PAGESIZE);
+    void *mapped = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (mapped != MAP_FAILED && madvise(mapped, (size_t)size, MADV_WIPEONFORK) == 0) {
+        page = mapped;
+        atomic_store_explicit(page, 1, memory_order_relaxed);
+    }
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+uint64_t fork_generation(void)
+{
+    /* [C1] acquire: pairs with [P1]; who reads 1 also reads the generation that belongs to it. */
+    if (page && atomic_load_explicit(page, memory_order_acquire) == 0) {
+        (void)pthread_mutex_lock(&lock);
+        if (atomic_load_explicit(page, memory_order_relaxed) == 0) {
+            atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
+            atomic_store_explicit(page, 1, memory_order_release); /* [P1] */
+        }
+        (void)pthread_mutex_unlock(&lock);
+    }
+    return atomic_load_explicit(&generation, memory_order_relaxed);
+}
+
+static void guard_clear(struct fork_guard *guard, uint64_t owner)
+{
+    guard->generation = owner;
+    for (int i = 0; i < FORK_GUARD_FDS; i++)
+        guard->fds[i] = NULL;
+    list_init(&guard->node);
+}
+
+void fork_guard_init(struct fork_guard *guard)
+{
+    guard_clear(guard, fork_generation());
+}
+
+void fork_guard_init_unowned(struct fork_guard *guard)
+{
+    guard_clear(guard, 0);
+}
+
+void fork_guard_add(struct fork_guard *guard, int *fd)
+{
+    (void)pthread_mutex_lock(&lock);
+    for (int i = 0; i < FORK_GUARD_FDS; i++) {
+        if (!guard->fds[i]) {
+            guard->fds[i] = fd;
+            break;
+        }
+    }
+    if (list_is_empty(&guard->node))
+        list_append(&guards, &guard->node);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void fork_guard_deinit(struct fork_guard *guard)
+{
+    (void)pthread_mutex_lock(&lock);
+    list_remove(&guard->node);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+int fork_guard_enter(struct fork_guard *guard)
+{
+    uint64_t current = fork_generation();
+
+    if (__builtin_expect(guard->generation == current, 1))
+        return 0;
+    if (guard->generation == 0) {
+        guard->generation = current;
+        return 0;
+    }
+    return error_set(ECHILD,
+                     "this handle belongs to the parent process; open one of your own after fork(), or see "
+                     "naru_channel_adopt()");
+}
+
+bool fork_guard_is_mine(const struct fork_guard *guard)
+{
+    return guard->generation == 0 || guard->generation == fork_generation();
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What fork() does to handles. A word in a MADV_WIPEONFORK page tells a child that it is one (a getpid() a
+ * call would cost more than the call), and a pthread_atfork handler closes in the child what must not stay
+ * open there: a child that holds a dead parent's socket or lock keeps it "alive" for everybody else.
+ */
+#ifndef NARU_BASE_FORK_H
+#define NARU_BASE_FORK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+
+enum { FORK_GUARD_FDS = 6 };
+
+struct fork_guard {
+    uint64_t generation;      /* of the process that owns the handle; 0: not yet owned (a pair's end) */
+    int *fds[FORK_GUARD_FDS]; /* descriptors to close in a child, and set to -1 there */
+    struct list node;
+};
+
+/* Changes with each fork() on the child's side, never 0. A load and a compare. */
+uint64_t fork_generation(void);
+
+/* Makes this process the owner. */
+void fork_guard_init(struct fork_guard *guard);
+
+/* Nobody owns it: the first to fork_guard_enter() does. */
+void fork_guard_init_unowned(struct fork_guard *guard);
+
+/* From now on a child closes *fd. At most FORK_GUARD_FDS. */
+void fork_guard_add(struct fork_guard *guard, int *fd);
+
+/* No longer closes anything in children. Must precede the freeing of the guard. */
+void fork_guard_deinit(struct fork_guard *guard);
+
+/* 0 for the owner; takes ownership of what nobody owns; -ECHILD (explained) in another process. */
+int fork_guard_enter(struct fork_guard *guard);
+
+/* Whether this process is, or may become, the owner. */
+bool fork_guard_is_mine(const struct fork_guard *guard);
+
+#endif

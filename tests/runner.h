@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The test runner. A test file includes this and holds nothing but tests:
+ *
+ *     TEST(recv_returns_owner_dead_after_sender_is_killed)
+ *     {
+ *         CHECK(naru_send(ch, "x", 1, NARU_NOWAIT) == 0);
+ *     }
+ *
+ * Each test runs in a forked child in a process group of its own, which is killed when the test ends or takes
+ * too long. Output is TAP 13; the last line is `N passed, N failed, N skipped`.
+ */
+#ifndef TESTS_RUNNER_H
+#define TESTS_RUNNER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct test {
+    const char *name;
+    void (*run)(void);
+    struct test *next;
+};
+
+void test_register(struct test *test);
+
+#define TEST(test_name)                                                                                      \
+    static void test_##test_name(void);                                                                      \
+    __attribute__((constructor)) static void register_##test_name(void)                                      \
+    {                                                                                                        \
+        static struct test test = {#test_name, test_##test_name, 0};                                         \
+        test_register(&test);                                                                                \
+    }                                                                                                        \
+    static void test_##test_name(void)
+
+/* Ends the test (also from a child process that the test forked) as failed, with file, line and what was
+ * seen. */
+void test_fail(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4), noreturn));
+
+/* Ends the test as skipped; only for what this machine cannot do. */
+void test_skip(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+void test_check_int(const char *file, int line, const char *expression, long long actual, long long expected);
+void test_check_str(const char *file, int line, const char *expression, const char *actual,
+                    const char *expected);
+void test_check_contains(const char *file, int line, const char *expression, const char *actual,
+                         const char *part);
+
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            test_fail(__FILE__, __LINE__, "%s", #condition);                                                 \
+    } while (0)
+#define CHECK_INT(actual, expected)                                                                          \
+    test_check_int(__FILE__, __LINE__, #actual, (long long)(actual), (long long)(expected))
+#define CHECK_STR(actual, expected)  test_check_str(__FILE__, __LINE__, #actual, actual, expected)
+#define CHECK_CONTAINS(actual, part) test_check_contains(__FILE__, __LINE__, #actual, actual, part)
+
+/* A directory of this test's own, removed after it. */
+const char *test_directory(void);
+
+/* fork() whose child must end with test_child_end() or _exit(0); a failed CHECK in it fails the test. */
+int test_fork(void);
+
+/* Waits for the child; fails the test unless it exited with 0. */
+void test_join(int pid);
+
+/* Kills the child with SIGKILL and reaps it. */
+void test_kill(int pid);
+
+/* Synchronisation without sleeps: a pipe-backed gate between a test and the processes it forks afterwards.
+ * Each test_gate_open() lets one test_gate_wait() through. */
+struct test_gate {
+    int fds[2];
+};
+void test_gate_init(struct test_gate *gate);
+void test_gate_open(struct test_gate *gate);
+void test_gate_wait(struct test_gate *gate);
+
+/* Waits until the condition holds, for what nothing announces; fails the test after ten seconds. */
+#define WAIT_UNTIL(condition)                                                                                \
+    do {                                                                                                     \
+        for (int attempts_ = 0; !(condition); attempts_++)                                                   \
+            test_pause(__FILE__, __LINE__, #condition, attempts_);                                           \
+    } while (0)
+void test_pause(const char *file, int line, const char *condition, int attempt);
+
+#endif
