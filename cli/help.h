@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* What `naru --help`, `naru help VERB` and `naru VERB --help` print, made from the verb table. */
+#ifndef CLI_HELP_H
+#define CLI_HELP_H
+
+#include <stdio.h>
+
+struct verb;
+
+void help_print_all(FILE *out);
+void help_print_verb(FILE *out, const struct verb *verb);
+
+/* Reports that there is no verb of that name and which is near. Returns NARU_EXIT_USAGE. */
+int help_unknown_verb(const char *name);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/interrupt.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "cli/exit.h"
+
+static volatile sig_atomic_t caught;
+static _Atomic bool graceful;
+static int wake_fd = -1;
+
+/* Only async-signal-safe calls: _exit, write, naru_interrupt. */
+static void on_signal(int number)
+{
+    const uint64_t one = 1;
+    int error = errno;
+
+    if (!atomic_load(&graceful) || caught)
+        _exit(NARU_EXIT_SIGNAL + number);
+    caught = number;
+    if (write(wake_fd, &one, sizeof one) < 0) {
+        /* An eventfd takes one more unless it is full, and then it is readable already. */
+    }
+    errno = error;
+}
+
+static void on_broken_pipe(int number)
+{
+    (void)number;
+}
+
+static void install(int number, void (*handler)(int))
+{
+    struct sigaction old;
+    struct sigaction action = {.sa_handler = handler};
+
+    if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+        (void)sigaction(number, &action, NULL); /* fails for no valid signal */
+}
+
+void interrupt_install(void)
+{
+    install(SIGINT, on_signal);
+    install(SIGTERM, on_signal);
+    install(SIGHUP, on_signal);
+    install(SIGPIPE, on_broken_pipe);
+}
+
+int interrupt_graceful(void)
+{
+    if (wake_fd < 0)
+        wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wake_fd < 0)
+        return -errno;
+    atomic_store(&graceful, true);
+    return 0;
+}
+
+int interrupt_fd(void)
+{
+    return wake_fd;
+}
+
+int interrupt_signal(void)
+{
+    return caught;
+}
+
+int interrupt_exit_code(void)
+{
+    return caught ? NARU_EXIT_SIGNAL + caught : NARU_EXIT_INTERRUPTED;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Messages for people: one line on standard error that begins with the command ("naru send: ..."). Standard
+ * output carries data only.
+ */
+#ifndef CLI_REPORT_H
+#define CLI_REPORT_H
+
+/* Which verb the messages speak for; NULL for the command itself. */
+void report_set_verb(const char *name);
+
+/* Prints naru_explain() for a failed naru call and returns the exit code of its result. Says nothing when the
+ * user ended the command with a signal. */
+int report_failure(long result);
+
+/* Prints the sentence and returns code. */
+int report(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* As report(), followed by ": " and what the kernel says of the errno. Returns the exit code of -error. */
+int report_errno(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A wrong command line: the sentence, and where the right one is described. Returns NARU_EXIT_USAGE. */
+int report_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A remark that is no failure: what is being waited for, and the like. */
+void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
