@@ -5,7 +5,9 @@
 
 #include "naru/channel.h"
 #include "naru/error.h"
+#include "naru/loop.h"
 #include "naru/mechanism.h"
+#include "naru/signal.h"
 #include "naru/time.h"
 
 #endif

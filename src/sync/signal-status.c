@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* Signal sets of processes and threads, as the kernel prints them (proc(5), /proc/PID/status). */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "sync/signal.h"
+
+static bool parse_set(const char *line, const char *key, uint64_t *ret_set)
+{
+    size_t length = strlen(key);
+
+    if (strncmp(line, key, length) != 0)
+        return false;
+    *ret_set = strtoull(line + length, NULL, 16);
+    return true;
+}
+
+static void parse_line(const char *line, struct signal_status *status)
+{
+    struct naru_signal_sets *sets = &status->sets;
+
+    if (parse_set(line, "SigPnd:", &sets->thread_pending) ||
+        parse_set(line, "ShdPnd:", &sets->process_pending) || parse_set(line, "SigBlk:", &sets->blocked) ||
+        parse_set(line, "SigIgn:", &sets->ignored) || parse_set(line, "SigCgt:", &sets->caught))
+        return;
+    if (sscanf(line, "SigQ: %" SCNu64 "/%" SCNu64, &sets->queued, &sets->queue_limit) == 2)
+        return;
+    if (sscanf(line, "Name: %63[^\n]", status->name) == 1 || sscanf(line, "State: %c", &status->state) == 1)
+        return;
+    if (sscanf(line, "Pid: %" SCNd64, &status->pid) == 1 || sscanf(line, "Uid: %" SCNd64, &status->uid) == 1)
+        return;
+    (void)sscanf(line, "Gid: %" SCNd64, &status->gid); /* the last that can match */
+}
+
+static int read_status(const char *path, struct signal_status *ret_status)
+{
+    struct signal_status status = {.sets.size = sizeof status.sets, .pid = -1, .uid = -1, .gid = -1};
+    size_t capacity = 0;
+    char *line = NULL;
+    FILE *file = fopen(path, "re");
+    int r = 0;
+
+    if (!file)
+        return errno == ENOENT ? -ESRCH : -errno;
+    errno = 0;
+    while (getline(&line, &capacity, file) >= 0)
+        parse_line(line, &status);
+    if (ferror(file))
+        r = errno ? -errno : -EIO; /* ESRCH: it ended meanwhile */
+    else if (status.pid < 0)
+        r = -ESRCH;
+    free(line);
+    (void)fclose(file); /* it was read from only */
+    if (r == 0)
+        *ret_status = status;
+    return r;
+}
+
+int signal_status_read(int64_t pid, struct signal_status *ret_status)
+{
+    char path[64];
+
+    if (pid == 0)
+        return read_status("/proc/thread-self/status", ret_status);
+    (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/status", pid);
+    return read_status(path, ret_status);
+}
+
+int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets)
+{
+    struct signal_status status;
+    size_t size = ret_sets->size < sizeof status.sets ? ret_sets->size : sizeof status.sets;
+    int r = pid < 0 ? -ESRCH : signal_status_read(pid, &status);
+
+    if (r < 0)
+        return error_set(-r, "reading the signal sets of process %" PRId64 ": %s", pid, error_text(-r));
+    status.sets.size = ret_sets->size;
+    memcpy(ret_sets, &status.sets, size);
+    return 0;
+}
+
+int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread)
+{
+    char path[64 + 256];
+    struct dirent *entry;
+    DIR *tasks;
+    int r = 0, threads = 0;
+
+    if (pid == 0)
+        (void)snprintf(path, sizeof path, "/proc/self/task");
+    else
+        (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/task", pid);
+    tasks = opendir(path);
+    if (!tasks)
+        return errno == ENOENT ? -ESRCH : -errno;
+    while (r == 0 && (errno = 0, entry = readdir(tasks))) {
+        struct signal_status status;
+
+        if (entry->d_name[0] == '.')
+            continue;
+        if (pid == 0)
+            (void)snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        else
+            (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/task/%s/status", pid, entry->d_name);
+        r = read_status(path, &status);
+        if (r == -ESRCH || (r == 0 && strchr("ZX", status.state)))
+            r = 0; /* that thread has ended */
+        else if (r == 0 && ++threads && (set & ~status.sets.blocked)) {
+            *ret_thread = status;
+            r = 1;
+        }
+    }
+    if (r == 0 && errno && errno != ESRCH)
+        r = -errno;
+    (void)closedir(tasks);
+    return r == 0 && threads == 0 ? -ESRCH : r;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* Signals, for the layers above: checks, conversions, and what /proc tells of other processes. */
+#ifndef NARU_SYNC_SIGNAL_H
+#define NARU_SYNC_SIGNAL_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/signalfd.h>
+
+#include "naru/signal.h"
+
+/* One process's or thread's entry in /proc. */
+struct signal_status {
+    char name[64]; /* comm */
+    char state;    /* 'R', 'S', 'Z' ... */
+    int64_t pid, uid, gid;
+    struct naru_signal_sets sets;
+};
+
+/* Reads /proc/PID/status, with pid 0 that of the calling thread. 0, or -ESRCH (not explained: it is often no
+ * error) or another -errno. */
+int signal_status_read(int64_t pid, struct signal_status *ret_status);
+
+/*
+ * Looks for a thread of the process (0: this one) that does not block all of the set, and so would be struck
+ * by its signals. 1: found, *ret_thread says which; 0: all block them; -ESRCH: no such process; -errno.
+ */
+int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread);
+
+/* The kernel set as the C library's; -EINVAL (explained) for what cannot be in one: empty sets, SIGKILL,
+ * SIGSTOP, 32 and 33. doing: "blocking". */
+int signal_set_convert(uint64_t set, const char *doing, sigset_t *ret_set);
+
+/* Blocks a set in the calling thread and makes sure that every other thread of the process does. doing begins
+ * the sentence of the explained -EBUSY. */
+int signal_block_everywhere(uint64_t set, const char *doing);
+
+/* A descriptor that is readable while signals of the set are pending: non-blocking, close-on-exec. */
+int signal_open_fd(uint64_t set, const char *doing);
+
+/* What the kernel tells, in our words. */
+void signal_info_fill(struct naru_signal_info *info, const siginfo_t *from);
+void signal_info_fill_from_fd(struct naru_signal_info *info, const struct signalfd_siginfo *from);
+
+/* Sends with a value to the process of the pidfd, said to be from pid and uid. 0 or -errno, unexplained. */
+int signal_queue(int pidfd, int sig, int32_t value, int64_t pid, int64_t uid);
+
+#endif
