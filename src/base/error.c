@@ -7,21 +7,38 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Long enough for two paths of PATH_MAX in their usual lengths; longer sentences are cut. */
-enum { SENTENCE_MAX = 1024 };
+/* Two paths of usual length fit. Of a longer sentence the middle is cut out: it begins with a URL, which may
+ * have 8 KiB, and what went wrong and how to mend it stands at the end. */
+enum { SENTENCE_MAX = 1024, SENTENCE_WHOLE_MAX = 18 * 1024, SENTENCE_HEAD = 500 };
 
 static _Thread_local struct {
     int expected; /* an expected outcome's code, whose text is fixed; 0: the sentence counts */
     char sentence[SENTENCE_MAX];
 } last;
 
+static void keep(const char *whole)
+{
+    size_t length = strlen(whole);
+    const char *tail;
+
+    if (length < SENTENCE_MAX) {
+        memcpy(last.sentence, whole, length + 1);
+        return;
+    }
+    tail = whole + length - (SENTENCE_MAX - SENTENCE_HEAD - 4); /* "..." and the NUL */
+    (void)snprintf(last.sentence, sizeof last.sentence, "%.*s...%s", SENTENCE_HEAD, whole, tail);
+}
+
 int error_set(int code, const char *format, ...)
 {
+    char whole[SENTENCE_WHOLE_MAX];
     va_list args;
 
     va_start(args, format);
-    (void)vsnprintf(last.sentence, sizeof last.sentence, format, args);
+    if (vsnprintf(whole, sizeof whole, format, args) < 0)
+        whole[0] = '\0'; /* only wide characters can fail, and we print none */
     va_end(args);
+    keep(whole);
     last.expected = 0;
     return -code;
 }

@@ -2,6 +2,7 @@
 /* Fork detection and the closing of descriptors in children. */
 #include "base/fork.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,7 +13,9 @@
 #include "base/error.h"
 #include "base/fd.h"
 
-/* The page reads 1 in the process that set it and 0 in its children (madvise(2), MADV_WIPEONFORK). */
+/* The page reads 1 in the process that set it and 0 in its children (madvise(2), MADV_WIPEONFORK). NULL where
+ * the kernel refuses it (a sandbox): then only fork(3) is noticed, by its handler, and not a bare clone(2).
+ */
 static _Atomic uint32_t *page;
 static _Atomic uint64_t generation = 1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -30,6 +33,8 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    if (!page)
+        atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed); /* the child has one thread yet */
     while (!list_is_empty(&guards)) {
         struct fork_guard *guard = list_entry(guards.next, struct fork_guard, node);
 
@@ -87,13 +92,13 @@ void fork_guard_init_unowned(struct fork_guard *guard)
 
 void fork_guard_add(struct fork_guard *guard, int *fd)
 {
+    int free_slot = 0;
+
     (void)pthread_mutex_lock(&lock);
-    for (int i = 0; i < FORK_GUARD_FDS; i++) {
-        if (!guard->fds[i]) {
-            guard->fds[i] = fd;
-            break;
-        }
-    }
+    while (free_slot < FORK_GUARD_FDS && guard->fds[free_slot])
+        free_slot++;
+    assert(free_slot < FORK_GUARD_FDS);
+    guard->fds[free_slot] = fd;
     if (list_is_empty(&guard->node))
         list_append(&guards, &guard->node);
     (void)pthread_mutex_unlock(&lock);

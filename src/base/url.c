@@ -312,7 +312,7 @@ int url_target_host_port(const struct url *url, char *buffer, size_t capacity, c
     port = colon + 1;
     *colon = '\0';
     if (host[0] == '[') {
-        if (colon == buffer || colon[-1] != ']')
+        if (colon - buffer < 3 || colon[-1] != ']') /* "[]" is no address */
             return bad_host_port(url);
         colon[-1] = '\0';
         host++;

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* What fork() does to handles: children are told apart, and guarded descriptors close in them. */
+#include "base/fork.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "naru/error.h"
+#include "runner.h"
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+TEST(the_generation_changes_in_a_child_and_stays_in_the_parent)
+{
+    uint64_t mine = fork_generation();
+    int pid;
+
+    CHECK(mine != 0);
+    pid = test_fork();
+    if (pid == 0) {
+        uint64_t childs = fork_generation();
+        int grandchild;
+
+        CHECK(childs != mine && childs != 0);
+        CHECK(fork_generation() == childs);
+        grandchild = test_fork();
+        if (grandchild == 0) {
+            CHECK(fork_generation() != childs && fork_generation() != mine);
+            _exit(0);
+        }
+        test_join(grandchild);
+        CHECK(fork_generation() == childs);
+        _exit(0);
+    }
+    test_join(pid);
+    CHECK(fork_generation() == mine);
+}
+
+TEST(a_handle_is_its_makers)
+{
+    struct fork_guard guard;
+    int pid;
+
+    fork_guard_init(&guard);
+    CHECK_INT(fork_guard_enter(&guard), 0);
+    CHECK(fork_guard_is_mine(&guard));
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK(!fork_guard_is_mine(&guard));
+        CHECK_INT(fork_guard_enter(&guard), -ECHILD);
+        CHECK_STR(naru_explain(), "this handle belongs to the parent process; open one of your own after "
+                                  "fork(), or see naru_channel_adopt()");
+        _exit(0);
+    }
+    test_join(pid);
+    CHECK_INT(fork_guard_enter(&guard), 0);
+    fork_guard_deinit(&guard);
+}
+
+TEST(an_unowned_handle_is_the_first_users)
+{
+    struct fork_guard guard;
+    int pid;
+
+    fork_guard_init_unowned(&guard);
+    CHECK(fork_guard_is_mine(&guard));
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK(fork_guard_is_mine(&guard));
+        CHECK_INT(fork_guard_enter(&guard), 0);
+        pid = test_fork();
+        if (pid == 0) {
+            CHECK_INT(fork_guard_enter(&guard), -ECHILD);
+            _exit(0);
+        }
+        test_join(pid);
+        _exit(0);
+    }
+    test_join(pid);
+    CHECK_INT(fork_guard_enter(&guard), 0);
+    fork_guard_deinit(&guard);
+}
+
+TEST(guarded_descriptors_close_in_children_only)
+{
+    struct fork_guard one, other;
+    int fds[2], kept, pid;
+
+    CHECK_INT(pipe2(fds, O_CLOEXEC), 0);
+    kept = dup(fds[0]);
+    CHECK(kept >= 0);
+    fork_guard_init(&one);
+    fork_guard_init(&other);
+    fork_guard_add(&one, &fds[0]);
+    fork_guard_add(&one, &fds[1]);
+    fork_guard_add(&other, &kept);
+    fork_guard_deinit(&other);
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK_INT(fds[0], -1);
+        CHECK_INT(fds[1], -1);
+        CHECK(is_open(kept));
+        fork_guard_deinit(&one); /* closing the handle in the child is allowed */
+        _exit(0);
+    }
+    test_join(pid);
+    CHECK(is_open(fds[0]) && is_open(fds[1]) && is_open(kept));
+    fork_guard_deinit(&one);
+    (void)fd_close(fds[0]);
+    (void)fd_close(fds[1]);
+    (void)fd_close(kept);
+}
+
+TEST(a_guard_holds_as_many_descriptors_as_it_says)
+{
+    struct fork_guard guard;
+    int fds[FORK_GUARD_FDS], pid;
+
+    fork_guard_init(&guard);
+    for (int i = 0; i < FORK_GUARD_FDS; i++) {
+        fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        CHECK(fds[i] >= 0);
+        fork_guard_add(&guard, &fds[i]);
+    }
+    pid = test_fork();
+    if (pid == 0) {
+        for (int i = 0; i < FORK_GUARD_FDS; i++)
+            CHECK_INT(fds[i], -1);
+        _exit(0);
+    }
+    test_join(pid);
+    fork_guard_deinit(&guard);
+    for (int i = 0; i < FORK_GUARD_FDS; i++)
+        (void)fd_close(fds[i]);
+}
+
+static _Atomic bool stop;
+
+/* Opens and closes guarded handles as fast as it can. */
+static void *churn(void *arg)
+{
+    while (!atomic_load(&stop)) {
+        struct fork_guard guard;
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+        CHECK(fd >= 0);
+        fork_guard_init(&guard);
+        fork_guard_add(&guard, &fd);
+        fork_guard_deinit(&guard);
+        (void)fd_close(fd);
+    }
+    return arg;
+}
+
+/* A fork() in the middle of another thread's list surgery must find the list whole and the lock free. */
+TEST(forking_beside_busy_threads_leaves_a_usable_child)
+{
+    pthread_t threads[2];
+
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, churn, NULL), 0);
+    for (int i = 0; i < 50; i++) {
+        int pid = test_fork();
+
+        if (pid == 0) {
+            struct fork_guard guard;
+            int fd = -1;
+
+            fork_guard_init(&guard);
+            fork_guard_add(&guard, &fd);
+            fork_guard_deinit(&guard);
+            _exit(0);
+        }
+        test_join(pid);
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+}
