@@ -8,6 +8,7 @@
 #include "naru/loop.h"
 #include "naru/mechanism.h"
 #include "naru/signal.h"
+#include "naru/segment.h"
 #include "naru/time.h"
 
 #endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Segments: raw shared bytes, chosen by URL. Nothing is stored in them but what programs put there, so a
+ * program that never heard of naru (shmget(2), shm_open(3), mmap(2)) sees the same bytes.
+ *
+ *   memfd:            anonymous memory (memfd_create(2)); shared by fork() or by passing naru_segment_fd()
+ *   shm+posix:/name   POSIX shared memory, /dev/shm/name; until removed or reboot
+ *   shm+sysv:0x4d2    System V shared memory of that key; until removed or reboot. shm+sysv:?id=N: by its id
+ *   mmap:///path      a mapped file; lives on, can grow
+ *
+ * What a bare pointer risks. Memory of a memfd, POSIX name or file is cut off when somebody who may write the
+ * object truncates it: a later access through naru_segment_data() beyond the new end kills the process with
+ * SIGBUS (mmap(2)). naru_segment_read() and naru_segment_write() go through the kernel and never do; use them
+ * where the others are not trusted to leave the size alone. System V segments cannot be truncated. Space is
+ * reserved when naru makes or grows an object (fallocate(2)), so that a full /dev/shm or disk is -ENOSPC then
+ * and not SIGBUS later; a sparse file made by somebody else carries that risk still.
+ *
+ * Threads: the bytes are for the program to guard (naru/mutex.h and others). naru_segment_data(), _size(),
+ * _read(), _write(), _fd() and _url() may run in several threads at once; open handles are independent;
+ * naru_segment_resize(), _refresh() and _close() need the handle for themselves.
+ *
+ * Fork: unlike a channel, a segment is inherited on purpose: a forked child uses the handle as its parent
+ * does, and each closes its own copy. What ?unlink removes is removed only by the process that opened it.
+ *
+ * No call here is async-signal-safe but naru_segment_data(). None blocks, apart from a disk that is read.
+ */
+#ifndef NARU_SEGMENT_H
+#define NARU_SEGMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "naru/export.h"
+
+NARU_BEGIN
+
+struct naru_segment;
+
+/* What to do about an object that is not there, or is. */
+enum naru_create {
+    NARU_CREATE_DEFAULT = 0, /* segments: as NARU_CREATE_YES if a size is given, else as NARU_CREATE_NO */
+    NARU_CREATE_NO = 1,      /* -ENOENT if it is missing */
+    NARU_CREATE_YES = 2,     /* make it if it is missing */
+    NARU_CREATE_NEW = 3      /* make it; -EEXIST if it is there */
+};
+
+/* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. */
+struct naru_segment_options {
+    size_t size;
+    enum naru_create create; /* ?create=no|yes|new */
+    unsigned mode;           /* ?mode=  permission bits of what is made, exactly (no umask); 0: 0600 */
+    int unlink;              /* ?unlink  remove the name or key at naru_segment_close() */
+    int read_only;           /* ?read-only  map and open for reading only */
+};
+
+/*
+ * Opens, or makes, the object and maps it.
+ *
+ * url: see above. size: bytes; 0 takes the size the object has. A made object is all zeroes and becomes
+ * visible under its name only when it has its full size. An object that exists keeps its size and contents.
+ * options: NULL means the defaults. *ret_segment is the caller's, to be closed with naru_segment_close().
+ *
+ * An object of 0 bytes (another program made it and has not sized it yet) opens too: naru_segment_data() is
+ * then NULL until naru_segment_refresh() finds more.
+ *
+ * -EINVAL: a URL or option that makes no sense, size 0 for a new object, or the object that exists is smaller
+ * than size. -ENOENT: missing, and not to be made. -EEXIST: there, and to be new. -EACCES, -EPERM: no
+ * permission. -ENOSPC: /dev/shm, the disk or the system's number of segments is full. -EFBIG: larger than the
+ * file system or RLIMIT_FSIZE allows. -EOPNOTSUPP: the file system cannot reserve space. -ENOMEM, -EMFILE.
+ */
+NARU_API NARU_MUST_CHECK int naru_segment_open(const char *url, size_t size,
+                                               const struct naru_segment_options *options,
+                                               struct naru_segment **ret_segment);
+
+/*
+ * A segment over a descriptor that came from somewhere else: naru_segment_fd() of another process passed over
+ * a unix socket, an inherited memfd, a regular file. Of the options only read_only counts. On success the
+ * segment owns fd and closes it; on failure fd stays the caller's. -EINVAL: not a memfd or regular file.
+ * -EACCES: not open for what is wanted. -ENOMEM.
+ */
+NARU_API NARU_MUST_CHECK int naru_segment_take_fd(int fd, const struct naru_segment_options *options,
+                                                  struct naru_segment **ret_segment);
+
+/* Detaches. Returns NULL; NULL is allowed. Pointers from naru_segment_data() end here. */
+NARU_API struct naru_segment *naru_segment_close(struct naru_segment *segment);
+
+/*
+ * Where the bytes are; page-aligned, valid until naru_segment_resize(), _refresh() or _close(). NULL while
+ * the object has no bytes. See "What a bare pointer risks".
+ */
+NARU_API void *naru_segment_data(const struct naru_segment *segment);
+
+/*
+ * The object's size in bytes, now: asks the kernel each time. More than is mapped when another process has
+ * grown it (naru_segment_refresh() then maps the rest), less when one has cut it short. Or -errno.
+ */
+NARU_API ssize_t naru_segment_size(const struct naru_segment *segment);
+
+/*
+ * Follows the object's size: maps what was added. *ret_size, if not NULL, is the number of bytes usable at
+ * naru_segment_data() now, whose address may have changed. 0; -ENOMEM: no address space, nothing changed.
+ */
+NARU_API NARU_MUST_CHECK int naru_segment_refresh(struct naru_segment *segment, size_t *ret_size);
+
+/*
+ * Grows the object to size bytes, the new ones zero, and maps them; the address may change. An object that
+ * already has as many is left as it is. Other processes learn by naru_segment_size() or _refresh().
+ *
+ * -EINVAL: smaller than now: nothing shrinks here, as that would cut others off; remove it and make a new
+ * one. -ENOTSUP: System V segments have one size for life. -ENOSPC, -EFBIG, -EACCES, -EOPNOTSUPP as at open;
+ * -EPERM: sealed against growing (memfd_create(2)). After a failure the segment is as it was.
+ */
+NARU_API NARU_MUST_CHECK int naru_segment_resize(struct naru_segment *segment, size_t size);
+
+/*
+ * Copies length bytes at offset into data. The number of bytes: fewer than asked for only at the end of the
+ * object as it is now, 0 at or after it. Never SIGBUS. Copying is not atomic against writers. -EIO: the disk.
+ */
+NARU_API NARU_MUST_CHECK ssize_t naru_segment_read(const struct naru_segment *segment, uint64_t offset,
+                                                   void *data, size_t length);
+
+/*
+ * Copies length bytes of data to offset. Never SIGBUS, never makes the object larger. -ENXIO: it would reach
+ * past the object's end as it is now, and nothing was written. -EACCES: opened for reading only. -ENOSPC: the
+ * object is sparse and the disk is full. -EPERM: sealed. -EIO: the disk.
+ */
+NARU_API NARU_MUST_CHECK int naru_segment_write(struct naru_segment *segment, uint64_t offset,
+                                                const void *data, size_t length);
+
+/* The descriptor behind it, still the segment's (close-on-exec); -ENOTSUP for System V, which has none. */
+NARU_API int naru_segment_fd(const struct naru_segment *segment);
+
+/* The URL it was opened by; the segment's. */
+NARU_API const char *naru_segment_url(const struct naru_segment *segment);
+
+/*
+ * Removes the name or key; who has it open keeps the bytes until the last one closes. Options in the URL are
+ * ignored but for ?id=. 0; -ENOENT; -EACCES or -EPERM; -ENOTSUP for memfd:, which has no name; -EINVAL.
+ */
+NARU_API NARU_MUST_CHECK int naru_segment_remove(const char *url);
+
+/* One object found by naru_segment_list(). */
+struct naru_segment_entry {
+    size_t size;          /* sizeof(struct naru_segment_entry) of the library */
+    const char *url;      /* naru_segment_open() opens it */
+    uint64_t bytes;       /* its size */
+    int64_t uid, gid;     /* of the owner */
+    unsigned mode;        /* permission bits */
+    int64_t attached;     /* mappings there are (System V), -1: not told */
+    int64_t creator_pid;  /* System V, -1: not told */
+    int64_t last_pid;     /* who attached or detached last (System V), -1: not told */
+    int64_t changed_at_s; /* seconds since the epoch: last modified (POSIX), created or changed (System V) */
+};
+
+/*
+ * Calls each(entry, argument) for every object of a kind, "shm+posix" or "shm+sysv", this process may see.
+ * The entry and its strings are valid during the call. each returns 0 to go on; anything else ends the list
+ * and is returned. Objects made or removed meanwhile may or may not appear. -ENOTSUP: the scheme has no list
+ * (memfd:, mmap:). -EINVAL: no such scheme. -ENOMEM; -errno when the kernel's list cannot be read.
+ */
+NARU_API int naru_segment_list(const char *scheme,
+                               int (*each)(const struct naru_segment_entry *entry, void *argument),
+                               void *argument);
+
+NARU_END
+
+#endif

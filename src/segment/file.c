@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Segments that are files: mmap: is one anywhere, shm+posix: is one in /dev/shm, where shm_open(3) has them.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "segment/publish.h"
+#include "segment/segment.h"
+
+/* Between "it is not there" and "it is there already" others may make and remove it; this often is no race
+ * any more but somebody's loop. */
+enum { RACES_MAX = 1000 };
+
+static int failed(const struct segment_request *request, const char *path, int r, bool creating)
+{
+    if (r == -EINVAL)
+        return error_set(EINVAL, "%s: %s is no regular file and cannot be shared memory", request->url->text,
+                         path);
+    if (r == -ENOENT && creating)
+        return error_set(ENOENT, "%s: the directory of %s does not exist", request->url->text, path);
+    return error_set(-r, "%s: cannot %s %s: %s%s", request->url->text, creating ? "make" : "open", path,
+                     error_text(-r), publish_advice(-r));
+}
+
+static int open_existing(const struct segment_request *request, const char *path, int extra_flags,
+                         struct naru_segment *segment)
+{
+    struct stat status;
+    FD_CLEANUP int fd = -1;
+    int r = publish_open(path, (request->read_only ? O_RDONLY : O_RDWR) | extra_flags, &fd, &status);
+
+    if (r < 0)
+        return r == -ENOENT && request->create ? -ENOENT : failed(request, path, r, false);
+    r = segment_check_size(request, (uint64_t)status.st_size);
+    if (r == 0)
+        segment->fd = fd_steal(&fd);
+    return r;
+}
+
+static int open_path(const struct segment_request *request, const char *path, int extra_flags,
+                     struct naru_segment *segment)
+{
+    int r = url_check_unused(request->url);
+
+    if (r < 0)
+        return r;
+    for (int race = 0; race < RACES_MAX; race++) {
+        if (!request->exclusive) {
+            r = open_existing(request, path, extra_flags, segment);
+            if (r != -ENOENT || !request->create)
+                return r;
+        }
+        if (request->size == 0 || request->read_only)
+            return error_set(EINVAL, "%s: to be made it needs a size, and writing", request->url->text);
+        r = publish_create(path, request->mode, request->size, NULL, NULL, &segment->fd);
+        if (r == 0)
+            return 0;
+        if (r != -EEXIST || request->exclusive)
+            return failed(request, path, r, true);
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", request->url->text);
+}
+
+static int remove_path(const struct url *url, const char *path)
+{
+    if (unlink(path) < 0) {
+        int code = errno;
+
+        return error_set(code, "%s: cannot remove %s: %s", url->text, path, error_text(code));
+    }
+    return 0;
+}
+
+static int file_open(const struct segment_request *request, struct naru_segment *segment)
+{
+    if (!*request->url->target)
+        return error_set(EINVAL, "%s: expected a path, as in mmap:///var/tmp/shared", request->url->text);
+    return open_path(request, request->url->target, 0, segment);
+}
+
+static int file_remove(struct url *url)
+{
+    return remove_path(url, url->target);
+}
+
+/* "/name" or "name" to /dev/shm/name; shm_open(3) takes one slash, in front. */
+static int posix_path(const struct url *url, char *buffer, size_t capacity)
+{
+    const char *name = url->target + (url->target[0] == '/');
+
+    if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+        strlen(name) > NAME_MAX)
+        return error_set(EINVAL, "%s: expected a name of 1 to %d bytes without '/', as in shm+posix:/name",
+                         url->text, NAME_MAX);
+    (void)snprintf(buffer, capacity, SHM_DIRECTORY "/%s", name);
+    return 0;
+}
+
+static int posix_open(const struct segment_request *request, struct naru_segment *segment)
+{
+    char path[sizeof SHM_DIRECTORY + 1 + NAME_MAX];
+    int r = posix_path(request->url, path, sizeof path);
+
+    return r < 0 ? r : open_path(request, path, O_NOFOLLOW, segment);
+}
+
+static int posix_remove(struct url *url)
+{
+    char path[sizeof SHM_DIRECTORY + 1 + NAME_MAX];
+    int r = posix_path(url, path, sizeof path);
+
+    return r < 0 ? r : remove_path(url, path);
+}
+
+/* Writes the name into the URL, with what a URL gives a meaning escaped. */
+static void escape(const char *name, char *out)
+{
+    for (; *name; name++) {
+        unsigned char c = (unsigned char)*name;
+
+        if (c <= ' ' || c == '%' || c == '?' || c == '&' || c == 0x7f)
+            out += sprintf(out, "%%%02X", c);
+        else
+            *out++ = (char)c;
+    }
+    *out = '\0';
+}
+
+static int posix_list(int (*each)(const struct naru_segment_entry *entry, void *argument), void *argument)
+{
+    DIR *directory = opendir(SHM_DIRECTORY);
+    struct dirent *found;
+    int r = 0;
+
+    if (!directory) {
+        int code = errno;
+
+        return error_set(code, "cannot list " SHM_DIRECTORY ": %s", error_text(code));
+    }
+    while (r == 0 && (found = readdir(directory))) {
+        char url[sizeof "shm+posix:/" + 3 * NAME_MAX] = "shm+posix:/";
+        struct naru_segment_entry entry = {
+            .size = sizeof entry, .url = url, .attached = -1, .creator_pid = -1, .last_pid = -1};
+        struct stat status;
+
+        /* sem.* are sem_open(3)'s and naru.* are naru's named locks: objects of their own, no raw bytes. */
+        if (strncmp(found->d_name, "sem.", 4) == 0 || strncmp(found->d_name, "naru.", 5) == 0)
+            continue;
+        if (fstatat(dirfd(directory), found->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISREG(status.st_mode))
+            continue;
+        escape(found->d_name, url + strlen(url));
+        entry.bytes = (uint64_t)status.st_size;
+        entry.uid = status.st_uid;
+        entry.gid = status.st_gid;
+        entry.mode = status.st_mode & 0777;
+        entry.changed_at_s = status.st_mtime;
+        r = each(&entry, argument);
+    }
+    (void)closedir(directory);
+    return r;
+}
+
+const struct segment_kind segment_file = {.scheme = "mmap", .open = file_open, .remove = file_remove};
+const struct segment_kind segment_posix = {
+    .scheme = "shm+posix", .open = posix_open, .remove = posix_remove, .list = posix_list};

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files that appear whole or not at all.
+ *
+ * O_TMPFILE makes a file without a name, which vanishes with its maker; linkat(2) then names it, and fails
+ * with EEXIST if the name was taken meanwhile (open(2), "O_TMPFILE"). Some file systems (NFS, older
+ * overlayfs) lack it: there the file has a temporary name beside the final one, and only there can a maker
+ * killed in between leave something behind, which nobody mistakes for the object.
+ */
+#include "segment/publish.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+enum { RESERVE_STEP_MIN = 64 * 1024 };
+
+int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret_status)
+{
+    /* O_NONBLOCK: a FIFO or device under that name must not make us wait; on regular files it does nothing.
+     */
+    FD_CLEANUP int fd = open(path, open_flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat status;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode))
+        return -EINVAL;
+    if (ret_status)
+        *ret_status = status;
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+/* What is past RLIMIT_FSIZE raises SIGXFSZ, whose default is to kill (setrlimit(2)): look first. */
+static bool exceeds_file_limit(size_t size)
+{
+    struct rlimit limit;
+
+    if (size > INT64_MAX)
+        return true;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur;
+}
+
+int publish_reserve(int fd, size_t size)
+{
+    struct stat status;
+    size_t at, step;
+
+    if (exceeds_file_limit(size))
+        return -EFBIG;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    at = (size_t)status.st_size;
+    if (size <= at)
+        return 0;
+
+    /* One call takes all or nothing on tmpfs. It gives up (EINTR) and undoes its work at any signal, so under
+     * a storm of them it is done in smaller and smaller steps, out of sight behind the end of the file. */
+    step = size - at;
+    while (at < size) {
+        size_t length = size - at < step ? size - at : step;
+
+        if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)length) == 0)
+            at += length;
+        else if (errno != EINTR)
+            return -errno;
+        else if (step > RESERVE_STEP_MIN)
+            step /= 2;
+    }
+    /* Allocating the last byte without KEEP_SIZE moves the end forward, and never back: ftruncate(2) would
+     * cut off what another process added meanwhile. */
+    while (fallocate(fd, 0, (off_t)size - 1, 1) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+/* The directory a path is in, "." for none. */
+static int directory_of(const char *path, char *buffer, size_t capacity)
+{
+    const char *slash = strrchr(path, '/');
+    size_t length = !slash ? 1 : slash == path ? 1 : (size_t)(slash - path);
+
+    if (length >= capacity)
+        return -ENAMETOOLONG;
+    memcpy(buffer, slash ? path : ".", length);
+    buffer[length] = '\0';
+    return 0;
+}
+
+/* A name beside path that nobody else uses. */
+static int open_temporary(const char *path, char *temporary, size_t capacity)
+{
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint64_t random;
+        int fd, length;
+
+        if (getrandom(&random, sizeof random, 0) < 0)
+            return -errno;
+        length = snprintf(temporary, capacity, "%s.%016" PRIx64 ".new", path, random);
+        if (length < 0 || (size_t)length >= capacity)
+            return -ENAMETOOLONG;
+        fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd >= 0)
+            return fd;
+        if (errno != EEXIST)
+            return -errno;
+    }
+    return -EEXIST;
+}
+
+static int fill_file(int fd, unsigned mode, size_t size, int (*fill)(int fd, void *argument), void *argument)
+{
+    int r = publish_reserve(fd, size);
+
+    if (r == 0 && fill)
+        r = fill(fd, argument);
+    if (r == 0 && fchmod(fd, mode) < 0) /* exactly what was asked for: umask(2) is for files nobody chose */
+        r = -errno;
+    return r;
+}
+
+static int create_unnamed(const char *path, int fd, unsigned mode, size_t size,
+                          int (*fill)(int fd, void *argument), void *argument)
+{
+    char self[64];
+    int r = fill_file(fd, mode, size, fill, argument);
+
+    if (r < 0)
+        return r;
+    /* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; by way of /proc it does not (linkat(2)). */
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+static int create_beside(const char *path, unsigned mode, size_t size, int (*fill)(int fd, void *argument),
+                         void *argument, int *ret_fd)
+{
+    char temporary[PATH_MAX];
+    FD_CLEANUP int fd = open_temporary(path, temporary, sizeof temporary);
+    int r;
+
+    if (fd < 0)
+        return fd;
+    r = fill_file(fd, mode, size, fill, argument);
+    if (r == 0 && link(temporary, path) < 0) /* not rename(2), which would replace another's */
+        r = -errno;
+    (void)unlink(temporary);
+    if (r == 0)
+        *ret_fd = fd_steal(&fd);
+    return r;
+}
+
+int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int fd, void *argument),
+                   void *argument, int *ret_fd)
+{
+    char directory[PATH_MAX];
+    FD_CLEANUP int fd = -1;
+    int r = directory_of(path, directory, sizeof directory);
+
+    if (r < 0)
+        return r;
+    fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR)
+        return -errno;
+    if (fd >= 0) {
+        r = create_unnamed(path, fd, mode, size, fill, argument);
+        if (r == 0)
+            *ret_fd = fd_steal(&fd);
+        if (r != -ENOENT || access("/proc/self/fd", F_OK) == 0)
+            return r;
+    }
+    return create_beside(path, mode, size, fill, argument, ret_fd); /* no O_TMPFILE, or no /proc to link by */
+}
+
+const char *publish_advice(int code)
+{
+    switch (code) {
+    case ENOSPC:
+        return "; nothing was made: free some space, for /dev/shm by removing what `ls -l /dev/shm` shows or "
+               "by a "
+               "larger size= of its mount";
+    case EOPNOTSUPP:
+        return "; this file system cannot reserve space (fallocate), so a full disk would kill the program: "
+               "use another one";
+    case EFBIG:
+        return "; see `ulimit -f` and the file system's largest file";
+    case EACCES:
+    case EPERM:
+        return "; its owner decides by its permission bits (?mode= when it is made)";
+    case ENOENT:
+        return "; make it with ?create and a size";
+    case EEXIST:
+        return "; leave out ?create=new to open it, or remove it first";
+    default:
+        return "";
+    }
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files that appear under their name only when they are whole: full size reserved, contents filled in,
+ * permissions set. Who finds the name finds a finished object, and a maker killed at any point leaves no
+ * half-made one. POSIX shared memory is such a file in /dev/shm; named locks are too (sync/named.c).
+ */
+#ifndef NARU_SEGMENT_PUBLISH_H
+#define NARU_SEGMENT_PUBLISH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#define SHM_DIRECTORY "/dev/shm" /* where glibc's shm_open(3) and sem_open(3) put theirs */
+
+/* Opens the regular file at path for reading, and writing unless open_flags say O_RDONLY. O_NOFOLLOW may be
+ * added. 0, or -errno without a sentence; -EINVAL when it is no regular file. */
+int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret_status);
+
+/* Makes the file: size bytes reserved, fill(fd, argument) called if not NULL, then linked as path with
+ * exactly these permission bits. -EEXIST: somebody was first; otherwise 0 or -errno, without a sentence. */
+int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int fd, void *argument),
+                   void *argument, int *ret_fd);
+
+/* Reserves space up to size and makes the file that long unless it is longer already; never shorter. 0, or
+ * -errno without a sentence, the length then being as before. */
+int publish_reserve(int fd, size_t size);
+
+/* Adds to a sentence what helps against that errno: "; /dev/shm is full, ..." or "". */
+const char *publish_advice(int code);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside the segment layer: what a handle holds and what a kind of segment must do. A kind is one file and
+ * one line in segment.c's table.
+ *
+ * Room is left for what comes later: a handle keeps the length mapped apart from the object's size, and the
+ * kind decides how to map, so sealing and mirror mappings need no change to what is public.
+ */
+#ifndef NARU_SEGMENT_SEGMENT_H
+#define NARU_SEGMENT_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/url.h"
+#include "naru/segment.h"
+
+struct segment_kind;
+
+struct naru_segment {
+    const struct segment_kind *kind;
+    char *url;
+    int fd;              /* -1 for System V */
+    int shmid;           /* -1 for all others */
+    void *data;          /* NULL while mapped is 0 */
+    size_t mapped;       /* bytes of the object that the mapping covers, never made smaller */
+    uint64_t generation; /* fork_generation() of the process that opened it: only that one unlinks */
+    bool read_only;
+    bool unlink;
+};
+
+/* What was asked for, URL and options merged. */
+struct segment_request {
+    struct url *url;
+    size_t size;
+    unsigned mode;
+    bool create, exclusive, read_only;
+};
+
+struct segment_kind {
+    const char *scheme;
+    /* Fills fd or shmid (and, for System V, data and mapped). 0 or -errno, explained. */
+    int (*open)(const struct segment_request *request, struct naru_segment *segment);
+    int (*remove)(struct url *url); /* NULL: has no name */
+    int (*list)(int (*each)(const struct naru_segment_entry *entry, void *argument), void *argument);
+};
+
+extern const struct segment_kind segment_memfd, segment_posix, segment_sysv, segment_file;
+
+/* For an object that is there already: -EINVAL (explained) if it has fewer bytes than asked for. */
+int segment_check_size(const struct segment_request *request, uint64_t bytes);
+
+/* System V's answers to what other kinds ask of their descriptor. */
+ssize_t segment_sysv_size(const struct naru_segment *segment);
+void segment_sysv_detach(struct naru_segment *segment);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System V shared memory (shmget(2)): found by a 32-bit key, or by its id. It has no descriptor and one size
+ * for life, which is also why plain memory access to it can never be cut off.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
+
+#include "base/error.h"
+#include "segment/publish.h"
+#include "segment/segment.h"
+
+enum { RACES_MAX = 1000 };
+
+static int failed(const struct url *url, int code, const char *what)
+{
+    const char *advice = publish_advice(code);
+
+    if (code == ENOSPC)
+        advice = "; `ipcs -m` shows them, `ipcrm -m` removes one, /proc/sys/kernel/shmmni is the limit";
+    if (code == EINVAL)
+        advice = "; /proc/sys/kernel/shmmax is the largest size";
+    return error_set(code, "%s: cannot %s: %s%s", url->text, what, error_text(code), advice);
+}
+
+/* Either ?id= or a key. *ret_id is -1 for a key. */
+static int parse_target(struct url *url, key_t *ret_key, int *ret_id)
+{
+    int64_t key = 0, id = -1;
+    int r = url_option_number(url, "id", 0, INT32_MAX, &id);
+
+    if (r == 0 && id < 0)
+        r = url_target_number(url, "a System V key", 1, UINT32_MAX, &key);
+    else if (r == 0 && *url->target)
+        r = error_set(EINVAL, "%s: expected a key or ?id=, not both", url->text);
+    if (r < 0)
+        return r;
+    *ret_key = (key_t)(uint32_t)key; /* keys print as 0x%08x and are signed in C: the same 32 bits */
+    *ret_id = (int)id;
+    return 0;
+}
+
+/* The id for the key. shmget() makes it whole, zeroed and with its mode in one step. */
+static int find(const struct segment_request *request, key_t key, int *ret_id)
+{
+    for (int race = 0; race < RACES_MAX; race++) {
+        int id = request->exclusive ? -1 : shmget(key, 0, 0);
+
+        if (id < 0 && !request->exclusive && (errno != ENOENT || !request->create))
+            return failed(request->url, errno, "open it");
+        if (id < 0) {
+            if (request->size == 0 || request->read_only)
+                return error_set(EINVAL, "%s: to be made it needs a size, and writing", request->url->text);
+            id = shmget(key, request->size, IPC_CREAT | IPC_EXCL | (int)request->mode);
+            if (id < 0 && (errno != EEXIST || request->exclusive))
+                return failed(request->url, errno, "make it");
+        }
+        if (id >= 0) {
+            *ret_id = id;
+            return 0;
+        }
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", request->url->text);
+}
+
+/* Attaches; a positive result is GONE: removed between the look-up and now. */
+enum { GONE = 1 };
+
+static int attach(const struct segment_request *request, int id, void **ret_data)
+{
+    void *data = shmat(id, NULL, request->read_only ? SHM_RDONLY : 0);
+
+    if ((intptr_t)data != -1) {
+        *ret_data = data;
+        return 0;
+    }
+    return errno == EINVAL || errno == EIDRM ? GONE : failed(request->url, errno, "attach it");
+}
+
+static int find_and_attach(const struct segment_request *request, key_t key, int id, int *ret_id,
+                           void **ret_data)
+{
+    for (int race = 0; race < RACES_MAX; race++) {
+        int r = 0;
+
+        *ret_id = id;
+        if (id < 0)
+            r = find(request, key, ret_id);
+        if (r == 0)
+            r = attach(request, *ret_id, ret_data);
+        if (r <= 0)
+            return r;
+        if (id >= 0 || !request->create)
+            return error_set(ENOENT, "%s: it has been removed", request->url->text);
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", request->url->text);
+}
+
+static int sysv_open(const struct segment_request *request, struct naru_segment *segment)
+{
+    struct shmid_ds status;
+    void *data = NULL;
+    key_t key = 0;
+    int id = -1, r = parse_target(request->url, &key, &id);
+
+    if (r == 0)
+        r = url_check_unused(request->url);
+    if (r == 0)
+        r = find_and_attach(request, key, id, &id, &data);
+    if (r < 0)
+        return r;
+    /* Attached, it cannot go away any more, so the size read now is the size it has. */
+    if (shmctl(id, IPC_STAT, &status) < 0)
+        r = failed(request->url, errno, "read its size");
+    else
+        r = segment_check_size(request, status.shm_segsz);
+    if (r < 0) {
+        (void)shmdt(data);
+        return r;
+    }
+    segment->shmid = id;
+    segment->data = data;
+    segment->mapped = status.shm_segsz;
+    return 0;
+}
+
+ssize_t segment_sysv_size(const struct naru_segment *segment)
+{
+    return (ssize_t)segment->mapped; /* never changes, also after removal */
+}
+
+void segment_sysv_detach(struct naru_segment *segment)
+{
+    (void)shmdt(segment->data); /* can only fail for an address that is not attached */
+}
+
+static int sysv_remove(struct url *url)
+{
+    key_t key;
+    int id, r = parse_target(url, &key, &id);
+
+    if (r < 0)
+        return r;
+    if (id < 0)
+        id = shmget(key, 0, 0);
+    if (id < 0 || shmctl(id, IPC_RMID, NULL) < 0) {
+        /* By id the kernel says EINVAL or EIDRM of what is gone (shmctl(2)). */
+        int code = errno == EINVAL || errno == EIDRM ? ENOENT : errno;
+
+        return error_set(code, "%s: cannot remove it: %s", url->text, error_text(code));
+    }
+    return 0;
+}
+
+/* proc(5), /proc/sysvipc/shm: key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime ...
+ */
+static int list_line(const char *line, int (*each)(const struct naru_segment_entry *entry, void *argument),
+                     void *argument)
+{
+    char url[64];
+    struct naru_segment_entry entry = {.size = sizeof entry, .url = url};
+    int64_t changed;
+    int key, id;
+
+    if (sscanf(line,
+               "%d %d %o %" SCNu64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64
+               " %*u %*u %*u %*u %" SCNd64,
+               &key, &id, &entry.mode, &entry.bytes, &entry.creator_pid, &entry.last_pid, &entry.attached,
+               &entry.uid, &entry.gid, &changed) != 10)
+        return 0; /* the heading */
+    entry.mode &= 0777;
+    entry.changed_at_s = changed;
+    if (key == IPC_PRIVATE)
+        (void)snprintf(url, sizeof url, "shm+sysv:?id=%d", id);
+    else
+        (void)snprintf(url, sizeof url, "shm+sysv:0x%x", (unsigned)key);
+    return each(&entry, argument);
+}
+
+static int sysv_list(int (*each)(const struct naru_segment_entry *entry, void *argument), void *argument)
+{
+    FILE *file = fopen("/proc/sysvipc/shm", "re");
+    char line[512];
+    int r = 0;
+
+    if (!file) {
+        int code = errno;
+
+        return error_set(code, "cannot read /proc/sysvipc/shm: %s", error_text(code));
+    }
+    while (r == 0 && fgets(line, sizeof line, file))
+        r = list_line(line, each, argument);
+    (void)fclose(file);
+    return r;
+}
+
+const struct segment_kind segment_sysv = {
+    .scheme = "shm+sysv", .open = sysv_open, .remove = sysv_remove, .list = sysv_list};
