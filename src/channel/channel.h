@@ -48,8 +48,8 @@ struct channel_ops {
     int (*pair)(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);
     int (*listen)(struct naru_listener *l, struct url *url, const struct naru_options *opt);
     int (*accept)(struct naru_listener *l, struct naru_channel *ch); /* an attempt; -EAGAIN: poll l->fd */
-    void (*unlisten)(
-        struct naru_listener *l); /* before l->fd is closed: remove names, free l->state; may be NULL */
+    void (*unlisten)(struct naru_listener *l, bool owner); /* before l->fd is closed: free l->state and, if
+                                                              owner, remove names; may be NULL */
     int (*remove)(struct url *url);
 
     /* One message, one attempt. Byte streams use stream_send and stream_recv here. recv fills m->iov and sets
@@ -73,6 +73,9 @@ struct channel_ops {
     /* How much that was sent the peer has not taken: >= 0, or -errno. NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);
 
+    /* What wait(2) said of the child process; -1 while it runs. NULL: there is none. */
+    int (*exit_status)(const struct naru_channel *ch);
+
     /* Before the descriptors are closed: free ch->state. May be NULL. owner: false in a forked child, which
      * must free memory only, and leave child processes, names and peers alone. */
     void (*close)(struct naru_channel *ch, bool owner);
@@ -85,93 +88,135 @@ struct channel_counters {
 
 enum { CHANNEL_SENDING = 0, CHANNEL_RECEIVING = 1 };
 
+enum { CHANNEL_FDS_MAX = 253 }; /* SCM_MAX_FD of include/net/scm.h: descriptors in one sendmsg(2) */
+
+struct channel_block;
+
 struct naru_channel {
     const struct channel_ops *ops;
     char *url;
     enum naru_direction direction; /* never DEFAULT once open */
     int rfd, wfd;                  /* what is read and written; may be the same; -1: none */
-    bool foreign;                  /* the descriptors were inherited: their flags are not ours to change */
+    int poll_fd;  /* polled for NARU_IN in rfd's place, where rfd cannot be (regular files); -1: rfd */
+    bool foreign; /* the descriptors were inherited: their flags are not ours to change */
+    bool keep_on_fork;
+    struct { /* what the kernel was found not to know, and the state of O_NONBLOCK, by direction: pipe-io.c */
+        bool no_rwf_nowait, no_rwf_nosignal, nonblocking;
+    } io[2];
     size_t max_message;
+    const char *limit_mend; /* how to raise it */
     struct fork_guard guard;
     struct naru_peer peer;
     int peer_pidfd; /* -1: unknown */
     void *state;    /* the mechanism's own */
 
     struct stream *stream; /* byte streams only */
-    struct {               /* a received message that was larger than the caller's room */
+    struct {               /* a received message that was larger than the caller's room: see channel_keep() */
         uint8_t *data;
         size_t capacity, length;
         bool full;
-        struct naru_message meta; /* type, priority, sender of it */
+        struct naru_message meta; /* its type, priority and sender */
+        size_t fd_count;
+        int fds[CHANNEL_FDS_MAX];
     } kept;
+    size_t needed; /* how large the message was that -EMSGSIZE spoke of */
 
-    /* naru_interrupt(): one flag and one eventfd a direction, so that each waiter has a wake-up of its own.
-     */
+    /* naru_interrupt(): a flag and an eventfd for each direction, so that each waiter has a wake-up of its
+     * own. */
     bool interruptible;
     _Atomic bool interrupted[2];
     int interrupt_fd[2];
+    int64_t backoff[2]; /* channel_wait_backoff()'s last pause; 0 at the start of each call */
 
     struct channel_counters counters[2];
-    int fd;       /* what naru_channel_fd() gave; -1: not asked for */
-    int ready_fd; /* eventfd nested in it, set while messages are held here; -1: not needed */
-    bool ready;
-    bool refused; /* the last send found no room: want() includes NARU_OUT */
-    struct channel_loan *loan;
-    struct list views; /* borrowed blocks, so that close can leave them to their holders */
-    struct channel_block *spare;
+    int fd;            /* the epoll that naru_channel_fd() gave; -1: not asked for */
+    int ready_fd;      /* eventfd in it, set while messages are held here */
+    bool ready, armed; /* what ready_fd and the epoll's interest in NARU_OUT are set to */
+    bool refused;      /* the last send found no room */
+
+    struct channel_block *loan, *loan_spare, *spare; /* see loan.c */
+    struct list views;
+    struct naru_listener *listener; /* whose one channel this is; NULL: none's, or it is closed */
 };
 
 struct naru_listener {
     const struct channel_ops *ops;
     char *url;
     struct naru_options options; /* for the channels it accepts */
-    int fd;                      /* polled for NARU_IN */
-    int lock_fd;                 /* held while the endpoint lives; -1: the kernel decides */
-    bool taken;                  /* without NARU_CAN_ACCEPT_MANY: the one channel is out */
+    int fd;                      /* polled for NARU_IN; -1: accept never waits */
+    int lock_fd;                 /* held while the endpoint lives; -1: the kernel decides who may listen */
+    struct naru_channel *taken;  /* without NARU_CAN_ACCEPT_MANY: the one channel while it is open */
     struct fork_guard guard;
     void *state;
 };
 
-/* The row for a URL: by scheme, and ?type= among variants. NULL after an explained -EINVAL. */
+/* The row for a URL: by scheme, and by ?type= among variants. NULL after an explained -EINVAL. */
 const struct channel_ops *channel_find(struct url *url);
 
-/* Turns a byte stream's opened descriptors into messages: to be called at the end of connect, pair and accept
- * of stream mechanisms. shared: others may read the same stream, so nothing is read ahead unless asked for.
- */
+/* Turns a byte stream's opened descriptors into messages: at the end of connect, pair and accept of stream
+ * mechanisms. usual: the framing where none was asked for. shared: others may read the same stream, so
+ * nothing is read ahead unless asked for. 0 or -ENOMEM. */
 int channel_make_stream(struct naru_channel *ch, const struct naru_options *opt, enum naru_frame usual,
                         bool shared);
 
-/* Keeps a received message that does not fit the caller's iov: the first part from the iov (fitted bytes),
- * the rest already in ch->kept.data behind `fitted`, or all of it from data. Returns the explained -EMSGSIZE.
- */
+/* Keeps a received message of length bytes that was larger than the room in m, which took its beginning; the
+ * rest stands already at ch->kept.data + message_length(m). Returns the explained -EMSGSIZE. */
 int channel_keep(struct naru_channel *ch, const struct naru_message *m, size_t length);
 
-/* Makes sure that ch->kept.data has that capacity. 0 or -ENOMEM. */
+/* Makes sure that ch->kept.data has that capacity. 0 or the explained -ENOMEM. */
 int channel_keep_reserve(struct naru_channel *ch, size_t capacity);
 
-/* The explained -EMSGSIZE of a send: "unix:///x: message of 9000 bytes exceeds ...; <mend>". mend may be "".
+/* Keeps descriptors that came with the message about to be kept. */
+void channel_keep_fds(struct naru_channel *ch, const int *fds, size_t count);
+
+/* The explained -EMSGSIZE of a receive whose message stays where it is. */
+int channel_no_room(struct naru_channel *ch, size_t length, size_t room);
+
+/* The explained -EMSGSIZE of a send: "unix:///x: message of 9000 bytes exceeds 8192; <mend>". mend may be "".
  */
 int channel_too_large(const struct naru_channel *ch, size_t length, size_t limit, const char *mend);
 
 /* The peer is gone: -EPIPE (closed) or -EOWNERDEAD (killed, where peer_pidfd tells), explained. */
 int channel_peer_gone(struct naru_channel *ch);
 
-/* Remembers who is at the other end of a unix socket (SO_PEERCRED) and holds a pidfd on it. Never fails: what
- * is unknown stays -1. */
+/* Remembers who is at the other end of a unix socket (SO_PEERCRED) and holds a pidfd on it. What is unknown
+ * stays -1. */
 void channel_learn_peer(struct naru_channel *ch, int fd);
 
-/* Waits by back-off where nothing announces readiness, heeding naru_interrupt(). For ops->wait: *step is 0 at
- * first. */
+/* Waits by back-off where nothing announces readiness, heeding naru_interrupt(): an ops->wait. */
 int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline);
 
-/* Bytes in all pieces. SIZE_MAX if they overflow. */
+/* Waits with poll(2) on rfd or wfd: what a NULL ops->wait stands for. */
+int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline);
+
+/* Gives descriptors that came with a message to the caller, who may have room for fewer: the others are
+ * closed and counted as dropped. */
+void channel_give_fds(struct naru_channel *ch, struct naru_message *m, const int *fds, size_t count);
+
+void channel_count_dropped(struct naru_channel *ch, int direction, uint64_t dropped);
+
+/* Message number i of an array whose elements are as large as their size field says. */
+const struct naru_message *message_at(const struct naru_message *m, size_t i);
+
+/* Bytes in all pieces; SIZE_MAX if they overflow. */
 size_t message_length(const struct naru_message *m);
 
-/* Copies min(length, room) bytes into or out of the pieces; returns the number. */
+/* Copies between the pieces, from byte offset on, and contiguous bytes; stops at the end of either. Returns
+ * the number copied. */
 size_t message_scatter(const struct naru_message *m, size_t offset, const void *data, size_t length);
 size_t message_gather(const struct naru_message *m, void *data, size_t capacity);
 
-/* Closes what was received and will not be handed on. */
-void channel_drop_fds(struct naru_channel *ch, const int *fds, size_t count);
+/* The parts of channel.c that its neighbours use. */
+int channel_enter(struct naru_channel *ch);
+int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns);
+int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns);
+int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
+void channel_update_ready(struct naru_channel *ch, int direction);
+void channel_free_blocks(struct naru_channel *ch);
+void channel_own(struct naru_channel *ch);
+void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
+struct naru_channel *channel_new(const struct channel_ops *ops, const char *url,
+                                 const struct naru_options *opt);
+int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt);
 
 #endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Attempts on sockets that keep message boundaries: unix seqpacket and dgram, UDP. */
+#ifndef NARU_CHANNEL_DATAGRAM_H
+#define NARU_CHANNEL_DATAGRAM_H
+
+#include "channel/channel.h"
+
+/* What ch->state points to (or begins with) where these attempts are used. */
+struct datagram {
+    size_t
+        largest; /* bytes of the largest message that can arrive; smaller rooms get an overflow area behind */
+    bool ends;   /* seqpacket: the peer's close is seen, as 0 bytes without credentials */
+    bool credentials;       /* SO_PASSCRED is set on the socket: each message names its sender */
+    bool reply;             /* not connected: a message without an address goes to the last sender */
+    socklen_t reply_length; /* 0: nobody has sent yet */
+    struct sockaddr_storage reply_to;
+    uint32_t overflows; /* SO_RXQ_OVFL's running count as last seen */
+};
+
+/* The send, send_batch and recv of such mechanisms. Descriptors go along where the row says NARU_CAN_FDS. */
+int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool block);
+ssize_t datagram_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block);
+int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block);
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* Listeners: the public calls over a mechanism's listen and accept. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/channel.h"
+
+static struct naru_listener *listener_free(struct naru_listener *l)
+{
+    if (l->ops->unlisten)
+        l->ops->unlisten(l, fork_guard_is_mine(&l->guard));
+    fork_guard_deinit(&l->guard);
+    (void)fd_close(l->fd);
+    (void)fd_close(l->lock_fd);
+    free(l->url);
+    free(l);
+    return NULL;
+}
+
+static int listen_url(struct url *url, const struct naru_options *opt, struct naru_listener **ret_l)
+{
+    const struct channel_ops *ops = channel_find(url);
+    struct naru_options options;
+    struct naru_listener *l;
+    int r;
+
+    if (!ops)
+        return -EINVAL;
+    if (!ops->listen)
+        return error_set(ENOTSUP, "%s: %s cannot be listened on; use naru_connect() or naru_channel_pair()",
+                         url->text, url->scheme);
+    r = channel_options(url, opt, &options);
+    if (r < 0)
+        return r;
+    l = calloc(1, sizeof *l);
+    if (!l || !(l->url = strdup(url->text))) {
+        free(l);
+        return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
+    }
+    l->ops = ops;
+    l->options = options;
+    l->fd = l->lock_fd = -1;
+    fork_guard_init(&l->guard);
+    r = ops->listen(l, url, &options);
+    if (r < 0) {
+        free(l->url);
+        free(l);
+        return r;
+    }
+    fork_guard_add(&l->guard, &l->fd);
+    fork_guard_add(&l->guard, &l->lock_fd);
+    r = url_check_unused(url);
+    if (r < 0) {
+        (void)listener_free(l);
+        return r;
+    }
+    *ret_l = l;
+    return 0;
+}
+
+int naru_listen(const char *url, const struct naru_options *opt, struct naru_listener **ret_l)
+{
+    struct url parsed;
+    int r = url_parse(url, &parsed);
+
+    if (r < 0)
+        return r;
+    r = listen_url(&parsed, opt, ret_l);
+    url_deinit(&parsed);
+    return r;
+}
+
+/* Waits until an accept is worth it. */
+static int wait_listener(struct naru_listener *l, int64_t deadline, int64_t *step)
+{
+    struct pollfd fds = {.fd = l->fd, .events = POLLIN};
+    int r;
+
+    if (l->fd < 0)
+        return backoff_sleep(step, deadline) ? 0 : error_expected(ETIMEDOUT);
+    r = fd_poll(&fds, 1, deadline);
+    if (r < 0)
+        return error_set(-r, "%s: poll: %s", l->url, error_text(-r));
+    return r ? 0 : error_expected(ETIMEDOUT);
+}
+
+static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru_channel *ch)
+{
+    int64_t deadline = deadline_after(timeout_ns), step = 0;
+
+    for (;;) {
+        int r = l->ops->accept(l, ch);
+
+        if (r != -EAGAIN && r != -EINTR)
+            return r;
+        if (r == -EAGAIN && timeout_ns <= 0)
+            return error_expected(EAGAIN);
+        r = r == -EINTR ? 0 : wait_listener(l, deadline, &step);
+        if (r < 0)
+            return r;
+    }
+}
+
+int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel **ret_ch)
+{
+    bool many = l->ops->row.capabilities & NARU_CAN_ACCEPT_MANY;
+    struct naru_channel *ch;
+    int r = fork_guard_enter(&l->guard);
+
+    if (r < 0)
+        return r;
+    if (!many && l->taken)
+        return error_set(
+            EBUSY, "%s: %s has no connections: the one channel that receives from everybody is open already",
+            l->url, l->ops->row.name);
+    ch = channel_new(l->ops, l->url, &l->options);
+    if (!ch)
+        return -ENOMEM;
+    r = accept_until(l, timeout_ns, ch);
+    if (r < 0) {
+        channel_abandon(ch);
+        return r;
+    }
+    channel_own(ch);
+    if (!many) {
+        l->taken = ch;
+        ch->listener = l;
+    }
+    *ret_ch = ch;
+    return 0;
+}
+
+int naru_listener_fd(struct naru_listener *l)
+{
+    int r = fork_guard_enter(&l->guard);
+
+    if (r < 0)
+        return r;
+    return l->fd >= 0 ? l->fd
+                      : error_set(ENOTSUP, "%s: %s has no descriptor to poll", l->url, l->ops->row.name);
+}
+
+int naru_listener_want(struct naru_listener *l)
+{
+    (void)l;
+    return NARU_IN;
+}
+
+const char *naru_listener_url(const struct naru_listener *l)
+{
+    return l->url;
+}
+
+struct naru_listener *naru_listener_close(struct naru_listener *l)
+{
+    if (!l)
+        return NULL;
+    if (l->taken)
+        l->taken->listener = NULL;
+    return listener_free(l);
+}
+
+int naru_remove(const char *url)
+{
+    const struct channel_ops *ops;
+    struct url parsed;
+    int r = url_parse(url, &parsed);
+
+    if (r < 0)
+        return r;
+    ops = channel_find(&parsed);
+    if (!ops)
+        r = -EINVAL;
+    else if (!ops->remove)
+        r = error_set(ENOTSUP, "%s: %s leaves nothing behind that could be removed", url, parsed.scheme);
+    else
+        r = ops->remove(&parsed);
+    url_deinit(&parsed);
+    return r;
+}

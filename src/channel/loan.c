@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loan and borrow over a buffer, for mechanisms where the kernel copies anyway: a program that writes and
+ * reads in place does not change when its URL does.
+ *
+ * A block is memory for one message. One block is lent for writing at a time; any number may be borrowed, and
+ * each lives until it is released, also after the channel is closed (it is then an orphan: owner is NULL).
+ * The last block released is kept as `spare`, so that a loop of borrow and release allocates nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "channel/channel.h"
+
+enum { BLOCK_MIN = 64 * 1024 }; /* bytes; one read of a raw stream, and larger than most messages */
+
+struct channel_block {
+    struct list node;           /* among the channel's views */
+    struct naru_channel *owner; /* NULL: the channel is closed */
+    size_t capacity;
+    int64_t timeout_ns; /* of a loan: what its commit may wait */
+    uint8_t data[];
+};
+
+static struct channel_block *block_new(struct naru_channel *ch, size_t capacity)
+{
+    struct channel_block *block = malloc(sizeof *block + capacity);
+
+    if (!block) {
+        (void)error_set(ENOMEM, "%s: out of memory for a message of %zu bytes", ch->url, capacity);
+        return NULL;
+    }
+    list_init(&block->node);
+    block->owner = ch;
+    block->capacity = capacity;
+    return block;
+}
+
+/* The spare if it is large enough, or a new one. */
+static struct channel_block *block_get(struct naru_channel *ch, size_t capacity)
+{
+    struct channel_block *block = ch->spare;
+
+    if (!block || block->capacity < capacity)
+        return block_new(ch, capacity > BLOCK_MIN ? capacity : BLOCK_MIN);
+    ch->spare = NULL;
+    return block;
+}
+
+static void block_put(struct naru_channel *ch, struct channel_block *block)
+{
+    if (ch->spare && ch->spare->capacity >= block->capacity) {
+        free(block);
+        return;
+    }
+    free(ch->spare);
+    ch->spare = block;
+}
+
+void channel_free_blocks(struct naru_channel *ch)
+{
+    while (!list_is_empty(&ch->views)) {
+        struct channel_block *block = list_entry(ch->views.next, struct channel_block, node);
+
+        list_remove(&block->node);
+        block->owner = NULL;
+    }
+    free(ch->loan);
+    free(ch->loan_spare);
+    free(ch->spare);
+}
+
+int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
+{
+    struct channel_block *block = ch->loan_spare;
+    int r = channel_enter(ch);
+
+    if (r < 0)
+        return r;
+    if (!(ch->direction & NARU_DIRECTION_SEND))
+        return error_set(ENOTSUP, "%s: this end cannot send", ch->url);
+    if (ch->loan)
+        return error_set(EBUSY, "%s: a loan is out already; commit or cancel it first", ch->url);
+    if (len > ch->max_message)
+        return channel_too_large(ch, len, ch->max_message, ch->limit_mend);
+    if (!block || block->capacity < len) {
+        block = block_new(ch, len > BLOCK_MIN ? len : BLOCK_MIN);
+        if (!block)
+            return -ENOMEM;
+        free(ch->loan_spare);
+    }
+    ch->loan_spare = NULL;
+    ch->loan = block;
+    block->timeout_ns = timeout_ns;
+    ret_loan->data = block->data;
+    ret_loan->capacity = block->capacity;
+    ret_loan->channel = ch;
+    ret_loan->internal = block;
+    return 0;
+}
+
+static int check_loan(const struct naru_loan *loan)
+{
+    if (!loan->channel || !loan->internal || loan->channel->loan != loan->internal)
+        return error_set(EINVAL, "this loan is not out: it was committed or cancelled before");
+    return 0;
+}
+
+static void end_loan(struct naru_loan *loan)
+{
+    struct naru_channel *ch = loan->channel;
+
+    ch->loan_spare = ch->loan;
+    ch->loan = NULL;
+    loan->data = loan->internal = NULL;
+    loan->capacity = 0;
+}
+
+int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
+{
+    struct iovec piece = {loan->data, len};
+    struct naru_message m = {.size = sizeof m};
+    int r = check_loan(loan);
+
+    if (r < 0)
+        return r;
+    if (len > loan->capacity)
+        return error_set(EINVAL, "%s: commit of %zu bytes from a loan of %zu", loan->channel->url, len,
+                         loan->capacity);
+    if (meta && meta->size < sizeof m)
+        return error_set(EINVAL,
+                         "message.size is %zu, not sizeof(struct naru_message); start from NARU_INIT()",
+                         meta->size);
+    if (meta)
+        m = *meta;
+    m.iov = &piece;
+    m.iov_count = 1;
+    r = channel_send(loan->channel, &m, loan->channel->loan->timeout_ns);
+    if (r != -EAGAIN && r != -ETIMEDOUT)
+        end_loan(loan);
+    return r;
+}
+
+void naru_loan_cancel(struct naru_loan *loan)
+{
+    if (check_loan(loan) == 0)
+        end_loan(loan);
+}
+
+int naru_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+{
+    struct naru_message m = {.size = sizeof m, .sender = {-1, -1, -1}, .iov_count = 1};
+    struct channel_block *block = block_get(ch, BLOCK_MIN);
+    int r = -EMSGSIZE;
+
+    while (block && r == -EMSGSIZE) {
+        struct iovec piece = {block->data, block->capacity};
+
+        m.iov = &piece;
+        r = channel_receive(ch, &m, timeout_ns);
+        if (r == -EMSGSIZE) { /* it is kept, and its size is known */
+            block_put(ch, block);
+            block = block_get(ch, ch->needed);
+        }
+    }
+    if (!block)
+        return -ENOMEM;
+    if (r < 0) {
+        block_put(ch, block);
+        return r;
+    }
+    list_append(&ch->views, &block->node);
+    ret_view->data = block->data;
+    ret_view->length = m.length;
+    ret_view->type = m.type;
+    ret_view->priority = m.priority;
+    ret_view->sender = m.sender;
+    ret_view->internal = block;
+    return 0;
+}
+
+void naru_release(struct naru_view *view)
+{
+    struct channel_block *block = view->internal;
+
+    if (!block)
+        return;
+    view->internal = NULL;
+    view->data = NULL;
+    view->length = 0;
+    if (!block->owner) {
+        free(block);
+        return;
+    }
+    list_remove(&block->node);
+    block_put(block->owner, block);
+}

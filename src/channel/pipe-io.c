@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Attempts on descriptors that are written with write(2).
+ *
+ * Not to sleep: O_NONBLOCK belongs to the open file description, which a process that inherited it shares
+ * with its parent's shell, so it must not be set there. RWF_NOWAIT asks for one call only (preadv2(2); on
+ * pipes since Linux 6.5). Where the kernel refuses it, a description of our own gets O_NONBLOCK, switched
+ * when the kind of wait changes, and a foreign one is polled first and then written at most PIPE_BUF bytes at
+ * a time, which poll(2)'s POLLOUT promises room for.
+ *
+ * No SIGPIPE: a library may neither die of it nor touch its disposition. RWF_NOSIGNAL (Linux 6.18) asks for
+ * EPIPE alone; before that the signal is blocked around the write and, if the write raised it, taken back
+ * with sigtimedwait(2).
+ */
+#include "channel/pipe-io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100 /* include/uapi/linux/fs.h; Debian 12's headers are older */
+#endif
+
+/* Keeps a foreign or old description from sleeping. 1: go on with a plain call; 0: it would wait; or -errno.
+ */
+static int prepare_nonblocking(struct naru_channel *ch, int fd, int direction, int event)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = (short)event};
+    int r;
+
+    if (ch->foreign)
+        return fd_poll(&poll_fd, 1, NARU_NOWAIT);
+    if (!ch->io[direction].nonblocking) {
+        r = fd_set_nonblocking(fd, true);
+        if (r < 0)
+            return r;
+        ch->io[direction].nonblocking = true;
+    }
+    return 1;
+}
+
+/* Before a call that may sleep. 0 or -errno. */
+static int prepare_blocking(struct naru_channel *ch, int fd, int direction)
+{
+    int r;
+
+    if (!ch->io[direction].nonblocking)
+        return 0;
+    r = fd_set_nonblocking(fd, false);
+    if (r == 0)
+        ch->io[direction].nonblocking = false;
+    return r;
+}
+
+static int read_failed(struct naru_channel *ch)
+{
+    if (errno == EAGAIN || errno == EINTR)
+        return -errno;
+    return error_set(errno, "%s: read: %s", ch->url, error_text(errno));
+}
+
+ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
+                     bool block)
+{
+    bool *no_nowait = &ch->io[CHANNEL_RECEIVING].no_rwf_nowait;
+    ssize_t n;
+    int r;
+
+    (void)fds;
+    if (block) {
+        r = prepare_blocking(ch, ch->rfd, CHANNEL_RECEIVING);
+        n = r < 0        ? (errno = -r, -1)
+            : count == 1 ? read(ch->rfd, iov->iov_base, iov->iov_len)
+                         : readv(ch->rfd, iov, count);
+        return n < 0 ? read_failed(ch) : n;
+    }
+    if (!*no_nowait) {
+        n = preadv2(ch->rfd, iov, count, -1, RWF_NOWAIT);
+        if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL))
+            return n < 0 ? read_failed(ch) : n;
+        *no_nowait = true;
+    }
+    r = prepare_nonblocking(ch, ch->rfd, CHANNEL_RECEIVING, POLLIN);
+    if (r <= 0)
+        return r < 0 ? error_set(-r, "%s: %s", ch->url, error_text(-r)) : -EAGAIN;
+    n = readv(ch->rfd, iov, count);
+    return n < 0 ? read_failed(ch) : n;
+}
+
+/* A plain write with SIGPIPE held back. */
+static ssize_t write_quietly(int fd, const struct iovec *iov, int count)
+{
+    static const struct timespec now = {0, 0};
+    sigset_t pipe_only, before, pending;
+    ssize_t n;
+    int saved;
+
+    (void)sigemptyset(&pipe_only);
+    (void)sigaddset(&pipe_only, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    (void)sigpending(&pending);
+    n = writev(fd, iov, count);
+    saved = errno;
+    /* One that was pending before is somebody else's, and ours merged with it. */
+    if (n < 0 && saved == EPIPE && !sigismember(&pending, SIGPIPE))
+        while (sigtimedwait(&pipe_only, NULL, &now) < 0 && errno == EINTR)
+            ;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = saved;
+    return n;
+}
+
+/* pwritev2 with as many of the flags as this kernel knows for this file. -1 with EOPNOTSUPP: without
+ * RWF_NOWAIT, please. */
+static ssize_t write_flags(struct naru_channel *ch, const struct iovec *iov, int count, int nowait)
+{
+    bool *no_nosignal = &ch->io[CHANNEL_SENDING].no_rwf_nosignal;
+    ssize_t n;
+
+    if (!*no_nosignal) {
+        n = pwritev2(ch->wfd, iov, count, -1, nowait | RWF_NOSIGNAL);
+        if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL) || nowait)
+            return n;
+        *no_nosignal = true;
+    }
+    return write_quietly(ch->wfd, iov, count);
+}
+
+static int write_failed(struct naru_channel *ch)
+{
+    if (errno == EAGAIN || errno == EINTR)
+        return -errno;
+    if (errno == EPIPE)
+        return channel_peer_gone(ch);
+    return error_set(errno, "%s: write: %s", ch->url, error_text(errno));
+}
+
+ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int count,
+                      const struct stream_fds *fds, bool block)
+{
+    bool *no_nowait = &ch->io[CHANNEL_SENDING].no_rwf_nowait;
+    struct iovec part;
+    ssize_t n;
+    int r;
+
+    (void)fds;
+    if (block) {
+        r = prepare_blocking(ch, ch->wfd, CHANNEL_SENDING);
+        n = r < 0 ? (errno = -r, -1) : write_flags(ch, iov, count, 0);
+        return n < 0 ? write_failed(ch) : n;
+    }
+    if (!*no_nowait && !ch->io[CHANNEL_SENDING].no_rwf_nosignal) {
+        n = write_flags(ch, iov, count, RWF_NOWAIT);
+        if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL))
+            return n < 0 ? write_failed(ch) : n;
+        *no_nowait = true;
+    }
+    r = prepare_nonblocking(ch, ch->wfd, CHANNEL_SENDING, POLLOUT);
+    if (r <= 0)
+        return r < 0 ? error_set(-r, "%s: %s", ch->url, error_text(-r)) : -EAGAIN;
+    if (ch->foreign && iov->iov_len > PIPE_BUF) {
+        part = (struct iovec){iov->iov_base, PIPE_BUF};
+        iov = &part;
+    }
+    if (ch->foreign)
+        count = 1;
+    n = write_flags(ch, iov, count, 0);
+    return n < 0 ? write_failed(ch) : n;
+}
+
+int64_t pipe_io_untaken(struct naru_channel *ch)
+{
+    int bytes;
+
+    if (ioctl(ch->wfd, FIONREAD, &bytes) < 0)
+        return error_set(errno, "%s: FIONREAD: %s", ch->url, error_text(errno));
+    return bytes;
+}
+
+int pipe_io_set_buffer(struct naru_channel *ch, int fd, const struct naru_options *opt)
+{
+    if (opt->buffer && fcntl(fd, F_SETPIPE_SZ, (int)opt->buffer) < 0)
+        return error_set(
+            errno, "%s: cannot make the pipe's buffer %zu bytes: %s; /proc/sys/fs/pipe-max-size is the limit",
+            ch->url, opt->buffer, error_text(errno));
+    return 0;
+}

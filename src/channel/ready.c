@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting for a channel: the wait inside a call, its interruption, and the descriptor for event loops.
+ *
+ * That descriptor is an epoll instance holding the kernel's descriptors and an eventfd that is set while
+ * whole messages are held in this process (read ahead, or kept because they did not fit). So it is readable
+ * exactly when a call is worth it, and the program polls it for NARU_IN only; when a send has found no room,
+ * the interest in room is armed inside. Nesting epoll instances is allowed up to 5 levels (epoll_ctl(2),
+ * ELOOP).
+ */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/channel.h"
+#include "channel/stream.h"
+
+static int direction_of(int event)
+{
+    return event == NARU_OUT ? CHANNEL_SENDING : CHANNEL_RECEIVING;
+}
+
+/* Consumes an interruption, if there was one. */
+static bool was_interrupted(struct naru_channel *ch, int direction)
+{
+    uint64_t count;
+
+    if (!ch->interruptible)
+        return false;
+    /* Relaxed: the flag carries no data; the eventfd is what orders it for a waiter. */
+    if (!atomic_exchange_explicit(&ch->interrupted[direction], false, memory_order_relaxed))
+        return false;
+    if (read(ch->interrupt_fd[direction], &count, sizeof count) < 0 && errno != EAGAIN)
+        return true; /* nothing else can fail on our own eventfd; the interruption stands */
+    return true;
+}
+
+static int polled_fd(const struct naru_channel *ch, int event)
+{
+    if (event == NARU_OUT)
+        return ch->wfd;
+    return ch->poll_fd >= 0 ? ch->poll_fd : ch->rfd;
+}
+
+int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
+{
+    int direction = direction_of(event);
+    struct pollfd fds[2] = {{.fd = polled_fd(ch, event), .events = (short)event},
+                            {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
+    int ready;
+
+    if (was_interrupted(ch, direction))
+        return error_expected(ECANCELED);
+    ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
+    if (ready < 0)
+        return error_set(-ready, "%s: poll: %s", ch->url, error_text(-ready));
+    if (was_interrupted(ch, direction))
+        return error_expected(ECANCELED);
+    return ready ? 0 : error_expected(ETIMEDOUT);
+}
+
+int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
+{
+    int direction = direction_of(event);
+    struct pollfd interrupt = {.fd = ch->interrupt_fd[direction], .events = POLLIN};
+    int64_t left = deadline_left(deadline);
+    int64_t step;
+
+    if (was_interrupted(ch, direction))
+        return error_expected(ECANCELED);
+    if (left == 0)
+        return error_expected(ETIMEDOUT);
+    step = ch->backoff[direction] ? ch->backoff[direction] * 2 : NARU_US(50);
+    if (step > NARU_MS(10))
+        step = NARU_MS(10);
+    ch->backoff[direction] = step;
+    (void)fd_poll(&interrupt, ch->interruptible ? 1 : 0, clock_now() + (step < left ? step : left));
+    return was_interrupted(ch, direction) ? error_expected(ECANCELED) : 0;
+}
+
+int channel_wait(struct naru_channel *ch, int event, int64_t deadline)
+{
+    return ch->ops->wait ? ch->ops->wait(ch, event, deadline) : channel_wait_poll(ch, event, deadline);
+}
+
+int naru_interrupt(struct naru_channel *ch)
+{
+    static const uint64_t one = 1;
+    int saved = errno;
+
+    if (!ch->interruptible)
+        return -ENOTSUP;
+    for (int direction = 0; direction < 2; direction++) {
+        atomic_store_explicit(&ch->interrupted[direction], true, memory_order_relaxed);
+        if (write(ch->interrupt_fd[direction], &one, sizeof one) < 0)
+            continue; /* EAGAIN: the counter is full, so it is readable already */
+    }
+    errno = saved;
+    return 0;
+}
+
+/* Adds fd to the channel's epoll. 0 or -errno. */
+static int watch(struct naru_channel *ch, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = fd};
+
+    return epoll_ctl(ch->fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static uint32_t wanted(const struct naru_channel *ch, int fd)
+{
+    uint32_t events = 0;
+
+    if (fd == polled_fd(ch, NARU_IN) && (ch->direction & NARU_DIRECTION_RECEIVE))
+        events |= EPOLLIN;
+    if (fd == ch->wfd && ch->armed)
+        events |= EPOLLOUT;
+    return events;
+}
+
+static int make_fd(struct naru_channel *ch)
+{
+    int in = polled_fd(ch, NARU_IN), r = 0;
+
+    ch->fd = epoll_create1(EPOLL_CLOEXEC);
+    ch->ready_fd = ch->fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (ch->ready_fd < 0)
+        r = -errno;
+    if (r == 0)
+        r = watch(ch, ch->ready_fd, EPOLLIN);
+    if (r == 0 && in >= 0)
+        r = watch(ch, in, wanted(ch, in));
+    if (r == 0 && ch->wfd >= 0 && ch->wfd != in)
+        r = watch(ch, ch->wfd, wanted(ch, ch->wfd));
+    if (r == 0)
+        return 0;
+    ch->fd = fd_close(ch->fd);
+    ch->ready_fd = fd_close(ch->ready_fd);
+    if (r == -EPERM)
+        return error_set(ENOTSUP, "%s: the kernel cannot poll this kind of file (epoll_ctl(2), EPERM)",
+                         ch->url);
+    return error_set(-r, "%s: cannot make a descriptor to poll: %s", ch->url, error_text(-r));
+}
+
+/* After a receive: shows whether something is held here. */
+static void update_held(struct naru_channel *ch)
+{
+    bool ready = ch->kept.full || (ch->stream && stream_holds_message(ch));
+    uint64_t count = 1;
+    ssize_t r;
+
+    if (ready == ch->ready)
+        return;
+    r = ready ? write(ch->ready_fd, &count, sizeof count) : read(ch->ready_fd, &count, sizeof count);
+    (void)r; /* our own eventfd, never near its limit: cannot fail */
+    ch->ready = ready;
+}
+
+/* After a send: waits for room only while there is something to send. */
+static void update_armed(struct naru_channel *ch)
+{
+    bool armed = ch->refused || (ch->stream && stream_has_rest(ch->stream));
+    struct epoll_event event = {.data.fd = ch->wfd};
+
+    if (armed == ch->armed)
+        return;
+    ch->armed = armed;
+    event.events = wanted(ch, ch->wfd);
+    (void)epoll_ctl(ch->fd, EPOLL_CTL_MOD, ch->wfd, &event); /* it was added with the same fd: cannot fail */
+}
+
+void channel_update_ready(struct naru_channel *ch, int direction)
+{
+    if (ch->fd < 0)
+        return;
+    if (direction == CHANNEL_SENDING && ch->wfd >= 0)
+        update_armed(ch);
+    if (direction == CHANNEL_RECEIVING && (ch->direction & NARU_DIRECTION_RECEIVE))
+        update_held(ch);
+}
+
+int naru_channel_fd(struct naru_channel *ch)
+{
+    int r = channel_enter(ch);
+
+    if (r < 0)
+        return r;
+    if (!(ch->ops->row.capabilities & NARU_CAN_POLL))
+        return error_set(ENOTSUP, "%s: %s has no descriptor to poll; receive with a timeout instead", ch->url,
+                         ch->ops->row.name);
+    if (ch->fd < 0) {
+        r = make_fd(ch);
+        if (r < 0)
+            return r;
+        channel_update_ready(ch, CHANNEL_RECEIVING);
+        channel_update_ready(ch, CHANNEL_SENDING);
+    }
+    return ch->fd;
+}
+
+int naru_channel_want(struct naru_channel *ch)
+{
+    (void)ch; /* the interest in room is inside the epoll: the program always polls for NARU_IN */
+    return NARU_IN;
+}

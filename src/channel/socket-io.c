@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Attempts on stream sockets. MSG_DONTWAIT and MSG_NOSIGNAL say per call what a pipe needs tricks for
+ * (pipe-io.c). A control buffer is always offered on sockets that can carry descriptors: the kernel closes
+ * what finds no room.
+ */
+#include "channel/socket-io.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+
+void socket_put_fds(struct msghdr *header, union socket_control *control, const int *fds, size_t count)
+{
+    struct cmsghdr *cmsg;
+
+    if (count == 0)
+        return;
+    header->msg_control = control->bytes;
+    header->msg_controllen = CMSG_SPACE(count * sizeof *fds);
+    cmsg = CMSG_FIRSTHDR(header);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(count * sizeof *fds);
+    memcpy(CMSG_DATA(cmsg), fds, count * sizeof *fds);
+}
+
+size_t socket_take_fds(struct msghdr *header, int *fds)
+{
+    size_t total = 0;
+
+    if (header->msg_controllen == 0)
+        return 0;
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+        size_t count;
+
+        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+            continue;
+        count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
+        memcpy(fds + total, CMSG_DATA(cmsg), count * sizeof *fds); /* one SCM_RIGHTS comes at most: unix(7) */
+        total += count;
+    }
+    return total;
+}
+
+int socket_set_buffer(const char *url, int fd, const struct naru_options *opt)
+{
+    int bytes = (int)opt->buffer;
+
+    if (opt->buffer == 0)
+        return 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) < 0)
+        return error_set(errno, "%s: cannot set a buffer of %d bytes: %s", url, bytes, error_text(errno));
+    return 0;
+}
+
+static int write_failed(struct naru_channel *ch)
+{
+    bool network = ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
+
+    if (errno == EAGAIN || errno == EINTR)
+        return -errno;
+    /* A unix socket says ECONNRESET once when the peer closed with unread data, then EPIPE: the same event.
+     */
+    if (errno == EPIPE || (errno == ECONNRESET && !network))
+        return channel_peer_gone(ch);
+    return error_set(errno, "%s: send: %s", ch->url, error_text(errno));
+}
+
+ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int count,
+                        const struct stream_fds *fds, bool block)
+{
+    int flags = MSG_NOSIGNAL | (block ? 0 : MSG_DONTWAIT);
+    union socket_control control;
+    struct msghdr header = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count};
+    ssize_t n;
+
+    if (fds)
+        socket_put_fds(&header, &control, fds->fds, fds->count);
+    if (count == 1 && !fds)
+        n = send(ch->wfd, iov->iov_base, iov->iov_len, flags);
+    else
+        n = sendmsg(ch->wfd, &header, flags);
+    return n < 0 ? write_failed(ch) : n;
+}
+
+static int read_failed(struct naru_channel *ch)
+{
+    bool network = ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
+
+    if (errno == EAGAIN || errno == EINTR)
+        return -errno;
+    if (errno == ECONNRESET && !network)
+        return 0; /* closed with data of ours unread; what the peer sent has been received by now */
+    if (errno == ECONNRESET)
+        return error_set(ECONNRESET,
+                         "%s: the peer reset the connection: it ended with data unread, or was told to",
+                         ch->url);
+    return error_set(errno, "%s: receive: %s", ch->url, error_text(errno));
+}
+
+ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
+                       bool block)
+{
+    int flags = block ? 0 : MSG_DONTWAIT;
+    bool passes_fds = ch->ops->row.capabilities & NARU_CAN_FDS;
+    union socket_control control;
+    struct msghdr header = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count};
+    ssize_t n;
+
+    if (!passes_fds && count == 1) {
+        n = recv(ch->rfd, iov->iov_base, iov->iov_len, flags);
+        return n < 0 ? read_failed(ch) : n;
+    }
+    if (fds) {
+        header.msg_control = control.bytes;
+        header.msg_controllen = sizeof control.bytes;
+        flags |= MSG_CMSG_CLOEXEC;
+    }
+    n = recvmsg(ch->rfd, &header, flags);
+    if (n < 0)
+        return read_failed(ch);
+    if (fds)
+        fds->count = socket_take_fds(&header, fds->fds);
+    return n;
+}

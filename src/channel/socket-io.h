@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Attempts on stream sockets, with descriptors (SCM_RIGHTS) where the socket passes them; and addresses. */
+#ifndef NARU_CHANNEL_SOCKET_IO_H
+#define NARU_CHANNEL_SOCKET_IO_H
+
+#include "channel/channel.h"
+
+/* The write and read of unix:?type=stream and tcp:. */
+ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int count,
+                        const struct stream_fds *fds, bool block);
+ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
+                       bool block);
+
+/* Room for one SCM_RIGHTS of CHANNEL_FDS_MAX descriptors, aligned as cmsg(3) wants it. */
+union socket_control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(CHANNEL_FDS_MAX * sizeof(int))];
+};
+
+/* Puts descriptors into header, using control; nothing if there are none. */
+void socket_put_fds(struct msghdr *header, union socket_control *control, const int *fds, size_t count);
+
+/* Takes the descriptors out of what recvmsg(2) filled in: at most CHANNEL_FDS_MAX. Returns how many. */
+size_t socket_take_fds(struct msghdr *header, int *fds);
+
+/* opt->buffer as SO_SNDBUF and SO_RCVBUF, if it is set. 0 or an explained -errno. */
+int socket_set_buffer(const char *url, int fd, const struct naru_options *opt);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* The mechanisms: a new one is a file of its own and one line here. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "channel/channel.h"
+#include "channel/table.h"
+
+/* In the order of a textbook's table. Of one scheme, the first row is the default. */
+static const struct channel_ops *const table[] = {
+    &pipe_ops, &unix_stream_ops, &unix_seqpacket_ops, &unix_dgram_ops, &tcp_ops,
+};
+
+enum { ROWS = sizeof table / sizeof *table };
+
+const struct naru_mechanism *naru_mechanism_next(const struct naru_mechanism *previous)
+{
+    size_t i = 0;
+
+    if (previous)
+        while (i < ROWS && &table[i++]->row != previous)
+            ;
+    return i < ROWS ? &table[i]->row : NULL;
+}
+
+const struct naru_mechanism *naru_mechanism_find(const char *name)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        if (strcmp(table[i]->row.name, name) == 0)
+            return &table[i]->row;
+    return NULL;
+}
+
+/* Appends a word to a list for people. */
+static void append(char *list, size_t size, const char *word)
+{
+    size_t used = strlen(list);
+
+    (void)snprintf(list + used, size - used, "%s%s", used ? ", " : "", word);
+}
+
+static int unknown_scheme(const struct url *url)
+{
+    char list[512] = "";
+
+    for (size_t i = 0; i < ROWS; i++)
+        if (i == 0 || strcmp(table[i]->row.scheme, table[i - 1]->row.scheme) != 0)
+            append(list, sizeof list, table[i]->row.scheme);
+    return error_set(EINVAL, "%s: unknown scheme '%s'; expected one of %s", url->text, url->scheme, list);
+}
+
+const struct channel_ops *channel_find(struct url *url)
+{
+    const struct channel_ops *found = NULL;
+    const char *variant = NULL;
+    char list[128] = "";
+
+    for (size_t i = 0; i < ROWS; i++) {
+        const struct channel_ops *ops = table[i];
+
+        if (strcmp(ops->row.scheme, url->scheme) != 0)
+            continue;
+        if (!ops->variant)
+            return ops;
+        if (!found)
+            variant = url_option(url, "type");
+        if (!variant || strcmp(variant, ops->variant) == 0)
+            return ops;
+        found = ops;
+        append(list, sizeof list, ops->variant);
+    }
+    if (found)
+        (void)error_set(EINVAL, "%s: expected ?type= one of %s, got '%s'", url->text, list, variant);
+    else
+        (void)unknown_scheme(url);
+    return NULL;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* The rows of table.c, each defined in the file of its mechanism. */
+#ifndef NARU_CHANNEL_TABLE_H
+#define NARU_CHANNEL_TABLE_H
+
+#include "channel/channel.h"
+
+extern const struct channel_ops pipe_ops;
+extern const struct channel_ops unix_stream_ops, unix_seqpacket_ops, unix_dgram_ops;
+extern const struct channel_ops tcp_ops;
+
+#endif

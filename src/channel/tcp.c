@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* tcp: connections between machines (tcp(7)). Nothing listens beyond this machine unless told: an empty host
+ * is loopback,
+ * "*" all addresses (DESIGN: trust). */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/address.h"
+#include "channel/socket-io.h"
+#include "channel/stream.h"
+#include "channel/table.h"
+
+enum { BACKLOG = 128 };
+
+/* At the end of connect and accept: fd is the channel's. */
+static int open_channel(struct naru_channel *ch, int fd, const struct naru_options *opt)
+{
+    int on = 1, r;
+
+    ch->rfd = ch->wfd = fd;
+    ch->direction = NARU_DIRECTION_BOTH;
+    /* A message is never delayed behind the caller's back: no Nagle (tcp(7), TCP_NODELAY). */
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        return error_set(errno, "%s: TCP_NODELAY: %s", ch->url, error_text(errno));
+    r = socket_set_buffer(ch->url, fd, opt);
+    return r < 0 ? r : channel_make_stream(ch, opt, NARU_FRAME_LEN32, false);
+}
+
+/*
+ * Whether a loopback connection has connected to itself: when nobody listens on a port of the range that the
+ * kernel chooses local ports from, it may choose that very port, and the two ends of the handshake meet in
+ * one socket.
+ */
+static bool is_self(int fd)
+{
+    struct address here = {.length = sizeof here.v6}, there = {.length = sizeof there.v6};
+
+    return getsockname(fd, &here.any, &here.length) == 0 && getpeername(fd, &there.any, &there.length) == 0 &&
+           here.length == there.length && memcmp(&here.v6, &there.v6, here.length) == 0;
+}
+
+/* One try at one address, without waiting past the deadline. The connected socket, or -errno (not explained).
+ */
+static int try_address(const struct address *address, int64_t deadline)
+{
+    FD_CLEANUP int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    socklen_t length = sizeof(int);
+    int error = 0, r;
+
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, &address->any, address->length) < 0) {
+        if (errno != EINPROGRESS && errno != EINTR)
+            return -errno;
+        r = fd_poll(&ready, 1, deadline);
+        if (r <= 0)
+            return r < 0 ? r : -ETIMEDOUT;
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+            return -errno;
+        if (error)
+            return -error;
+    }
+    if (is_self(fd))
+        return -ECONNREFUSED;
+    r = fd_set_nonblocking(fd, false);
+    return r < 0 ? r : fd_steal(&fd);
+}
+
+/* Errors that a listener's arrival can end. */
+static bool may_pass(int r)
+{
+    return r == -ECONNREFUSED || r == -ETIMEDOUT || r == -EHOSTUNREACH || r == -ENETUNREACH || r == -EAGAIN;
+}
+
+static int connect_failed(const struct naru_channel *ch, int r)
+{
+    if (r == -ECONNREFUSED)
+        return error_set(ETIMEDOUT, "%s: nobody listens there; start the listener, or wait longer for it",
+                         ch->url);
+    if (r == -ETIMEDOUT)
+        return error_set(ETIMEDOUT, "%s: no answer in time", ch->url);
+    return error_set(-r, "%s: cannot connect: %s", ch->url, error_text(-r));
+}
+
+static int tcp_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                       int64_t deadline)
+{
+    struct addresses addresses;
+    int64_t step = 0;
+    int r = addresses_resolve(url, SOCK_STREAM, false, &addresses);
+
+    if (r < 0)
+        return r;
+    do {
+        for (size_t i = 0; i < addresses.count; i++) {
+            r = try_address(&addresses.list[i], deadline);
+            if (r >= 0)
+                return open_channel(ch, r, opt);
+            if (!may_pass(r))
+                return connect_failed(ch, r);
+        }
+    } while (backoff_sleep(&step, deadline));
+    return connect_failed(ch, r);
+}
+
+static int tcp_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    struct addresses addresses;
+    FD_CLEANUP int fd = -1;
+    int on = 1, r;
+
+    (void)opt;
+    r = addresses_resolve(url, SOCK_STREAM, true, &addresses);
+    if (r < 0)
+        return r;
+    fd = socket(addresses.list[0].family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+    if (fd < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    /* Connections of a dead predecessor linger in TIME_WAIT; a live listener is still refused (socket(7),
+     * SO_REUSEADDR). */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
+        return error_set(errno, "%s: SO_REUSEADDR: %s", url->text, error_text(errno));
+    r = address_bind(url, fd, &addresses.list[0]);
+    if (r < 0)
+        return r;
+    if (listen(fd, BACKLOG) < 0)
+        return address_bind_failed(url, errno);
+    r = address_listener_url(l, url, fd);
+    if (r == 0)
+        l->fd = fd_steal(&fd);
+    return r;
+}
+
+static int tcp_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0) {
+        /* accept(2): errors already pending on the new connection count as "none yet". */
+        if (errno == ECONNABORTED || errno == EPROTO || errno == ENETDOWN || errno == EHOSTUNREACH ||
+            errno == ENETUNREACH)
+            return -EAGAIN;
+        if (errno == EAGAIN || errno == EINTR)
+            return -errno;
+        return error_set(errno, "%s: accept: %s", l->url, error_text(errno));
+    }
+    return open_channel(ch, fd, &l->options);
+}
+
+const struct channel_ops tcp_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "tcp",
+            .scheme = "tcp",
+            .example = "tcp://127.0.0.1:5000",
+            .title = "TCP socket",
+            .use_when = "the other process is, or may one day be, on another machine",
+            .medium = "kernel socket buffers, network",
+            .direction = "both ways",
+            .unit = "byte stream",
+            .scope = "network",
+            .persistence = "until the connection is closed",
+            .limit = "SO_SNDBUF and SO_RCVBUF, /proc/sys/net/ipv4/tcp_wmem",
+            .wait = "blocking send or recv, poll",
+            .capabilities = NARU_CAN_DUPLEX | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_ACCEPT_MANY |
+                            NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |
+                            NARU_CAN_POLL | NARU_CAN_FRAME | NARU_CAN_SEND_EMPTY | NARU_CAN_REACH_NETWORK |
+                            NARU_CAN_PUSH_BACK},
+    .connect = tcp_connect,
+    .listen = tcp_listen,
+    .accept = tcp_accept,
+    .send = stream_send,
+    .send_batch = stream_send_batch,
+    .recv = stream_recv,
+    .write = socket_io_write,
+    .read = socket_io_read,
+};

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unix: sockets on one machine (unix(7)), in three kinds: a byte stream, seqpacket (messages over a
+ * connection) and dgram (messages without one). Under a path, or under an abstract name (unix:@name) that
+ * vanishes with its owner.
+ *
+ * Who may listen on a path is decided by a lock on the file PATH.lock beside it, not by probing: a dead
+ * owner's lock is gone, so its socket file can be removed; a live owner's is held. A program that knows
+ * nothing of the lock is found by one connect(2). The lock file is removed with the socket, and whoever
+ * locked it meanwhile notices that its name leads elsewhere (or nowhere) and starts again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sockios.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/watch.h"
+#include "channel/datagram.h"
+#include "channel/socket-io.h"
+#include "channel/stream.h"
+#include "channel/table.h"
+
+enum {
+    BACKLOG = 128,
+    LARGEST = 4 * 1024 * 1024, /* bytes; SO_SNDBUF's usual limit (net.core.wmem_max) doubled, and more */
+    SNDBUF_OVERHEAD = 32       /* unix_dgram_sendmsg(): a message may have SO_SNDBUF - 32 bytes */
+};
+
+struct unix_name {
+    struct sockaddr_un address;
+    socklen_t length;
+    const char *path; /* in address; NULL for an abstract name */
+};
+
+static int kind_of(const struct channel_ops *ops)
+{
+    return ops == &unix_stream_ops ? SOCK_STREAM : ops == &unix_seqpacket_ops ? SOCK_SEQPACKET : SOCK_DGRAM;
+}
+
+static int parse_name(const struct url *url, struct unix_name *ret)
+{
+    size_t length = strlen(url->target);
+    bool abstract = url->target[0] == '@';
+
+    if (length <= abstract)
+        return error_set(EINVAL,
+                         "%s: expected a path or an abstract name, as in unix:///run/my.sock or unix:@name",
+                         url->text);
+    if (length >= sizeof ret->address.sun_path)
+        return error_set(ENAMETOOLONG,
+                         "%s: a socket's path may have %zu bytes, this one has %zu; use a shorter directory",
+                         url->text, sizeof ret->address.sun_path - 1, length);
+    *ret = (struct unix_name){.address.sun_family = AF_UNIX};
+    memcpy(ret->address.sun_path, url->target, length);
+    if (abstract)
+        ret->address.sun_path[0] = '\0';
+    else
+        ret->path = ret->address.sun_path;
+    /* An abstract name is not terminated: its length counts (unix(7)). */
+    ret->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
+    return 0;
+}
+
+/* --- opening --- */
+
+static int set_passcred(const struct naru_channel *ch, int fd)
+{
+    int on = 1;
+
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+        return error_set(errno, "%s: SO_PASSCRED: %s", ch->url, error_text(errno));
+    return 0;
+}
+
+/* The largest message that the send buffer takes. */
+static void limit_message(struct naru_channel *ch, int fd)
+{
+    int bytes;
+    socklen_t length = sizeof bytes;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length) < 0 || bytes <= SNDBUF_OVERHEAD)
+        return; /* the kernel still checks each message */
+    if (ch->max_message > (size_t)bytes - SNDBUF_OVERHEAD)
+        ch->max_message = (size_t)bytes - SNDBUF_OVERHEAD;
+    ch->limit_mend = "raise it with ?buffer= (up to /proc/sys/net/core/wmem_max), or use ?type=stream";
+}
+
+/* At the end of connect, pair and accept; fd is the channel's from here on. */
+static int open_channel(struct naru_channel *ch, int fd, const struct naru_options *opt, bool reply)
+{
+    struct datagram *d;
+    int r;
+
+    ch->rfd = ch->wfd = fd;
+    ch->direction = NARU_DIRECTION_BOTH;
+    r = socket_set_buffer(ch->url, fd, opt);
+    if (r < 0)
+        return r;
+    if (ch->ops == &unix_stream_ops)
+        return channel_make_stream(ch, opt, NARU_FRAME_LEN32, false);
+    d = calloc(1, sizeof *d);
+    if (!d)
+        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+    ch->state = d;
+    d->largest = LARGEST;
+    d->ends = ch->ops == &unix_seqpacket_ops;
+    d->reply = reply;
+    limit_message(ch, fd);
+    return set_passcred(ch, fd);
+}
+
+static void unix_close(struct naru_channel *ch, bool owner)
+{
+    (void)owner;
+    free(ch->state);
+}
+
+static int unix_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt)
+{
+    int fds[2], r = 0;
+
+    if (*url->target)
+        return error_set(EINVAL, "%s: a pair has no name; expected unix: or unix:?type=...", url->text);
+    if (socketpair(AF_UNIX, kind_of(ch[0]->ops) | SOCK_CLOEXEC, 0, fds) < 0)
+        return error_set(errno, "%s: socketpair: %s", url->text, error_text(errno));
+    for (int i = 0; i < 2; i++) {
+        int one = open_channel(ch[i], fds[i], opt, false);
+
+        r = r < 0 ? r : one;
+    }
+    return r;
+}
+
+static int connect_failed(const struct url *url, int code)
+{
+    switch (code) {
+    case EACCES:
+    case EPERM:
+        return error_set(
+            code,
+            "%s: permission denied; the socket's mode must let you write to it (?mode= where it is "
+            "created) and its directories let you pass",
+            url->text);
+    case EPROTOTYPE:
+        return error_set(code,
+                         "%s: a socket of another type listens there; try ?type=stream, seqpacket or dgram",
+                         url->text);
+    case ENOTDIR:
+        return error_set(code, "%s: a part of the path is not a directory", url->text);
+    case ENOENT:
+    case ECONNREFUSED:
+    case EAGAIN:
+        return error_set(ETIMEDOUT, "%s: nobody listens there; start the listener, or wait longer for it",
+                         url->text);
+    default:
+        return error_set(code, "%s: cannot connect: %s", url->text, error_text(code));
+    }
+}
+
+/* Waits for what may let the next connect(2) succeed. 0, -ETIMEDOUT or -errno. */
+static int wait_for_listener(struct watch *watch, bool *watching, const struct unix_name *name, int code,
+                             int64_t *step, int64_t deadline)
+{
+    int64_t look_again = clock_now() + NARU_MS(100);
+    int r;
+
+    if (!name->path || code == EAGAIN)
+        return backoff_sleep(step, deadline) ? 0 : -ETIMEDOUT;
+    if (!*watching) {
+        r = watch_init(watch, name->path);
+        *watching = r == 0;
+        return r; /* look once more before waiting */
+    }
+    if (code == ENOENT)
+        return watch_wait(watch, deadline);
+    /* ECONNREFUSED: bound, but listen(2) gives no event; naru's own listeners make one by chmod(2), others do
+     * not. */
+    r = watch_wait(watch, look_again < deadline ? look_again : deadline);
+    return r == -ETIMEDOUT && deadline_left(deadline) > 0 ? 0 : r;
+}
+
+/* Connects as soon as somebody listens. 0 or an explained -errno. */
+static int connect_until(int fd, const struct url *url, const struct unix_name *name, int64_t deadline)
+{
+    struct watch watch;
+    bool watching = false;
+    int64_t step = 0;
+    int code = 0, r = 0;
+
+    while (connect(fd, (const struct sockaddr *)&name->address, name->length) < 0) {
+        code = errno;
+        if (code == EINTR)
+            continue;
+        /* EAGAIN: its backlog is full (connect(2)). The others: not yet, or not any more. */
+        if (code == ENOENT || code == ECONNREFUSED || code == EAGAIN)
+            r = deadline_left(deadline) ? wait_for_listener(&watch, &watching, name, code, &step, deadline)
+                                        : -ETIMEDOUT;
+        else
+            r = -code;
+        if (r < 0)
+            break;
+    }
+    if (watching)
+        watch_deinit(&watch);
+    return r < 0 ? connect_failed(url, code) : 0;
+}
+
+static int unix_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                        int64_t deadline)
+{
+    struct sockaddr_un autobind = {.sun_family = AF_UNIX};
+    struct unix_name name;
+    FD_CLEANUP int fd = -1;
+    int r = parse_name(url, &name);
+
+    if (r < 0)
+        return r;
+    fd = socket(AF_UNIX, kind_of(ch->ops) | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    /* A datagram's receiver can answer only to an address: take one that the kernel chooses (unix(7),
+     * Autobind). */
+    if (ch->ops == &unix_dgram_ops && bind(fd, (struct sockaddr *)&autobind, sizeof autobind.sun_family) < 0)
+        return error_set(errno, "%s: bind: %s", url->text, error_text(errno));
+    r = connect_until(fd, url, &name, deadline);
+    if (r < 0)
+        return r;
+    if (ch->ops != &unix_dgram_ops)
+        channel_learn_peer(ch, fd);
+    return open_channel(ch, fd_steal(&fd), opt, false);
+}
+
+/* --- listening --- */
+
+static int lock_path(const char *path, char *ret, size_t size)
+{
+    return snprintf(ret, size, "%s.lock", path) < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+/* Whether fd is still what the path leads to: another owner may have removed it before we locked it. */
+static bool is_same_file(int fd, const char *path)
+{
+    struct stat held, named;
+
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+}
+
+/* Locks PATH.lock. The descriptor, or an explained -errno. */
+static int take_lock(const struct url *url, const char *path)
+{
+    char lock[PATH_MAX];
+
+    if (lock_path(path, lock, sizeof lock) < 0)
+        return error_set(ENAMETOOLONG, "%s: the path is too long", url->text);
+    for (;;) {
+        FD_CLEANUP int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0 && errno == EACCES)
+            return error_set(
+                EACCES,
+                "%s: permission denied; the directory, and %s if another user left it, must let you write",
+                url->text, lock);
+        if (fd < 0)
+            return error_set(errno, "%s: cannot make %s: %s", url->text, lock, error_text(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EWOULDBLOCK)
+                return error_set(EADDRINUSE,
+                                 "%s: another process listens there; stop it, or choose another path",
+                                 url->text);
+            return error_set(errno, "%s: cannot lock %s: %s", url->text, lock, error_text(errno));
+        }
+        if (is_same_file(fd, lock))
+            return fd_steal(&fd);
+    }
+}
+
+/* With the lock held: makes way for a new socket. 0 or an explained -errno. */
+static int clear_path(const struct url *url, const struct unix_name *name, int kind)
+{
+    struct stat status;
+    FD_CLEANUP int probe = -1;
+
+    if (lstat(name->path, &status) < 0)
+        return errno == ENOENT ? 0 : error_set(errno, "%s: %s", url->text, error_text(errno));
+    if (!S_ISSOCK(status.st_mode))
+        return error_set(
+            EEXIST, "%s: something that is not a socket is there already; choose another path, or remove it",
+            url->text);
+    probe = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    /* ECONNREFUSED alone says that nobody is behind it: a foreign listener holds no lock. */
+    if (connect(probe, (const struct sockaddr *)&name->address, name->length) == 0 || errno != ECONNREFUSED)
+        return error_set(
+            EADDRINUSE,
+            "%s: another process listens there (it does not hold naru's lock); stop it, or choose "
+            "another path",
+            url->text);
+    if (unlink(name->path) < 0 && errno != ENOENT)
+        return error_set(errno, "%s: cannot remove the dead socket: %s", url->text, error_text(errno));
+    return 0;
+}
+
+/* bind(2) gives the file the socket's own mode less the umask; the exact mode is set once it listens, so that
+ * who waits for the path is woken then. */
+static int bind_and_listen(int fd, const struct url *url, const struct unix_name *name, int kind,
+                           unsigned mode)
+{
+    if (name->path && fchmod(fd, mode) < 0)
+        return error_set(errno, "%s: fchmod: %s", url->text, error_text(errno));
+    if (bind(fd, (const struct sockaddr *)&name->address, name->length) < 0) {
+        if (errno == EADDRINUSE)
+            return error_set(errno, "%s: another process listens there; stop it, or choose another name",
+                             url->text);
+        return error_set(errno, "%s: cannot listen: %s", url->text, error_text(errno));
+    }
+    if (kind != SOCK_DGRAM && listen(fd, BACKLOG) < 0)
+        return error_set(errno, "%s: listen: %s", url->text, error_text(errno));
+    if (name->path && chmod(name->path, mode) < 0)
+        return error_set(errno, "%s: chmod: %s", url->text, error_text(errno));
+    return 0;
+}
+
+static void remove_names(const char *path)
+{
+    char lock[PATH_MAX];
+
+    (void)unlink(path); /* ENOENT: somebody removed it underneath, which is what we want too */
+    if (lock_path(path, lock, sizeof lock) == 0)
+        (void)unlink(lock);
+}
+
+static int unix_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    struct unix_name name;
+    FD_CLEANUP int lock = -1;
+    FD_CLEANUP int fd = -1;
+    int kind = kind_of(l->ops), r = parse_name(url, &name);
+
+    if (r == 0 && name.path) {
+        lock = take_lock(url, name.path);
+        r = lock < 0 ? lock : clear_path(url, &name, kind);
+    }
+    if (r < 0)
+        return r;
+    fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    r = bind_and_listen(fd, url, &name, kind, opt->mode);
+    if (r == 0 && name.path) {
+        l->state = strdup(name.path);
+        if (!l->state)
+            r = error_set(ENOMEM, "%s: out of memory", url->text);
+    }
+    if (r < 0) {
+        if (name.path && r != -EADDRINUSE)
+            remove_names(name.path);
+        return r;
+    }
+    l->fd = fd_steal(&fd);
+    l->lock_fd = fd_steal(&lock);
+    return 0;
+}
+
+static void unix_unlisten(struct naru_listener *l, bool owner)
+{
+    /* Only what still is ours: the path may have been removed and taken by another since. */
+    if (owner && l->state) {
+        char lock[PATH_MAX];
+
+        if (lock_path(l->state, lock, sizeof lock) == 0 && is_same_file(l->lock_fd, lock))
+            remove_names(l->state);
+    }
+    free(l->state);
+}
+
+static int unix_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    bool connectionless = l->ops == &unix_dgram_ops;
+    int fd = connectionless ? fcntl(l->fd, F_DUPFD_CLOEXEC, 0) : accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0) {
+        if (errno == EAGAIN || errno == EINTR)
+            return -errno;
+        if (errno == ECONNABORTED)
+            return -EAGAIN;
+        return error_set(errno, "%s: accept: %s", l->url, error_text(errno));
+    }
+    if (connectionless && fd_set_nonblocking(fd, false) < 0) {
+        (void)fd_close(fd);
+        return error_set(errno, "%s: fcntl: %s", l->url, error_text(errno));
+    }
+    if (!connectionless)
+        channel_learn_peer(ch, fd);
+    return open_channel(ch, fd, &l->options, connectionless);
+}
+
+static int unix_remove(struct url *url)
+{
+    struct unix_name name;
+    FD_CLEANUP int lock = -1;
+    struct stat status;
+    int r = parse_name(url, &name);
+
+    if (r < 0)
+        return r;
+    if (!name.path)
+        return error_set(ENOTSUP, "%s: an abstract name vanishes by itself with the socket", url->text);
+    if (lstat(name.path, &status) < 0)
+        return error_set(errno, "%s: %s", url->text, error_text(errno));
+    lock = take_lock(url, name.path);
+    if (lock < 0)
+        return lock == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text)
+                                   : lock;
+    r = clear_path(url, &name, kind_of(channel_find(url)));
+    remove_names(name.path);
+    return r;
+}
+
+static int64_t unix_untaken(struct naru_channel *ch)
+{
+    int bytes;
+
+    if (ioctl(ch->wfd, SIOCOUTQ, &bytes) < 0)
+        return error_set(errno, "%s: SIOCOUTQ: %s", ch->url, error_text(errno));
+    return bytes;
+}
+
+#define UNIX_COMMON                                                                                          \
+    .pair = unix_pair, .connect = unix_connect, .listen = unix_listen, .accept = unix_accept,                \
+    .unlisten = unix_unlisten, .remove = unix_remove, .untaken = unix_untaken, .close = unix_close
+#define UNIX_CAPABILITIES                                                                                    \
+    (NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_FDS |                   \
+     NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |                \
+     NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN | NARU_CAN_CREDENTIALS)
+#define UNIX_CONNECTED (NARU_CAN_ACCEPT_MANY | NARU_CAN_KNOW_DEATH | NARU_CAN_SEE_CLOSE)
+
+const struct channel_ops unix_stream_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "unix-stream",
+            .scheme = "unix",
+            .example = "unix:///tmp/naru.sock",
+            .title = "unix socket, stream",
+            .use_when = "programs on one machine talk both ways; the usual choice",
+            .medium = "kernel socket buffer",
+            .direction = "both ways",
+            .unit = "byte stream",
+            .scope = "one machine",
+            .persistence = "until closed; the path stays",
+            .limit = "208 KiB buffered; SO_SNDBUF up to /proc/sys/net/core/wmem_max",
+            .wait = "blocking send or recv, poll",
+            .capabilities = UNIX_CAPABILITIES | UNIX_CONNECTED | NARU_CAN_FRAME},
+    .variant = "stream",
+    .send = stream_send,
+    .send_batch = stream_send_batch,
+    .recv = stream_recv,
+    .write = socket_io_write,
+    .read = socket_io_read,
+    UNIX_COMMON,
+};
+
+const struct channel_ops unix_seqpacket_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "unix-seqpacket",
+            .scheme = "unix",
+            .example = "unix:///tmp/naru.sock?type=seqpacket",
+            .title = "unix socket, seqpacket",
+            .use_when = "as stream, and the kernel shall keep the messages apart",
+            .medium = "kernel socket buffer",
+            .direction = "both ways",
+            .unit = "message",
+            .scope = "one machine",
+            .persistence = "until closed; the path stays",
+            .limit = "message up to SO_SNDBUF (208 KiB), /proc/sys/net/core/wmem_max",
+            .wait = "blocking send or recv, poll",
+            .capabilities = UNIX_CAPABILITIES | UNIX_CONNECTED,
+            .max_message = 212960},
+    .variant = "seqpacket",
+    .send = datagram_send,
+    .send_batch = datagram_send_batch,
+    .recv = datagram_recv,
+    UNIX_COMMON,
+};
+
+const struct channel_ops unix_dgram_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "unix-dgram",
+            .scheme = "unix",
+            .example = "unix:///tmp/naru.sock?type=dgram",
+            .title = "unix socket, datagram",
+            .use_when = "many senders, one receiver, no connections (a log)",
+            .medium = "kernel socket buffer",
+            .direction = "both ways (replies to the last sender)",
+            .unit = "message",
+            .scope = "one machine",
+            .persistence = "until closed; the path stays",
+            .limit = "/proc/sys/net/unix/max_dgram_qlen messages wait, each up to SO_SNDBUF",
+            .wait = "blocking send or recv, poll",
+            .capabilities = UNIX_CAPABILITIES,
+            .max_message = 212960},
+    .variant = "dgram",
+    .send = datagram_send,
+    .send_batch = datagram_send_batch,
+    .recv = datagram_recv,
+    UNIX_COMMON,
+};
