@@ -73,22 +73,26 @@ static int distance(const char *a, const char *b)
 
 static int unknown(const char *given, const char *full)
 {
-    const char *nearest = NULL;
-    int best = 3; /* further off it is not a misprint */
+    const char *nearest[2] = {NULL, NULL}; /* SIGSTP is as near to SIGSTOP as to SIGTSTP */
+    int best = 3;                          /* further off it is not a misprint */
 
     for (int sig = 1; sig < NAMES; sig++) {
         int d = names[sig] ? distance(full, names[sig]) : best;
 
-        if (d < best) {
+        if (d < best)
+            nearest[0] = nearest[1] = NULL;
+        if (d < best || (d == best && nearest[0] && names[sig]))
+            nearest[nearest[0] != NULL] = names[sig];
+        if (d < best)
             best = d;
-            nearest = names[sig];
-        }
     }
-    if (nearest)
-        return error_set(EINVAL, "there is no signal \"%s\"; did you mean %s?", given, nearest);
+    if (nearest[0])
+        return error_set(EINVAL, "there is no signal \"%s\"; did you mean %s%s%s?", given, nearest[0],
+                         nearest[1] ? " or " : "", nearest[1] ? nearest[1] : "");
     return error_set(
         EINVAL,
-        "there is no signal \"%s\"; expected a name such as INT, SIGTERM or RTMIN+1, or a number up to %d",
+        "there is no signal \"%s\"; expected a name such as INT, SIGTERM or RTMIN+1, or a number up "
+        "to %d",
         given, SIGRTMAX);
 }
 
