@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+# The libFuzzer targets: `./dev fuzz` builds and runs them. A target is fuzz/NAME.c; fuzz/frame.c makes one for
+# each framing. Its seeds are in fuzz/corpus/NAME/, its words in fuzz/NAME.dict.
+if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+  message(FATAL_ERROR "NARU_FUZZ needs clang: cmake --preset fuzz")
+endif()
+target_compile_options(naru-objects PRIVATE -fsanitize=fuzzer-no-link)
+add_custom_target(fuzzers)
+
+# fuzzer(name source [definitions...])
+function(fuzzer name source)
+  add_executable(fuzz-${name} ${source})
+  target_link_libraries(fuzz-${name} PRIVATE naru-static)
+  target_compile_options(fuzz-${name} PRIVATE -fsanitize=fuzzer)
+  target_link_options(fuzz-${name} PRIVATE -fsanitize=fuzzer)
+  target_compile_definitions(fuzz-${name} PRIVATE ${ARGN})
+  add_dependencies(fuzzers fuzz-${name})
+endfunction()
+
+file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/*.c)
+foreach(source ${fuzz_sources})
+  get_filename_component(name ${source} NAME_WE)
+  if(NOT name STREQUAL "frame")
+    fuzzer(${name} ${source})
+  endif()
+endforeach()
+foreach(framing LEN32 LINE NUL VARINT HEADER)
+  string(TOLOWER ${framing} word)
+  fuzzer(frame-${word} fuzz/frame.c FUZZ_FRAME=NARU_FRAME_${framing})
+endforeach()
