@@ -8,7 +8,11 @@
  *     }
  *
  * Each test runs in a forked child in a process group of its own, which is killed when the test ends or takes
- * too long. Output is TAP 13; the last line is `N passed, N failed, N skipped`.
+ * too long (NARU_TEST_TIMEOUT seconds), and, where the machine allows it, in IPC and mount namespaces of its
+ * own. A test that leaves a descriptor, a process, a queue, a semaphore, shared memory or a socket behind has
+ * failed. Output is TAP 13; the last line is `N passed, N failed, N skipped`.
+ *
+ * A test program takes parts of test names as arguments (all tests without any), or --list.
  */
 #ifndef TESTS_RUNNER_H
 #define TESTS_RUNNER_H
@@ -19,7 +23,9 @@
 
 struct test {
     const char *name;
-    void (*run)(void);
+    void (*run)(void);                /* TEST */
+    void (*run_each)(size_t);         /* TEST_EACH */
+    const char *(*parameter)(size_t); /* TEST_EACH: the name of the i-th parameter; NULL: there is none */
     struct test *next;
 };
 
@@ -29,10 +35,27 @@ void test_register(struct test *test);
     static void test_##test_name(void);                                                                      \
     __attribute__((constructor)) static void register_##test_name(void)                                      \
     {                                                                                                        \
-        static struct test test = {#test_name, test_##test_name, 0};                                         \
+        static struct test test = {#test_name, test_##test_name, 0, 0, 0};                                   \
         test_register(&test);                                                                                \
     }                                                                                                        \
     static void test_##test_name(void)
+
+/*
+ * A test for each of a list of parameters, each a test of its own, named "test_name [parameter]":
+ *
+ *     TEST_EACH(keeps_the_order, mechanism_name)      const char *mechanism_name(size_t index)
+ *     {
+ *         ... mechanisms[index] ...
+ *     }
+ */
+#define TEST_EACH(test_name, parameter_name)                                                                 \
+    static void test_##test_name(size_t index);                                                              \
+    __attribute__((constructor)) static void register_##test_name(void)                                      \
+    {                                                                                                        \
+        static struct test test = {#test_name, 0, test_##test_name, parameter_name, 0};                      \
+        test_register(&test);                                                                                \
+    }                                                                                                        \
+    static void test_##test_name(size_t index)
 
 /* Ends the test (also from a child process that the test forked) as failed, with file, line and what was
  * seen. */
@@ -58,16 +81,24 @@ void test_check_contains(const char *file, int line, const char *expression, con
 #define CHECK_STR(actual, expected)  test_check_str(__FILE__, __LINE__, #actual, actual, expected)
 #define CHECK_CONTAINS(actual, part) test_check_contains(__FILE__, __LINE__, #actual, actual, part)
 
-/* A directory of this test's own, removed after it. */
+/* A directory of this test's own, removed after it; XDG_RUNTIME_DIR is its subdirectory run/. A socket or a
+ * *.lock file left in it (run/ excepted) is a leak. */
 const char *test_directory(void);
+
+/* Formats a path in it, or anything else that the test needs until its end (a URL, for instance). */
+const char *test_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Random numbers; a failed test tells NARU_TEST_SEED, which repeats them. */
+uint64_t test_random(void);
 
 /* fork() whose child must end with test_child_end() or _exit(0); a failed CHECK in it fails the test. */
 int test_fork(void);
+void test_child_end(void) __attribute__((noreturn));
 
 /* Waits for the child; fails the test unless it exited with 0. */
 void test_join(int pid);
 
-/* Kills the child with SIGKILL and reaps it. */
+/* Kills the child with SIGKILL and reaps it; it may have ended well before, but not have failed. */
 void test_kill(int pid);
 
 /* Synchronisation without sleeps: a pipe-backed gate between a test and the processes it forks afterwards.
@@ -77,7 +108,7 @@ struct test_gate {
 };
 void test_gate_init(struct test_gate *gate);
 void test_gate_open(struct test_gate *gate);
-void test_gate_wait(struct test_gate *gate);
+void test_gate_wait(struct test_gate *gate); /* also ends the test if nobody is left who could open it */
 
 /* Waits until the condition holds, for what nothing announces; fails the test after ten seconds. */
 #define WAIT_UNTIL(condition)                                                                                \
