@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# Unit tests stand beside their source (src/*/test-*.c), tests of several processes in tests/test-*.c.
+# Unit tests stand beside their source (src/*/test-*.c, bench/test-*.c), tests of several processes in tests/test-*.c.
 # Each links the library's objects (internal functions included) and the runner, and speaks TAP.
-file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c tests/test-*.c)
+file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c bench/test-*.c tests/test-*.c)
 file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c)
 if(NOT runner_sources)
   return()
@@ -11,7 +11,7 @@ target_include_directories(naru-runner PUBLIC tests)
 foreach(source ${test_sources})
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})
-  target_link_libraries(${name} PRIVATE naru-runner naru-static)
+  target_link_libraries(${name} PRIVATE naru-runner naru-bench naru-static)
   set_property(GLOBAL APPEND PROPERTY naru_tests ${name})
 endforeach()
 
