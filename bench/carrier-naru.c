@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The same through naru's public calls, for any mechanism of which two ends can be made here. What the ends
+ * are called is the only thing known of each mechanism; how they are opened follows from its capabilities.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/msg.h>
+#include <unistd.h>
+
+#include "bench/carrier.h"
+#include "bench/engine.h"
+#include "naru/naru.h"
+
+enum { URL_MAX = 320, THERE = 0, BACK = 1 };
+
+/* What the listening side tells the other: the URL with the port that the kernel chose. */
+struct rendezvous {
+    char url[URL_MAX];
+};
+
+struct link {
+    const struct naru_mechanism *row;
+    const struct load *load;
+    char urls[2][URL_MAX];            /* [direction]; both the same where one connection does both */
+    struct naru_channel *pairs[2][2]; /* [direction][side of naru_channel_pair()] */
+    struct naru_listener *listener;
+    struct naru_channel *tx, *rx; /* in a child */
+    struct rendezvous *rendezvous;
+    int told[2]; /* a pipe: a byte when the rendezvous is written */
+    struct naru_message messages[ENGINE_BATCH];
+    struct iovec pieces[ENGINE_BATCH];
+};
+
+static int failed(int r)
+{
+    return duo_fail(r, "%s", naru_explain());
+}
+
+static bool can(const struct link *link, uint32_t capability)
+{
+    return (link->row->capabilities & capability) != 0;
+}
+
+/* A System V key that nobody uses: our pid makes it ours among all live processes. */
+static int free_key(int direction)
+{
+    for (int i = direction; i < 256; i += 2) {
+        int key = (int)(0x4e000000u | ((unsigned)getpid() & 0xffffu) << 8 | (unsigned)i);
+
+        if (msgget(key, 0) < 0 && errno == ENOENT)
+            return key;
+    }
+    return 0x4e000000;
+}
+
+/* The URL of an end in that direction. false: this mechanism does not join two processes of one program. */
+static bool make_url(struct link *link, int direction)
+{
+    static const char *const names[2] = {"there", "back"};
+    const char *name = link->row->name, *scheme = link->row->scheme, *dash = strchr(name, '-');
+    char *url = link->urls[direction];
+
+    if (can(link, NARU_CAN_PAIR))
+        (void)snprintf(url, URL_MAX, dash ? "%s:?type=%s" : "%s:", scheme, dash ? dash + 1 : "");
+    else if (strcmp(scheme, "fifo") == 0 || strcmp(scheme, "file") == 0)
+        (void)snprintf(url, URL_MAX, "%s://%s/%s", scheme, link->load->directory, names[direction]);
+    else if (strcmp(scheme, "tcp") == 0 || strcmp(scheme, "udp") == 0)
+        (void)snprintf(url, URL_MAX, "%s://127.0.0.1:0", scheme);
+    else if (strcmp(scheme, "sysvmq") == 0)
+        (void)snprintf(url, URL_MAX, "sysvmq:0x%x", (unsigned)free_key(direction));
+    else if (strcmp(scheme, "posixmq") == 0)
+        (void)snprintf(url, URL_MAX, "posixmq:/naru-bench-%d-%s", (int)getpid(), names[direction]);
+    else
+        return false;
+    return true;
+}
+
+static void close_pairs(struct link *link)
+{
+    for (int i = 0; i < 4; i++)
+        link->pairs[i / 2][i % 2] = naru_channel_close(link->pairs[i / 2][i % 2]);
+}
+
+static void let_go(struct link *link)
+{
+    close_pairs(link);
+    for (int i = 0; i < 2; i++) {
+        if (link->told[i] >= 0)
+            (void)close(link->told[i]);
+        link->told[i] = -1;
+    }
+}
+
+static void close_link(struct link *link)
+{
+    let_go(link);
+    /* What is left is what a killed child could not remove; usually there is nothing. */
+    for (int i = 0; !can(link, NARU_CAN_PAIR) && i < 2; i++)
+        if (link->urls[i][0] && naru_remove(link->urls[i]) < 0)
+            continue;
+    duo_unshare(link->rendezvous, sizeof *link->rendezvous);
+    free(link);
+}
+
+static int open_pairs(struct link *link)
+{
+    int directions = can(link, NARU_CAN_DUPLEX) ? 1 : 2;
+
+    for (int i = 0; i < directions; i++) {
+        int r = naru_channel_pair(link->urls[i], NULL, link->pairs[i]);
+
+        if (r < 0)
+            return failed(r);
+    }
+    return 0;
+}
+
+static int open_link(const struct carrier *carrier, const struct load *load, struct link **ret_link)
+{
+    struct link *link = calloc(1, sizeof *link);
+    int r;
+
+    if (!link)
+        return duo_fail(-ENOMEM, "out of memory");
+    link->row = naru_mechanism_find(carrier->mechanism);
+    link->load = load;
+    link->told[0] = link->told[1] = -1;
+    link->rendezvous = duo_share(sizeof *link->rendezvous);
+    if (!link->rendezvous || pipe(link->told) < 0) {
+        r = duo_fail_errno("a rendezvous");
+    } else {
+        (void)make_url(link, THERE);
+        (void)make_url(link, BACK);
+        r = can(link, NARU_CAN_PAIR) ? open_pairs(link) : 0;
+    }
+    if (r < 0)
+        close_link(link);
+    else
+        *ret_link = link;
+    return r;
+}
+
+static int take_pair(struct link *link, enum duo_side side)
+{
+    enum duo_side other = side == DUO_NEAR ? DUO_FAR : DUO_NEAR;
+    bool duplex = can(link, NARU_CAN_DUPLEX);
+    struct naru_channel **tx = duplex ? &link->pairs[THERE][side] : &link->pairs[side][0];
+    struct naru_channel **rx = duplex ? &link->pairs[THERE][side] : &link->pairs[other][1];
+
+    link->tx = *tx;
+    link->rx = *rx;
+    *tx = *rx = NULL;
+    close_pairs(link);
+    return 0;
+}
+
+/* One connection that goes both ways: the far side listens, and tells its address. */
+static int attach_duplex(struct link *link, enum duo_side side)
+{
+    char byte = 0;
+    int r;
+
+    if (side == DUO_FAR) {
+        r = naru_listen(link->urls[THERE], NULL, &link->listener);
+        if (r < 0)
+            return failed(r);
+        (void)snprintf(link->rendezvous->url, URL_MAX, "%s", naru_listener_url(link->listener));
+        if (write(link->told[1], &byte, 1) != 1)
+            return duo_fail_errno("write");
+        r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
+    } else {
+        if (read(link->told[0], &byte, 1) != 1)
+            return duo_fail_errno("read");
+        r = naru_connect(link->rendezvous->url, NULL, NARU_FOREVER, &link->rx);
+    }
+    link->tx = link->rx;
+    return r < 0 ? failed(r) : 0;
+}
+
+/* Two one-way ends: each side listens where it receives, and connects where it sends. */
+static int attach_one_way(struct link *link, enum duo_side side)
+{
+    int r = naru_listen(link->urls[side == DUO_NEAR ? BACK : THERE], NULL, &link->listener);
+
+    if (r == 0 && side == DUO_NEAR) {
+        r = naru_connect(link->urls[THERE], NULL, NARU_FOREVER, &link->tx);
+        if (r == 0)
+            r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
+    } else if (r == 0) {
+        r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
+        if (r == 0)
+            r = naru_connect(link->urls[BACK], NULL, NARU_FOREVER, &link->tx);
+    }
+    return r < 0 ? failed(r) : 0;
+}
+
+static int attach(struct link *link, enum duo_side side)
+{
+    if (can(link, NARU_CAN_PAIR))
+        return take_pair(link, side);
+    return can(link, NARU_CAN_DUPLEX) ? attach_duplex(link, side) : attach_one_way(link, side);
+}
+
+static int send_one(struct link *link, const void *data, size_t length)
+{
+    int r = naru_send(link->tx, data, length, NARU_FOREVER);
+
+    return r < 0 ? failed(r) : 0;
+}
+
+static ssize_t recv_one(struct link *link, void *buffer, size_t capacity, const void **ret_data)
+{
+    ssize_t n = naru_recv(link->rx, buffer, capacity, NARU_FOREVER);
+
+    *ret_data = buffer;
+    return n < 0 ? failed((int)n) : n;
+}
+
+static ssize_t send_batch(struct link *link, const void *data, size_t n)
+{
+    size_t size = link->load->size;
+    ssize_t sent;
+
+    for (size_t i = 0; i < n; i++) {
+        link->pieces[i] = (struct iovec){(char *)(uintptr_t)data + i * size, size};
+        link->messages[i] =
+            (struct naru_message){.size = sizeof link->messages[i], .iov = &link->pieces[i], .iov_count = 1};
+    }
+    sent = naru_send_batch(link->tx, link->messages, n, NARU_FOREVER);
+    return sent < 0 ? failed((int)sent) : sent;
+}
+
+int carrier_naru(const struct naru_mechanism *row, struct carrier *ret_carrier)
+{
+    struct load load = {.directory = ""};
+    struct link link = {.row = row, .load = &load};
+    const struct carrier *floor = floor_find(row->name);
+
+    if (!make_url(&link, THERE))
+        return -ENOTSUP;
+    *ret_carrier = (struct carrier){
+        .mechanism = row->name,
+        .max_message = row->max_message,
+        .open = open_link,
+        .let_go = let_go,
+        .attach = attach,
+        .close = close_link,
+        .send = send_one,
+        .recv = recv_one,
+        .send_batch = send_batch,
+        .window = floor ? floor->window : NULL,
+    };
+    return 0;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* Two supervised processes. Children die with their supervisor (PR_SET_PDEATHSIG), whatever kills it. */
+#include "bench/duo.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct duo_report *mine;    /* in a child: where its sentence goes; in the supervisor: NULL */
+static char sentence[DUO_WHY_MAX]; /* the supervisor's own */
+
+void *duo_share(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void duo_unshare(void *memory, size_t size)
+{
+    if (memory)
+        (void)munmap(memory, size); /* fails only for what is no mapping */
+}
+
+int duo_init(struct duo *duo, enum duo_pin pin, int64_t limit_ns, int stop_fd)
+{
+    duo->pin = pin;
+    duo->limit_ns = limit_ns;
+    duo->stop_fd = stop_fd;
+    duo->reports = duo_share(2 * sizeof *duo->reports);
+    return duo->reports ? 0 : -errno;
+}
+
+void duo_deinit(struct duo *duo)
+{
+    duo_unshare(duo->reports, 2 * sizeof *duo->reports);
+    duo->reports = NULL;
+}
+
+int duo_fail(int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(mine ? mine->why : sentence, DUO_WHY_MAX, format, args);
+    va_end(args);
+    return code;
+}
+
+int duo_fail_errno(const char *what)
+{
+    int error = errno;
+    const char *text = strerrordesc_np(error);
+
+    return duo_fail(-error, "%s: %s", what, text ? text : "unknown error");
+}
+
+const char *duo_sentence(void)
+{
+    return sentence;
+}
+
+int duo_cpu_count(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+/* The nth CPU that we may use, as a set of one. */
+static int nth_cpu(int n, cpu_set_t *ret_set)
+{
+    cpu_set_t allowed;
+
+    if (sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+        return duo_fail_errno("sched_getaffinity");
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && n-- == 0) {
+            CPU_ZERO(ret_set);
+            CPU_SET(cpu, ret_set);
+            return 0;
+        }
+    return duo_fail(-EINVAL, "there is only one CPU, so two processes cannot be pinned apart");
+}
+
+static int pin(enum duo_pin how, enum duo_side side)
+{
+    cpu_set_t set;
+    int r;
+
+    if (how == DUO_PIN_NONE)
+        return 0;
+    r = nth_cpu(how == DUO_PIN_APART && side == DUO_FAR ? 1 : 0, &set);
+    if (r < 0)
+        return r;
+    return sched_setaffinity(0, sizeof set, &set) == 0 ? 0 : duo_fail_errno("sched_setaffinity");
+}
+
+static int run_child(struct duo *duo, int (*body)(void *, enum duo_side), void *context, enum duo_side side,
+                     pid_t supervisor)
+{
+    int r;
+
+    mine = &duo->reports[side];
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return duo_fail_errno("prctl");
+    if (getppid() != supervisor) /* it died before the line above */
+        return duo_fail(-ECANCELED, "the supervisor is gone");
+    /* The user's Ctrl-C is the supervisor's business: it ends both children and tidies up. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    r = pin(duo->pin, side);
+    return r < 0 ? r : body(context, side);
+}
+
+/* Returns the child's pid, with a pidfd to wait on, or -errno. */
+static pid_t start(struct duo *duo, int (*body)(void *, enum duo_side), void *context, enum duo_side side,
+                   int *ret_pidfd)
+{
+    pid_t supervisor = getpid(), child;
+    int pidfd;
+
+    duo->reports[side] = (struct duo_report){.result = -ECHILD};
+    child = fork();
+    if (child < 0)
+        return duo_fail_errno("fork");
+    if (child == 0) {
+        duo->reports[side].result = run_child(duo, body, context, side, supervisor);
+        _exit(0);
+    }
+    pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+    if (pidfd < 0) {
+        int r = duo_fail_errno("pidfd_open");
+
+        (void)kill(child, SIGKILL);
+        (void)waitpid(child, NULL, 0);
+        return r;
+    }
+    *ret_pidfd = pidfd;
+    return child;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A child has ended: reaps it. Its result, explained in *why. */
+static int reap(const struct duo *duo, pid_t child, enum duo_side side, char *why)
+{
+    const struct duo_report *report = &duo->reports[side];
+    int status = 0;
+
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFSIGNALED(status)) {
+        (void)snprintf(why, DUO_WHY_MAX, "the %s process was ended by signal %d (%s)",
+                       side == DUO_NEAR ? "near" : "far", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        return -ECHILD;
+    }
+    if (report->result < 0)
+        (void)snprintf(why, DUO_WHY_MAX, "%s", report->why);
+    return report->result;
+}
+
+/* Waits until both have ended; returns at the first failure. fds[side].fd is -1 once that child is reaped. */
+static int supervise(const struct duo *duo, const pid_t children[2], struct pollfd fds[3], char *why)
+{
+    int64_t deadline = now_ns() + duo->limit_ns;
+
+    while (fds[DUO_NEAR].fd >= 0 || fds[DUO_FAR].fd >= 0) {
+        int64_t left = deadline - now_ns();
+        struct timespec timeout = {left / 1000000000, left % 1000000000};
+        int n = left > 0 ? ppoll(fds, 3, &timeout, NULL) : 0;
+
+        if (n < 0 && errno != EINTR)
+            return duo_fail_errno("ppoll");
+        if (n < 0)
+            continue;
+        if (n == 0) {
+            (void)snprintf(why, DUO_WHY_MAX, "it did not end within %g s", (double)duo->limit_ns / 1e9);
+            return -ETIMEDOUT;
+        }
+        if (fds[2].revents)
+            return -ECANCELED;
+        for (int side = DUO_NEAR; side <= DUO_FAR; side++)
+            if (fds[side].revents) {
+                int r = reap(duo, children[side], (enum duo_side)side, why);
+
+                (void)close(fds[side].fd);
+                fds[side].fd = -1;
+                if (r < 0)
+                    return r;
+            }
+    }
+    return 0;
+}
+
+/* One side's failure often makes the other fail, and that may be seen first: say both. */
+static void add_other(const struct duo *duo, int result, char *why)
+{
+    for (int side = DUO_NEAR; side <= DUO_FAR; side++) {
+        const struct duo_report *report = &duo->reports[side];
+        size_t used = strlen(why);
+
+        if (report->result == 0 || report->result == -ECHILD || strstr(why, report->why))
+            continue;
+        (void)snprintf(why + used, DUO_WHY_MAX - used, "%s%s", used && result ? "; the other side: " : "",
+                       report->why);
+    }
+}
+
+int duo_run(struct duo *duo, int (*body)(void *, enum duo_side), void (*after_fork)(void *), void *context,
+            char ret_why[DUO_WHY_MAX])
+{
+    struct pollfd fds[3] = {{-1, POLLIN, 0}, {-1, POLLIN, 0}, {duo->stop_fd, POLLIN, 0}};
+    pid_t children[2] = {-1, -1};
+    int r = 0;
+
+    ret_why[0] = sentence[0] = '\0';
+    (void)fflush(NULL); /* or the children would hold copies of what is not written yet */
+    for (int side = DUO_NEAR; side <= DUO_FAR && r == 0; side++) {
+        children[side] = start(duo, body, context, (enum duo_side)side, &fds[side].fd);
+        r = children[side] < 0 ? children[side] : 0;
+    }
+    if (after_fork)
+        after_fork(context);
+    if (r == 0)
+        r = supervise(duo, children, fds, ret_why);
+    else
+        (void)snprintf(ret_why, DUO_WHY_MAX, "%s", sentence);
+    for (int side = DUO_NEAR; side <= DUO_FAR; side++)
+        if (fds[side].fd >= 0) {
+            (void)kill(children[side], SIGKILL);
+            while (waitpid(children[side], NULL, 0) < 0 && errno == EINTR)
+                ;
+            (void)close(fds[side].fd);
+        }
+    if (r < 0 && r != -ECANCELED)
+        add_other(duo, r, ret_why);
+    return r;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of floors. */
+#include "bench/floor.h"
+
+#include <string.h>
+
+const struct carrier *const floors[] = {
+    &floor_pipe, &floor_fifo, &floor_unix_stream, &floor_unix_seqpacket, &floor_unix_dgram,
+    &floor_tcp,  &floor_udp,  &floor_sysvmq,      &floor_posixmq,        NULL,
+};
+
+const struct carrier *floor_find(const char *mechanism)
+{
+    for (const struct carrier *const *floor = floors; *floor; floor++)
+        if (strcmp((*floor)->mechanism, mechanism) == 0)
+            return *floor;
+    return NULL;
+}
