@@ -80,7 +80,7 @@ struct naru_signal_info {
  * Takes one pending signal of the set, or waits for it. Lower numbers first; real-time signals of one number
  * in the order they were sent. Signals outside the set that have handlers do not end the wait.
  *
- * *ret_info: filled up to its size. Returns 0. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none came. -EINVAL: the set
+ * *ret_info: filled up to its size; may be NULL. Returns 0. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none came. -EINVAL: the set
  * is empty, or holds a signal that the calling thread does not block: it would be acted upon elsewhere.
  */
 NARU_API NARU_MUST_CHECK int naru_signal_wait(uint64_t set, int64_t timeout_ns,

@@ -10,7 +10,7 @@
 
 /* In the order of a textbook's table. Of one scheme, the first row is the default. */
 static const struct channel_ops *const table[] = {
-    &pipe_ops, &unix_stream_ops, &unix_seqpacket_ops, &unix_dgram_ops, &tcp_ops,
+    &pipe_ops, &unix_stream_ops, &unix_seqpacket_ops, &unix_dgram_ops, &tcp_ops, &signal_ops,
 };
 
 enum { ROWS = sizeof table / sizeof *table };

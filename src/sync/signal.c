@@ -220,7 +220,8 @@ int naru_signal_wait(uint64_t set, int64_t timeout_ns, struct naru_signal_info *
         return error_expected(timeout_ns <= 0 ? EAGAIN : ETIMEDOUT);
     if (r < 0)
         return error_set(errno, "waiting for a signal: %s", error_text(errno));
-    signal_info_fill(ret_info, &info);
+    if (ret_info)
+        signal_info_fill(ret_info, &info);
     return 0;
 }
 
