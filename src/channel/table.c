@@ -9,9 +9,17 @@
 #include "channel/table.h"
 
 /* In the order of a textbook's table. Of one scheme, the first row is the default. */
+/* clang-format off: one line each */
 static const struct channel_ops *const table[] = {
-    &pipe_ops, &unix_stream_ops, &unix_seqpacket_ops, &unix_dgram_ops, &tcp_ops, &signal_ops,
+    &pipe_ops,
+    &fifo_ops,
+    &unix_stream_ops,
+    &unix_seqpacket_ops,
+    &unix_dgram_ops,
+    &tcp_ops,
+    &signal_ops,
 };
+/* clang-format on */
 
 enum { ROWS = sizeof table / sizeof *table };
 

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fifo: named pipes (fifo(7)). A listener makes the FIFO, or takes one that lies there, and reads; whoever
+ * connects writes. Either side may be a program that never heard of naru (`echo hello > /path`).
+ *
+ * A FIFO has no connections, so they are made of what the kernel does have:
+ *
+ * One reader. Two readers would take each other's bytes, so a listener holds a flock(2) on the FIFO itself.
+ * It needs no file of its own, no probing, and a killed holder's lock is gone with it.
+ *
+ * Waiting for a writer. poll(2) does not tell that a writer has opened a FIFO and is still silent. inotify
+ * tells of the open, and tee(2) tells whether a writer is there without taking any bytes: it gives 0 when
+ * there is neither a writer nor data, and EAGAIN when there is a writer but no data.
+ *
+ * A read end for each accepted channel. POLLHUP on a read end that was opened while there was no writer
+ * begins only after a writer has come (fifo_open() in fs/pipe.c), which is what a channel wants; on one that
+ * has seen a writer go it stays, which is what a listener must not poll. So the listener keeps a read end of
+ * its own (which also keeps what is in the FIFO alive between channels) and one opened in advance for the
+ * next channel.
+ *
+ * Waiting for a reader. An open for writing without O_NONBLOCK would wait without a limit; with it, ENXIO
+ * says that nobody reads (open(2)), and inotify tells when somebody opens.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/watch.h"
+#include "channel/pipe-io.h"
+#include "channel/stream.h"
+#include "channel/table.h"
+
+enum { TAKE_ATTEMPTS = 100 }; /* against others who make and remove the FIFO at the same time */
+
+/* A listener's own; l->fd is the inotify instance, l->lock_fd the locked read end. */
+struct fifo {
+    char *path;
+    struct watch watch;
+    int next_fd;             /* the read end of the next channel */
+    int probe[2];            /* tee(2) needs a pipe to copy to */
+    bool keep;               /* channels hold a write end, so that they never see the last writer go */
+    bool unlink;             /* remove the FIFO when the listener closes */
+    struct fork_guard guard; /* closes them in children */
+};
+
+static int not_a_fifo(const char *url, const char *path)
+{
+    return error_set(EEXIST, "%s: %s exists and is not a FIFO; remove it, or choose another path", url, path);
+}
+
+static int check_path(const struct url *url)
+{
+    if (*url->target)
+        return 0;
+    return error_set(EINVAL, "%s: expected the path of a FIFO, as in fifo:///run/my.fifo", url->text);
+}
+
+static int wrong_direction(const struct url *url, const char *call, const char *does)
+{
+    return error_set(ENOTSUP, "%s: a FIFO goes one way: the side that %s %s", url->text, call, does);
+}
+
+static int open_failed(const struct url *url, const char *what)
+{
+    int code = errno;
+
+    if (code == EACCES)
+        return error_set(
+            code, "%s: permission denied to %s; the FIFO's mode, or that of a directory above, forbids it",
+            url->text, what);
+    return error_set(code, "%s: cannot open the FIFO to %s: %s", url->text, what, error_text(code));
+}
+
+/* --- listening --- */
+
+/* Makes the FIFO with just these permission bits, whatever the umask. 1: made; 0: something is there already;
+ * or -errno. */
+static int make_fifo(const struct url *url, unsigned mode)
+{
+    if (mkfifo(url->target, mode) < 0) {
+        if (errno == EEXIST)
+            return 0;
+        return error_set(errno, "%s: cannot make the FIFO: %s%s", url->text, error_text(errno),
+                         errno == ENOENT ? "; the directory must exist" : "");
+    }
+    return 1;
+}
+
+/* Opens the FIFO for reading; what is not one is not opened (opening a device may do things). */
+static int open_reader(const struct url *url, bool made, unsigned mode, int *ret_fd)
+{
+    FD_CLEANUP int fd = -1;
+    struct stat status;
+
+    if (stat(url->target, &status) < 0)
+        return errno == ENOENT ? -EAGAIN : open_failed(url, "read from it");
+    if (!S_ISFIFO(status.st_mode))
+        return not_a_fifo(url->text, url->target);
+    fd = open(url->target, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? -EAGAIN : open_failed(url, "read from it");
+    if (fd_type(fd) != S_IFIFO)
+        return not_a_fifo(url->text, url->target);
+    /* mkfifo(3) heeds the umask, which is the process's and not ours to change. */
+    if (made && fchmod(fd, mode) < 0)
+        return error_set(errno, "%s: cannot set the FIFO's mode to %04o: %s", url->text, mode,
+                         error_text(errno));
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+/* Whether the path still leads to what was opened and locked: another listener with ?unlink=yes may have
+ * removed it in between. */
+static bool still_there(const char *path, int fd)
+{
+    struct stat named, opened;
+
+    return stat(path, &named) == 0 && fstat(fd, &opened) == 0 && named.st_dev == opened.st_dev &&
+           named.st_ino == opened.st_ino;
+}
+
+/* Makes or takes the FIFO, opens and locks it. 0, -EAGAIN if it vanished meanwhile, or -errno. */
+static int take_fifo(const struct url *url, unsigned mode, bool many, int *ret_fd)
+{
+    FD_CLEANUP int fd = -1;
+    int made = make_fifo(url, mode), r;
+
+    if (made < 0)
+        return made;
+    r = open_reader(url, made, mode, &fd);
+    if (r < 0)
+        return r;
+    if (flock(fd, (many ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
+        if (errno == EWOULDBLOCK)
+            return error_set(EADDRINUSE,
+                             "%s: another process reads this FIFO already, and two would take each "
+                             "other's bytes; end it, or choose another path",
+                             url->text);
+        return error_set(errno, "%s: cannot lock the FIFO: %s", url->text, error_text(errno));
+    }
+    if (!still_there(url->target, fd))
+        return -EAGAIN;
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+/* Another read end of the FIFO that was opened as fd, whatever its path leads to by now. */
+static int reopen(int fd, int flags)
+{
+    char link[32];
+    int other;
+
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    other = open(link, flags | O_NONBLOCK | O_CLOEXEC);
+    return other < 0 ? -errno : other;
+}
+
+static struct fifo *fifo_free(struct fifo *f)
+{
+    fork_guard_deinit(&f->guard);
+    watch_deinit(&f->watch);
+    f->next_fd = fd_close(f->next_fd);
+    f->probe[0] = fd_close(f->probe[0]);
+    f->probe[1] = fd_close(f->probe[1]);
+    free(f->path);
+    free(f);
+    return NULL;
+}
+
+static struct fifo *fifo_new(const struct url *url)
+{
+    struct fifo *f = calloc(1, sizeof *f);
+
+    if (!f)
+        return NULL;
+    f->next_fd = f->probe[0] = f->probe[1] = f->watch.fd = -1;
+    fork_guard_init(&f->guard);
+    fork_guard_add(&f->guard, &f->next_fd);
+    fork_guard_add(&f->guard, &f->probe[0]);
+    fork_guard_add(&f->guard, &f->probe[1]);
+    f->path = strdup(url->target);
+    return f->path ? f : fifo_free(f);
+}
+
+static int parse_options(struct fifo *f, struct url *url, const struct naru_options *opt, bool *ret_many)
+{
+    static const char *const words[] = {"one", "many", NULL};
+    int readers = 0;
+    int r = url_option_word(url, "readers", words, &readers);
+
+    if (r == 0)
+        r = url_option_flag(url, "keep", &f->keep);
+    if (r == 0)
+        r = url_option_flag(url, "unlink", &f->unlink);
+    if (r < 0)
+        return r;
+    if (readers == 1 && opt->frame != NARU_FRAME_RAW)
+        return error_set(EINVAL,
+                         "%s: several readers would tear messages apart, so ?readers=many needs "
+                         "?frame=raw; to share out whole messages use posixmq:, sysvmq: or unix: with "
+                         "?type=dgram",
+                         url->text);
+    *ret_many = readers == 1;
+    return 0;
+}
+
+static int open_listener(struct naru_listener *l, struct fifo *f, const struct url *url, unsigned mode,
+                         bool many)
+{
+    int r, attempts = 0;
+
+    /* Before our own opens, whose events make l->fd readable: a writer may be there already, and that is how
+     * an event loop comes to make the first attempt. */
+    r = watch_init(&f->watch, f->path);
+    if (r < 0)
+        return r;
+    do
+        r = take_fifo(url, mode, many, &l->lock_fd);
+    while (r == -EAGAIN && ++attempts < TAKE_ATTEMPTS);
+    if (r == -EAGAIN)
+        return error_set(
+            ENOENT, "%s: the path vanishes as soon as it is made, or is a symbolic link that leads nowhere",
+            url->text);
+    if (r < 0)
+        return r;
+    f->next_fd = reopen(l->lock_fd, O_RDONLY);
+    if (f->next_fd < 0)
+        return error_set(-f->next_fd, "%s: cannot open the FIFO once more: %s", url->text,
+                         error_text(-f->next_fd));
+    if (pipe2(f->probe, O_CLOEXEC | O_NONBLOCK) < 0)
+        return error_set(errno, "%s: pipe: %s", url->text, error_text(errno));
+    return 0;
+}
+
+static int fifo_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    struct fifo *f;
+    bool many = false;
+    int r = check_path(url);
+
+    if (r < 0)
+        return r;
+    if (opt->direction & NARU_DIRECTION_SEND)
+        return wrong_direction(url, "listens", "receives");
+    f = fifo_new(url);
+    if (!f)
+        return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
+    r = parse_options(f, url, opt, &many);
+    if (r == 0)
+        r = open_listener(l, f, url, opt->mode, many);
+    if (r < 0) {
+        l->lock_fd = fd_close(l->lock_fd);
+        (void)fifo_free(f);
+        return r;
+    }
+    l->state = f;
+    /* Without inotify (a user's instances are used up) the accept looks by back-off. */
+    if (!f->watch.weak)
+        l->fd = fd_steal(&f->watch.fd);
+    return 0;
+}
+
+static void fifo_unlisten(struct naru_listener *l, bool owner)
+{
+    struct fifo *f = l->state;
+
+    if (owner && f->unlink && still_there(f->path, l->lock_fd))
+        (void)unlink(f->path); /* if it cannot be removed, it lies there, as without ?unlink=yes */
+    (void)fifo_free(f);
+}
+
+/* Whether a writer has the FIFO open, or has left something in it. */
+static bool has_writer(struct fifo *f, int fd)
+{
+    char byte;
+    ssize_t n = tee(fd, f->probe[1], 1, SPLICE_F_NONBLOCK);
+
+    if (n > 0 && read(f->probe[0], &byte, 1) != 1)
+        return true; /* cannot be: the byte was put there just now */
+    return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
+/* Empties the inotify queue, so that l->fd is readable again only after another open. */
+static void drain(struct naru_listener *l)
+{
+    struct fifo *f = l->state;
+
+    if (l->fd < 0)
+        return;
+    f->watch.fd = l->fd;
+    (void)watch_drain(&f->watch);
+    f->watch.fd = -1;
+}
+
+static int fifo_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    struct fifo *f = l->state;
+    int next, keep = -1;
+
+    if (!has_writer(f, l->lock_fd)) {
+        drain(l);
+        if (!has_writer(f, l->lock_fd)) /* one that came before the queue was emptied */
+            return -EAGAIN;
+    }
+    next = reopen(l->lock_fd, O_RDONLY);
+    if (next >= 0 && f->keep)
+        keep = reopen(l->lock_fd, O_WRONLY);
+    if (next < 0 || (f->keep && keep < 0)) {
+        int code = next < 0 ? -next : -keep;
+
+        (void)fd_close(next);
+        return error_set(code, "%s: cannot open the FIFO once more: %s", l->url, error_text(code));
+    }
+    ch->rfd = f->next_fd;
+    f->next_fd = next;
+    ch->wfd = keep; /* nothing is written there, but it lives and is closed in children as long as rfd */
+    ch->direction = NARU_DIRECTION_RECEIVE;
+    ch->io[CHANNEL_RECEIVING].nonblocking = true;
+    return channel_make_stream(ch, &l->options, NARU_FRAME_LEN32, true);
+}
+
+/* --- connecting --- */
+
+/* One attempt to open for writing: 0, -EAGAIN if there is no FIFO or no reader yet, or -errno. */
+static int open_writer(const struct url *url, int *ret_fd, bool *ret_exists)
+{
+    FD_CLEANUP int fd = -1;
+    struct stat status;
+
+    *ret_exists = false;
+    if (stat(url->target, &status) < 0)
+        return errno == ENOENT ? -EAGAIN : open_failed(url, "write to it");
+    *ret_exists = true;
+    if (!S_ISFIFO(status.st_mode))
+        return not_a_fifo(url->text, url->target);
+    fd = open(url->target, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENXIO || errno == ENOENT ? -EAGAIN : open_failed(url, "write to it");
+    if (fd_type(fd) != S_IFIFO)
+        return not_a_fifo(url->text, url->target);
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+static int wait_for_reader(struct naru_channel *ch, const struct url *url, int64_t deadline)
+{
+    struct watch watch;
+    bool exists = false;
+    int r = watch_init(&watch, url->target);
+
+    if (r < 0)
+        return r;
+    do
+        r = open_writer(url, &ch->wfd, &exists);
+    while (r == -EAGAIN && (r = watch_wait(&watch, deadline)) == 0);
+    watch_deinit(&watch);
+    if (r == -ETIMEDOUT)
+        return error_set(ETIMEDOUT, "%s: %s; start the reader first, or wait longer", url->text,
+                         exists ? "nobody has the FIFO open to read from it" : "there is no such FIFO");
+    return r;
+}
+
+static int fifo_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                        int64_t deadline)
+{
+    int r = check_path(url);
+
+    if (r < 0)
+        return r;
+    if (opt->direction & NARU_DIRECTION_RECEIVE)
+        return wrong_direction(url, "connects", "sends");
+    r = wait_for_reader(ch, url, deadline);
+    if (r < 0)
+        return r;
+    ch->direction = NARU_DIRECTION_SEND;
+    ch->io[CHANNEL_SENDING].nonblocking = true;
+    r = pipe_io_set_buffer(ch, ch->wfd, opt);
+    return r < 0 ? r : channel_make_stream(ch, opt, NARU_FRAME_LEN32, true);
+}
+
+/* --- removing --- */
+
+static int fifo_remove(struct url *url)
+{
+    FD_CLEANUP int fd = -1;
+    int r = check_path(url);
+
+    if (r == 0)
+        r = open_reader(url, false, 0, &fd);
+    if (r == -EAGAIN)
+        return error_set(ENOENT, "%s: there is no such FIFO", url->text);
+    if (r < 0)
+        return r;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+        return error_set(EBUSY, "%s: a listener has the FIFO open; end it first", url->text);
+    if (unlink(url->target) < 0)
+        return error_set(errno, "%s: cannot remove the FIFO: %s", url->text, error_text(errno));
+    return 0;
+}
+
+const struct channel_ops fifo_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "fifo",
+            .scheme = "fifo",
+            .example = "fifo:///tmp/naru.fifo",
+            .title = "named pipe (FIFO)",
+            .use_when = "unrelated programs of one machine, also shell scripts, share a pipe by its path",
+            .medium = "kernel pipe buffer; the file is only the name",
+            .direction = "one way",
+            .unit = "byte stream; writes up to PIPE_BUF (4096 bytes with the mark) are never mixed",
+            .scope = "one machine, by file permissions",
+            .persistence = "the name until it is removed; the bytes until the last end is closed",
+            .limit = "64 KiB buffered; F_SETPIPE_SZ up to /proc/sys/fs/pipe-max-size",
+            .wait = "blocking open, read or write; poll",
+            .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_SURVIVE_SENDER |
+                            NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |
+                            NARU_CAN_POLL | NARU_CAN_FRAME | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |
+                            NARU_CAN_TELL_TAKEN},
+    .connect = fifo_connect,
+    .listen = fifo_listen,
+    .accept = fifo_accept,
+    .unlisten = fifo_unlisten,
+    .remove = fifo_remove,
+    .send = stream_send,
+    .send_batch = stream_send_batch,
+    .recv = stream_recv,
+    .write = pipe_io_write,
+    .read = pipe_io_read,
+    .untaken = pipe_io_untaken,
+};
