@@ -9,7 +9,7 @@
 #include "channel/table.h"
 
 /* In the order of a textbook's table. Of one scheme, the first row is the default. */
-/* clang-format off: one line each */
+/* clang-format off */
 static const struct channel_ops *const table[] = {
     &pipe_ops,
     &fifo_ops,
