@@ -2,7 +2,7 @@
 # Unit tests stand beside their source (src/*/test-*.c, bench/test-*.c), tests of several processes in tests/test-*.c.
 # Each links the library's objects (internal functions included) and the runner, and speaks TAP.
 file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c bench/test-*.c tests/test-*.c)
-file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c)
+file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c tests/mechanism*.c)
 if(NOT runner_sources)
   return()
 endif()

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT */
+/* The conformance suite's list of variants, and how their two ends are opened. */
+#include "mechanism.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct variant variants[] = {
+    {"pipe", "len32", "pipe:", PAIRED},
+    {"pipe", "line", "pipe:?frame=line", PAIRED | TEXT},
+    {"pipe", "header, no read-ahead", "pipe:?frame=header&read-ahead=no", PAIRED},
+    {"fifo", "len32", "fifo://%d/fifo%n", HAS_MODE | HAS_NAME},
+    {"fifo", "nul, read-ahead", "fifo://%d/fifo%n?frame=nul&read-ahead=yes", TEXT | HAS_MODE | HAS_NAME},
+    {"unix-stream", "pair", "unix:?type=stream", PAIRED},
+    {"unix-stream", "path", "unix://%d/sock%n", HAS_MODE | HAS_NAME},
+    {"unix-stream", "abstract, varint", "unix:@naru%d-%n?frame=varint", 0},
+    {"unix-stream", "path, nul, no read-ahead", "unix://%d/sock%n?frame=nul&read-ahead=no",
+     TEXT | HAS_MODE | HAS_NAME},
+    {"unix-seqpacket", "pair", "unix:?type=seqpacket", PAIRED},
+    {"unix-seqpacket", "path", "unix://%d/sock%n?type=seqpacket", HAS_MODE | HAS_NAME},
+    {"unix-seqpacket", "abstract", "unix:@naru%d-%n?type=seqpacket", 0},
+    {"unix-dgram", "pair", "unix:?type=dgram", PAIRED},
+    {"unix-dgram", "path", "unix://%d/sock%n?type=dgram", HAS_MODE | HAS_NAME},
+    {"unix-dgram", "abstract", "unix:@naru%d-%n?type=dgram", 0},
+    {"tcp", "v4", "tcp://127.0.0.1:0", LOSSY},
+    {"tcp", "v6, line", "tcp://[::1]:0?frame=line", TEXT | LOSSY},
+    {"tcp", "v4, header", "tcp://127.0.0.1:0?frame=header", LOSSY},
+    {"udp", "v4", "udp://127.0.0.1:0", 0},
+    {"udp", "v6", "udp://[::1]:0", 0},
+    {"sysvmq", "key", "sysvmq:0x4e00%n", HAS_MODE | HAS_NAME},
+    {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
+    {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
+    {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
+    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED},
+};
+enum { VARIANTS = sizeof variants / sizeof *variants, CASES_MAX = 128 };
+
+static struct variant cases[CASES_MAX];
+static size_t case_count;
+
+static void add_cases(const struct naru_mechanism *row)
+{
+    size_t before = case_count;
+
+    for (size_t i = 0; i < VARIANTS; i++)
+        if (strcmp(variants[i].row, row->name) == 0)
+            cases[case_count++] = variants[i];
+    if (case_count == before)
+        cases[case_count++] = (struct variant){row->name, "unknown to this suite", NULL, 0};
+}
+
+static void make_cases(void)
+{
+    const struct naru_mechanism *row = NULL;
+
+    if (case_count == 0)
+        while ((row = naru_mechanism_next(row)))
+            add_cases(row);
+}
+
+const char *each_variant(size_t index)
+{
+    static char name[128];
+
+    make_cases();
+    if (index >= case_count)
+        return NULL;
+    snprintf(name, sizeof name, "%s %s", cases[index].row, cases[index].label);
+    return name;
+}
+
+const struct variant *variant_at(size_t index)
+{
+    make_cases();
+    return &cases[index];
+}
+
+long long check_ok(const char *file, int line, const char *expression, long long result)
+{
+    if (result < 0)
+        test_fail(file, line, "%s is %lld: %s", expression, result, naru_explain());
+    return result;
+}
+
+/* The URL with its placeholders filled in, and a query added. */
+static const char *make_url(const struct variant *variant, const char *query)
+{
+    static unsigned links;
+    char text[512] = "";
+    size_t used = 0;
+
+    links++;
+    for (const char *at = variant->url; *at; at++) {
+        size_t room = sizeof text - used;
+        int n;
+
+        if (at[0] == '%' && at[1] == 'd')
+            n = snprintf(text + used, room, "%s", test_directory());
+        else if (at[0] == '%' && at[1] == 'n')
+            n = snprintf(text + used, room, "%02u", links % 100);
+        else
+            n = snprintf(text + used, room, "%c", *at);
+        used += (size_t)n;
+        at += *at == '%';
+    }
+    if (query && *query)
+        snprintf(text + used, sizeof text - used, "%s%s", strchr(text, '?') ? "&" : "?", query);
+    return test_format("%s", text);
+}
+
+void link_open_with(struct link *link, size_t index, const struct naru_options *options, const char *query)
+{
+    const struct naru_options none = NARU_INIT(struct naru_options);
+
+    *link = (struct link){.variant = variant_at(index), .options = options ? *options : none};
+    if (!link->variant->url)
+        test_fail(__FILE__, __LINE__, "mechanism %s has no variant in tests/mechanism.c", link->variant->row);
+    link->row = naru_mechanism_find(link->variant->row);
+    CHECK(link->row != NULL);
+    link->url = make_url(link->variant, query);
+    if (link->variant->traits & PAIRED) {
+        CHECK_OK(naru_channel_pair(link->url, &link->options, link->pair));
+        return;
+    }
+    CHECK_OK(naru_listen(link->url, &link->options, &link->listener));
+    link->url = test_format("%s", naru_listener_url(link->listener));
+    link->opened = true;
+}
+
+void link_open(struct link *link, size_t index, const struct naru_options *options)
+{
+    link_open_with(link, index, options, NULL);
+}
+
+bool link_can(const struct link *link, uint32_t capability)
+{
+    return (link->row->capabilities & capability) == capability;
+}
+
+static void *connect_thread(void *argument)
+{
+    struct link *link = argument;
+    struct naru_channel *ch;
+
+    CHECK_OK(naru_connect(link->url, &link->options, NARU_S(WAIT_LONG_S), &ch));
+    return ch;
+}
+
+void link_both(struct link *link, struct naru_channel **ret_far, struct naru_channel **ret_near)
+{
+    pthread_t thread;
+    void *far;
+
+    if (link->variant->traits & PAIRED) {
+        *ret_far = link->pair[0];
+        *ret_near = link->pair[1];
+        link->pair[0] = link->pair[1] = NULL;
+        return;
+    }
+    /* Either may have to wait for the other. */
+    CHECK_INT(pthread_create(&thread, NULL, connect_thread, link), 0);
+    CHECK_OK(naru_accept(link->listener, NARU_S(WAIT_LONG_S), ret_near));
+    CHECK_INT(pthread_join(thread, &far), 0);
+    *ret_far = far;
+}
+
+static struct naru_channel *take_pair_end(struct link *link, int end)
+{
+    struct naru_channel *ch = link->pair[end];
+
+    naru_channel_close(link->pair[!end]);
+    link->pair[0] = link->pair[1] = NULL;
+    return ch;
+}
+
+struct naru_channel *link_far(struct link *link)
+{
+    if (link->variant->traits & PAIRED)
+        return take_pair_end(link, 0);
+    link->listener = naru_listener_close(link->listener);
+    link->opened = false; /* it is the listener's process that removes it */
+    return connect_thread(link);
+}
+
+struct naru_channel *link_near(struct link *link)
+{
+    struct naru_channel *ch;
+
+    if (link->variant->traits & PAIRED)
+        return take_pair_end(link, 1);
+    CHECK_OK(naru_accept(link->listener, NARU_S(WAIT_LONG_S), &ch));
+    return ch;
+}
+
+void link_close(struct link *link)
+{
+    for (int i = 0; i < 2; i++)
+        link->pair[i] = naru_channel_close(link->pair[i]);
+    link->listener = naru_listener_close(link->listener);
+    if (link->opened && (link->variant->traits & HAS_NAME)) {
+        int r = naru_remove(link->url);
+
+        if (r != -ENOENT)
+            CHECK_OK(r);
+    }
+    link->opened = false;
+}
+
+/* --- messages --- */
+
+size_t message_size(const struct link *link, uint64_t number)
+{
+    static const size_t sizes[] = {16, 8, 33, 100, 9, 250, 64, 1000, 12, 511, 2048, 17, MESSAGE_MAX};
+
+    if (link->variant->traits & FIXED)
+        return 4;
+    return sizes[number % (sizeof sizes / sizeof *sizes)];
+}
+
+void message_make(const struct link *link, uint64_t number, void *buffer, size_t length)
+{
+    bool text = link->variant->traits & TEXT;
+    uint64_t state = number * 0x9e3779b97f4a7c15u + length;
+    uint8_t *bytes = buffer;
+    char head[17];
+
+    if (link->variant->traits & FIXED) {
+        int32_t value = (int32_t)number;
+
+        memcpy(buffer, &value, length < sizeof value ? length : sizeof value);
+        return;
+    }
+    for (size_t i = 0; i < length; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        bytes[i] = text ? (uint8_t)(' ' + (state >> 33) % 90) : (uint8_t)(state >> 33);
+    }
+    if (length < 8)
+        return;
+    snprintf(head, sizeof head, "%08llu", (unsigned long long)number % 100000000u);
+    memcpy(buffer, head, 8);
+}
+
+/* The number that a message says it has; -1: none. */
+static long long number_of(const struct link *link, const void *data, size_t length)
+{
+    char head[9] = "";
+    int32_t value;
+
+    if (length < 4 || (length < 8 && !(link->variant->traits & FIXED)))
+        return -1;
+    memcpy(&value, data, sizeof value);
+    memcpy(head, data, length < 8 ? length : 8);
+    return link->variant->traits & FIXED ? value : atoll(head);
+}
+
+void message_check(const char *file, int line, const struct link *link, uint64_t number, const void *data,
+                   long long length)
+{
+    uint8_t *expected;
+    size_t size = message_size(link, number);
+
+    if (length < 0)
+        test_fail(file, line, "message %llu: %lld: %s", (unsigned long long)number, length, naru_explain());
+    if ((size_t)length != size)
+        test_fail(file, line, "message %llu has %lld bytes, expected %zu (it may be number %lld)",
+                  (unsigned long long)number, length, size, number_of(link, data, (size_t)length));
+    expected = malloc(size + 1);
+    CHECK(expected != NULL);
+    message_make(link, number, expected, size);
+    if (memcmp(expected, data, size) != 0)
+        test_fail(file, line, "message %llu differs from what was sent (it may be number %lld)",
+                  (unsigned long long)number, number_of(link, data, size));
+    free(expected);
+}
+
+void put(const char *file, int line, const struct link *link, struct naru_channel *ch, uint64_t number)
+{
+    uint8_t buffer[MESSAGE_MAX];
+    size_t size = message_size(link, number);
+
+    message_make(link, number, buffer, size);
+    check_ok(file, line, "naru_send", naru_send(ch, buffer, size, NARU_S(WAIT_LONG_S)));
+}
+
+void take(const char *file, int line, const struct link *link, struct naru_channel *ch, uint64_t number)
+{
+    uint8_t buffer[MESSAGE_MAX];
+
+    message_check(file, line, link, number, buffer,
+                  naru_recv(ch, buffer, sizeof buffer, NARU_S(WAIT_LONG_S)));
+}
+
+uint64_t fill(const struct link *link, struct naru_channel *ch, uint64_t first)
+{
+    uint8_t buffer[MESSAGE_MAX];
+    uint64_t count = 0;
+
+    for (;; count++) {
+        size_t size = message_size(link, first + count);
+        int r;
+
+        message_make(link, first + count, buffer, size);
+        r = naru_send(ch, buffer, size, NARU_NOWAIT);
+        if (r == -EAGAIN)
+            return count;
+        if (r != -EINPROGRESS)
+            CHECK_OK(r);
+        CHECK(count < FILL_MAX);
+    }
+}
+
+uint64_t link_window(const struct link *link)
+{
+    return link_can(link, NARU_CAN_BE_RELIABLE) ? UINT64_MAX : 8;
+}
+
+bool says_gone(const struct link *link, long long result)
+{
+    return result == -EPIPE || result == -EOWNERDEAD ||
+           (result == -ECONNRESET && (link->variant->traits & LOSSY));
+}
+
+/* --- processes and time --- */
+
+int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static char state_of(const char *path)
+{
+    char line[512] = "", *end;
+    FILE *file = fopen(path, "re");
+
+    if (!file)
+        return '?';
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
+    fclose(file);
+    end = strrchr(line, ')');
+    return end ? end[2] : '?';
+}
+
+void wait_asleep(int pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    WAIT_UNTIL(state_of(path) == 'S');
+}
+
+void wait_thread_asleep(int tid)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    WAIT_UNTIL(state_of(path) == 'S');
+}
+
+void kill_unreaped(int pid)
+{
+    siginfo_t info;
+
+    CHECK(kill(pid, SIGKILL) == 0);
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0)
+        CHECK(errno == EINTR);
+}
+
+bool is_readable(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    return poll(&ready, 1, 0) == 1;
+}
