@@ -399,7 +399,7 @@ static int check_sendable(struct naru_channel *ch, const struct naru_message *m)
     size_t length = message_length(m);
 
     if (length > ch->max_message)
-        return channel_too_large(ch, length, ch->max_message, ch->limit_mend);
+        return channel_over_limit(ch, length);
     if (m->fd_count && (!(capabilities & NARU_CAN_FDS) || m->fd_count > CHANNEL_FDS_MAX))
         return capabilities & NARU_CAN_FDS
                    ? error_set(EINVAL, "%s: %zu descriptors in one message; the kernel takes %d", ch->url,

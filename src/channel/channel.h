@@ -73,6 +73,10 @@ struct channel_ops {
     /* How much that was sent the peer has not taken: >= 0, or -errno. NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);
 
+    /* The explained -EMSGSIZE for a message longer than ch->max_message. NULL: channel_too_large() with
+     * ch->limit_mend. */
+    int (*too_large)(const struct naru_channel *ch, size_t length);
+
     /* What wait(2) said of the child process; -1 while it runs. NULL: there is none. */
     int (*exit_status)(const struct naru_channel *ch);
 
@@ -175,6 +179,9 @@ int channel_no_room(struct naru_channel *ch, size_t length, size_t room);
 /* The explained -EMSGSIZE of a send: "unix:///x: message of 9000 bytes exceeds 8192; <mend>". mend may be "".
  */
 int channel_too_large(const struct naru_channel *ch, size_t length, size_t limit, const char *mend);
+
+/* The same for one longer than ch->max_message, in the mechanism's own words if it has any. */
+int channel_over_limit(const struct naru_channel *ch, size_t length);
 
 /* The peer is gone: -EPIPE (closed) or -EOWNERDEAD (killed, where peer_pidfd tells), explained. */
 int channel_peer_gone(struct naru_channel *ch);

@@ -84,7 +84,7 @@ int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct na
     if (ch->loan)
         return error_set(EBUSY, "%s: a loan is out already; commit or cancel it first", ch->url);
     if (len > ch->max_message)
-        return channel_too_large(ch, len, ch->max_message, ch->limit_mend);
+        return channel_over_limit(ch, len);
     if (!block || block->capacity < len) {
         block = block_new(ch, len > BLOCK_MIN ? len : BLOCK_MIN);
         if (!block)

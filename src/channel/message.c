@@ -103,6 +103,12 @@ int channel_too_large(const struct naru_channel *ch, size_t length, size_t limit
                      *mend ? "; " : "", mend);
 }
 
+int channel_over_limit(const struct naru_channel *ch, size_t length)
+{
+    return ch->ops->too_large ? ch->ops->too_large(ch, length)
+                              : channel_too_large(ch, length, ch->max_message, ch->limit_mend);
+}
+
 void channel_count_dropped(struct naru_channel *ch, int direction, uint64_t dropped)
 {
     /* Relaxed: a counter for people; nothing else is read on the strength of it. */
