@@ -38,10 +38,12 @@ static bool has_key(const char *text, const char *const *keys)
     return false;
 }
 
-static void append(char *text, const char *option, size_t length)
+/* Adds length bytes of an option behind what stands at the end; returns the new end. */
+static char *append(char *end, bool first, const char *option, size_t length)
 {
-    (void)strcat(text, strchr(text, '?') ? "&" : "?");
-    (void)strncat(text, option, length);
+    *end++ = first ? '?' : '&';
+    memcpy(end, option, length);
+    return end + length;
 }
 
 int queue_listener_url(struct naru_listener *l, const struct url *url, const char *const *without,
@@ -49,16 +51,19 @@ int queue_listener_url(struct naru_listener *l, const struct url *url, const cha
 {
     const char *query = strchr(url->text, '?');
     size_t head = query ? (size_t)(query - url->text) : strlen(url->text);
-    char *text = calloc(1, strlen(url->text) + strlen(more) + sizeof "?");
+    char *text = malloc(strlen(url->text) + strlen(more) + sizeof "?");
+    char *end;
 
     if (!text)
         return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
     memcpy(text, url->text, head);
+    end = text + head;
     for (; query; query = strchr(query + 1, '&'))
         if (!has_key(query + 1, without))
-            append(text, query + 1, strcspn(query + 1, "&"));
+            end = append(end, end == text + head, query + 1, strcspn(query + 1, "&"));
     if (*more)
-        append(text, more, strlen(more));
+        end = append(end, end == text + head, more, strlen(more));
+    *end = '\0';
     free(l->url);
     l->url = text;
     return 0;

@@ -12,6 +12,7 @@
  * direction has a buffer that messages are copied through; it grows to the largest one seen.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,10 +122,11 @@ static int open_failed(const struct url *url, int code, const char *what)
     switch (code) {
     case EACCES:
     case EPERM:
-        return error_set(code,
-                         "%s: cannot %s: permission denied; `ipcs -q` shows its owner and mode, and ?mode=0666 "
-                         "where it is made lets everybody in",
-                         url->text, what);
+        return error_set(
+            code,
+            "%s: cannot %s: permission denied; `ipcs -q` shows its owner and mode, and ?mode=0666 "
+            "where it is made lets everybody in",
+            url->text, what);
     case ENOSPC:
         return error_set(code,
                          "%s: cannot %s: the system has its %lld queues already (/proc/sys/kernel/msgmni); "
@@ -255,7 +257,8 @@ static void attach(struct naru_channel *ch, struct queue *q)
 
     q->msgmax = MSGMAX_USUAL;
     q->qbytes = MSGMNB_USUAL;
-    if (msgctl(0, IPC_INFO, (struct msqid_ds *)(void *)&info) >= 0) { /* msgctl(2): IPC_INFO takes a msginfo */
+    if (msgctl(0, IPC_INFO, (struct msqid_ds *)(void *)&info) >=
+        0) { /* msgctl(2): IPC_INFO takes a msginfo */
         q->msgmax = (size_t)info.msgmax;
         q->qbytes = (size_t)info.msgmnb;
     }
@@ -401,7 +404,8 @@ static int too_large(const struct naru_channel *ch, size_t length)
                        "so many bytes may wait in this queue (msg_qbytes); make it with ?buffer=%zu", length);
     else if (length > q->qbytes)
         (void)snprintf(mend, sizeof mend,
-                       "as root: sysctl kernel.msgmax=%zu, and make the queue with ?buffer=%zu", length, length);
+                       "as root: sysctl kernel.msgmax=%zu, and make the queue with ?buffer=%zu", length,
+                       length);
     else
         (void)snprintf(mend, sizeof mend, "it is kernel.msgmax; as root: sysctl kernel.msgmax=%zu", length);
     return channel_too_large(ch, length, ch->max_message, mend);
@@ -409,10 +413,11 @@ static int too_large(const struct naru_channel *ch, size_t length)
 
 static int removed(const struct naru_channel *ch)
 {
-    return error_set(EIDRM,
-                     "%s: the queue has been removed (ipcrm, or msgctl IPC_RMID), with what was in it; open it "
-                     "anew",
-                     ch->url);
+    return error_set(
+        EIDRM,
+        "%s: the queue has been removed (ipcrm, or msgctl IPC_RMID), with what was in it; open it "
+        "anew",
+        ch->url);
 }
 
 static bool is_removed(const struct queue *q)
@@ -451,8 +456,7 @@ static int send_failed(const struct naru_channel *ch, int code, size_t length)
     if (code == EAGAIN)
         return -EAGAIN;
     if (code == EINVAL && !is_removed(q)) /* the type is right: so it is msgmax, lowered since we looked */
-        return channel_too_large(ch, length,
-                                 (size_t)queue_limit("/proc/sys/kernel/msgmax", MSGMAX_USUAL),
+        return channel_too_large(ch, length, (size_t)queue_limit("/proc/sys/kernel/msgmax", MSGMAX_USUAL),
                                  "kernel.msgmax has been lowered");
     return failed(ch, code, "send");
 }
