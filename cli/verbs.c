@@ -6,6 +6,7 @@
 
 /* clang-format off */
 #define VERBS(VERB)  \
+    VERB(bench)      \
     VERB(completion) \
     VERB(help)
 /* clang-format on */

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* The results with every round, as JSON (durations in ns, sizes in bytes), and as CSV with the medians. */
+#include "bench/report.h"
+
+#include "cli/json.h"
+#include "naru/mechanism.h"
+
+static void environment_json(struct json *j, const struct environment *e)
+{
+    json_object(j, "environment");
+    json_text(j, "time", e->time);
+    json_text(j, "kernel", e->kernel);
+    json_text(j, "cpu", e->cpu);
+    json_int(j, "cpus", e->cpus);
+    json_text(j, "hypervisor", e->hypervisor);
+    json_text(j, "clocksource", e->clocksource);
+    json_real(j, "load", e->load);
+    json_text(j, "libc", e->libc);
+    json_text(j, "compiler", e->compiler);
+    json_text(j, "build", e->build);
+    json_end(j);
+}
+
+static void settings_json(struct json *j, const struct results *results)
+{
+    json_object(j, "settings");
+    json_int(j, "rounds", results->plan->rounds);
+    json_int(j, "rounds_done", results->rounds_done);
+    json_int(j, "duration_ns", results->plan->duration_ns);
+    json_uint(j, "max_messages", results->plan->max_messages);
+    json_text(j, "pin", pin_names[results->plan->pin]);
+    json_end(j);
+}
+
+static void latency_json(struct json *j, const struct histogram *h)
+{
+    json_object(j, "latency_ns");
+    json_uint(j, "count", h->count);
+    json_uint(j, "min", h->minimum);
+    json_real(j, "mean", histogram_mean(h));
+    json_uint(j, "p50", histogram_quantile(h, 0.5));
+    json_uint(j, "p90", histogram_quantile(h, 0.9));
+    json_uint(j, "p99", histogram_quantile(h, 0.99));
+    json_uint(j, "p99_9", histogram_quantile(h, 0.999));
+    json_uint(j, "max", h->maximum);
+    json_end(j);
+}
+
+static void round_json(struct json *j, const char *key, const struct cell *cell, const struct round *round)
+{
+    json_object(j, key);
+    json_real(j, "ns", round->ns);
+    json_real(j, "messages_per_second", round->rate);
+    json_real(j, "megabytes_per_second", bench_megabytes(cell, round));
+    json_real(j, "cpu_ns", round->cpu_ns);
+    json_real(j, "sleeps", round->switches);
+    json_end(j);
+}
+
+static void measurement_json(struct json *j, const char *key, const struct cell *cell,
+                             const struct measurement *m, int rounds)
+{
+    if (!m->exists)
+        return;
+    json_object(j, key);
+    if (m->median.done) {
+        round_json(j, "median", cell, &m->median);
+        latency_json(j, m->all);
+        json_array(j, "rounds");
+        for (int i = 0; i < rounds; i++)
+            if (m->rounds[i].done)
+                round_json(j, NULL, cell, &m->rounds[i]);
+        json_end(j);
+    }
+    if (m->why[0])
+        json_text(j, "reason", m->why);
+    json_end(j);
+}
+
+static void cell_json(struct json *j, const struct cell *cell, int rounds)
+{
+    json_object(j, NULL);
+    json_text(j, "mechanism", cell->row->name);
+    json_text(j, "pattern", pattern_names[cell->load.pattern]);
+    json_uint(j, "size", cell->load.size);
+    if (cell->ratio > 0) {
+        json_object(j, "ratio");
+        json_text(j, "of", cell->load.pattern == PATTERN_BATCH ? "rate" : "time per message");
+        json_real(j, "median", cell->ratio);
+        json_real(j, "low_quartile", cell->ratio_low);
+        json_real(j, "high_quartile", cell->ratio_high);
+        json_end(j);
+    }
+    measurement_json(j, "naru", cell, &cell->by[CANDIDATE_NARU], rounds);
+    measurement_json(j, "bare", cell, &cell->by[CANDIDATE_BARE], rounds);
+    json_end(j);
+}
+
+void bench_print_json(FILE *out, const struct results *results, const struct environment *e)
+{
+    struct json j = json_begin(out, JSON_INDENTED);
+
+    json_object(&j, NULL);
+    environment_json(&j, e);
+    settings_json(&j, results);
+    json_array(&j, "results");
+    for (size_t i = 0; i < results->count; i++)
+        cell_json(&j, &results->cells[i], results->rounds_done);
+    json_end(&j);
+    json_end(&j);
+}
+
+/* RFC 4180: quotes doubled. */
+static void quoted(FILE *out, const char *text)
+{
+    (void)fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"')
+            (void)fputc('"', out);
+        (void)fputc(*text, out);
+    }
+    (void)fputc('"', out);
+}
+
+static void measurement_csv(FILE *out, const struct cell *cell, const char *name, const struct measurement *m)
+{
+    const struct round *median = &m->median;
+
+    if (!m->exists)
+        return;
+    (void)fprintf(out, "%s,%s,%zu,%s,", cell->row->name, pattern_names[cell->load.pattern], cell->load.size,
+                  name);
+    if (median->done)
+        (void)fprintf(out, "%.1f,%.1f,%.3f,%.1f,%.3f,%llu,%llu,%llu,%llu,", median->ns, median->rate,
+                      bench_megabytes(cell, median), median->cpu_ns, median->switches,
+                      (unsigned long long)histogram_quantile(m->all, 0.5),
+                      (unsigned long long)histogram_quantile(m->all, 0.99),
+                      (unsigned long long)histogram_quantile(m->all, 0.999),
+                      (unsigned long long)m->all->maximum);
+    else
+        (void)fputs(",,,,,,,,,", out);
+    if (cell->ratio > 0)
+        (void)fprintf(out, "%.4f,%.4f,%.4f,", cell->ratio, cell->ratio_low, cell->ratio_high);
+    else
+        (void)fputs(",,,", out);
+    quoted(out, m->why);
+    (void)fputs("\r\n", out);
+}
+
+void bench_print_csv(FILE *out, const struct results *results)
+{
+    (void)fputs(
+        "mechanism,pattern,size,candidate,ns_per_message,messages_per_second,megabytes_per_second,"
+        "cpu_ns_per_message,sleeps_per_message,latency_p50_ns,latency_p99_ns,latency_p99_9_ns,latency_max_ns,"
+        "ratio,ratio_low_quartile,ratio_high_quartile,reason\r\n",
+        out);
+    for (size_t i = 0; i < results->count; i++) {
+        measurement_csv(out, &results->cells[i], "naru", &results->cells[i].by[CANDIDATE_NARU]);
+        measurement_csv(out, &results->cells[i], "bare", &results->cells[i].by[CANDIDATE_BARE]);
+    }
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* The tables for people: one for each pattern and size, naru and bare one above the other. */
+#include "bench/report.h"
+
+#include <string.h>
+
+#include "cli/quantity.h"
+#include "cli/term.h"
+#include "naru/mechanism.h"
+
+static const char *const candidate_names[CANDIDATES] = {"naru", "bare"};
+
+const char *bench_title(const struct cell *cell, char storage[BENCH_TITLE])
+{
+    static const char *const titles[PATTERNS] = {"ping-pong", "stream, one call a message",
+                                                 "batch, naru_send_batch() of 64"};
+    char size[QUANTITY_SIZE];
+
+    (void)snprintf(storage, BENCH_TITLE, "%s, %s", titles[cell->load.pattern],
+                   format_size((double)cell->load.size, size));
+    return storage;
+}
+
+double bench_megabytes(const struct cell *cell, const struct round *round)
+{
+    return round->rate * (double)cell->load.size / 1e6;
+}
+
+enum promise bench_promise(const struct cell *cell)
+{
+    if (cell->ratio <= 0)
+        return PROMISE_NONE;
+    if (cell->load.pattern != PATTERN_BATCH)
+        return cell->ratio <= PROMISE_TIME ? PROMISE_KEPT : PROMISE_MISSED;
+    if (cell->load.size > 64 || !(cell->row->capabilities & NARU_CAN_FRAME))
+        return PROMISE_NONE;
+    return cell->ratio >= PROMISE_BATCH ? PROMISE_KEPT : PROMISE_MISSED;
+}
+
+/* Four significant places at most, so that columns stay narrow: 9.87, 98.7, 987, 9870. */
+static void print_number(FILE *out, int width, double value)
+{
+    (void)fprintf(out, "%*.*f", width, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);
+}
+
+static void print_count(FILE *out, int width, double value)
+{
+    char storage[QUANTITY_SIZE];
+
+    (void)fprintf(out, "%*s", width, format_count(value, storage));
+}
+
+static void print_ratio(FILE *out, int width, const struct cell *cell, enum candidate which)
+{
+    enum promise promise = bench_promise(cell);
+    enum style style = promise == PROMISE_KEPT     ? STYLE_GOOD
+                       : promise == PROMISE_MISSED ? STYLE_NOTE
+                                                   : STYLE_PLAIN;
+
+    if (which != CANDIDATE_NARU)
+        return;
+    if (cell->ratio <= 0) {
+        (void)fprintf(out, "%8s", "-");
+        return;
+    }
+    (void)fprintf(out, "%s%8.2f%s", term_style(out, style), cell->ratio, term_style(out, STYLE_PLAIN));
+    if (width >= 96)
+        (void)fprintf(out, "  %.2f to %.2f", cell->ratio_low, cell->ratio_high);
+}
+
+static void print_measurement(FILE *out, int width, const struct cell *cell, enum candidate which)
+{
+    const struct measurement *m = &cell->by[which];
+    const struct histogram *h = m->all;
+
+    if (!m->exists)
+        return;
+    (void)fprintf(out, "%-14s %-4s", which == CANDIDATE_NARU ? cell->row->name : "", candidate_names[which]);
+    if (!m->median.done) {
+        (void)fprintf(out, "  %s\n", m->why[0] ? m->why : "not run");
+        return;
+    }
+    if (cell->load.pattern == PATTERN_PINGPONG) {
+        print_number(out, 8, (double)histogram_quantile(h, 0.5) / 1e3);
+        print_number(out, 8, (double)histogram_quantile(h, 0.99) / 1e3);
+        print_number(out, 8, (double)histogram_quantile(h, 0.999) / 1e3);
+        print_number(out, 9, (double)h->maximum / 1e3);
+        print_count(out, 9, m->median.rate);
+        print_number(out, 8, m->median.cpu_ns / 1e3);
+    } else {
+        print_count(out, 9, m->median.rate);
+        print_number(out, 8, bench_megabytes(cell, &m->median));
+        print_number(out, 8, m->median.ns / 1e3);
+        print_number(out, 8, m->median.cpu_ns / 1e3);
+        print_number(out, 9, (double)histogram_quantile(h, 0.5) / 1e3);
+        print_number(out, 8, (double)histogram_quantile(h, 0.99) / 1e3);
+    }
+    print_ratio(out, width, cell, which);
+    (void)fputc('\n', out);
+}
+
+static void print_heading(FILE *out, int width, const struct cell *cell)
+{
+    const char *quartiles = width >= 96 ? "  quartiles" : "";
+    char title[BENCH_TITLE];
+
+    (void)fprintf(out, "\n%s%s%s\n%s", term_style(out, STYLE_BOLD), bench_title(cell, title),
+                  term_style(out, STYLE_PLAIN), term_style(out, STYLE_DIM));
+    if (cell->load.pattern == PATTERN_PINGPONG)
+        (void)fprintf(out, "%-19s%8s%8s%8s%9s%9s%8s%8s%s", "round trip, us", "p50", "p99", "p99.9", "max",
+                      "trips/s", "CPU us", "ratio", quartiles);
+    else
+        (void)fprintf(out, "%-19s%9s%8s%8s%8s%9s%8s%8s%s", "", "msg/s", "MB/s", "us/msg", "CPU us",
+                      "queue us", "p99", "ratio", quartiles);
+    (void)fprintf(out, "%s\n", term_style(out, STYLE_PLAIN));
+}
+
+static void print_where(FILE *out, const struct results *results, const struct environment *e)
+{
+    static const char *const pins[] = {"each process on a CPU of its own", "both processes on one CPU",
+                                       "unpinned"};
+    char duration[QUANTITY_SIZE];
+
+    (void)fprintf(out, "%s, %s, %d CPU%s, %s; %s build by %s\n", e->kernel, e->cpu, e->cpus,
+                  e->cpus == 1 ? "" : "s", e->libc, e->build, e->compiler);
+    (void)fprintf(out, "%d interleaved rounds of %s each, %s\n", results->rounds_done,
+                  format_duration((double)results->plan->duration_ns, duration), pins[results->plan->pin]);
+    if (environment_is_busy(e))
+        (void)fprintf(out, "%sThe machine is busy (load %.1f on %d CPUs): trust ratios, not times.%s\n",
+                      term_style(out, STYLE_NOTE), e->load, e->cpus, term_style(out, STYLE_PLAIN));
+}
+
+static void print_promise(FILE *out, const struct results *results, bool batch, const char *text)
+{
+    int kept = 0, made = 0;
+
+    for (size_t i = 0; i < results->count; i++) {
+        enum promise promise = bench_promise(&results->cells[i]);
+
+        if (promise == PROMISE_NONE || (results->cells[i].load.pattern == PATTERN_BATCH) != batch)
+            continue;
+        made++;
+        kept += promise == PROMISE_KEPT;
+    }
+    if (made)
+        (void)fprintf(out, "%s: kept in %d of %d\n", text, kept, made);
+}
+
+void bench_print_text(FILE *out, int width, const struct results *results, const struct environment *e)
+{
+    print_where(out, results, e);
+    for (size_t i = 0; i < results->count; i++) {
+        const struct cell *cell = &results->cells[i], *before = i ? cell - 1 : NULL;
+
+        if (!before || before->load.pattern != cell->load.pattern || before->load.size != cell->load.size)
+            print_heading(out, width, cell);
+        for (int which = 0; which < CANDIDATES; which++)
+            print_measurement(out, width, cell, (enum candidate)which);
+    }
+    (void)fprintf(
+        out, "\nratio: naru's time per message over bare system calls' (batch: naru's rate over theirs),\n"
+             "median of the rounds. CPU: both processes. queue: from the send call until received.\n");
+    print_promise(out, results, false, "Promise: ping-pong and stream take at most 1.05 of bare");
+    print_promise(out, results, true,
+                  "Promise: small batches over byte streams run at 5 times one call a message");
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* naru bench: every mechanism by naru and by bare system calls, in the same run. */
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/report.h"
+#include "cli/arguments.h"
+#include "cli/exit.h"
+#include "cli/interrupt.h"
+#include "cli/quantity.h"
+#include "cli/report.h"
+#include "cli/scratch.h"
+#include "cli/term.h"
+#include "cli/verb.h"
+#include "naru/naru.h"
+
+enum { ROWS_MAX = 64, DEFAULT_ROUNDS = 7, SIZE_MAX_BYTES = 16 * 1024 * 1024 };
+
+struct options {
+    struct texts patterns;
+    const char *sizes;
+    int64_t rounds;
+    int64_t duration;
+    int64_t count;
+    int pin;
+    bool json, csv;
+    const char *svg;
+};
+
+static const struct options defaults = {
+    .sizes = "64,1k,64k", .rounds = DEFAULT_ROUNDS, .duration = NARU_MS(50)};
+
+static int choose_patterns(const struct texts *names, bool patterns[PATTERNS])
+{
+    for (int i = 0; i < PATTERNS; i++)
+        patterns[i] = names->count == 0;
+    for (size_t i = 0; i < names->count; i++) {
+        int pattern = 0;
+
+        while (pattern < PATTERNS && strcmp(names->items[i], pattern_names[pattern]) != 0)
+            pattern++;
+        if (pattern == PATTERNS)
+            return report_usage("there is no pattern %s; there are pingpong, stream and batch",
+                                names->items[i]);
+        patterns[pattern] = true;
+    }
+    return NARU_EXIT_OK;
+}
+
+static int choose_sizes(const char *text, struct plan *plan)
+{
+    char *copy = strdup(text), *rest = copy;
+
+    for (char *word; copy && (word = strsep(&rest, ","));) {
+        int64_t size;
+
+        if (!parse_size(word, &size) || size < ENGINE_SIZE_MIN || size > SIZE_MAX_BYTES ||
+            plan->size_count == PLAN_SIZES_MAX) {
+            int code =
+                plan->size_count == PLAN_SIZES_MAX
+                    ? report_usage("--size takes at most %d sizes", PLAN_SIZES_MAX)
+                    : report_usage("\"%s\" is not a message size; expected 4 to 16M bytes, as in 64,1k,64k",
+                                   word);
+
+            free(copy);
+            return code;
+        }
+        plan->sizes[plan->size_count++] = (size_t)size;
+    }
+    free(copy);
+    return plan->size_count ? NARU_EXIT_OK : report(NARU_EXIT_FAILED, "out of memory");
+}
+
+/* A row's name, or a scheme for all its rows. */
+static int choose_row(const char *name, const struct naru_mechanism *rows[ROWS_MAX], size_t *count)
+{
+    const struct naru_mechanism *row = NULL;
+    const char *nearest = NULL;
+    int distance = 1 << 20;
+    bool known = false;
+
+    while ((row = naru_mechanism_next(row))) {
+        struct carrier carrier;
+
+        suggest(name, row->name, &distance, &nearest);
+        if (strcmp(name, row->name) != 0 && strcmp(name, row->scheme) != 0)
+            continue;
+        known = true;
+        if (carrier_naru(row, &carrier) == 0 && *count < ROWS_MAX - 1)
+            rows[(*count)++] = row;
+        else if (strcmp(name, row->name) == 0)
+            return report_usage("%s cannot be measured: naru cannot make both ends of it", name);
+    }
+    if (known)
+        return NARU_EXIT_OK;
+    return nearest ? report_usage("there is no mechanism %s; did you mean %s?", name, nearest)
+                   : report_usage("there is no mechanism %s", name);
+}
+
+static int choose_rows(const struct invocation *in, const struct naru_mechanism *rows[ROWS_MAX])
+{
+    const struct naru_mechanism *row = NULL;
+    size_t count = 0;
+
+    for (int i = 0; i < in->operand_count; i++) {
+        int code = choose_row(in->operands[i], rows, &count);
+
+        if (code != NARU_EXIT_OK)
+            return code;
+    }
+    while (in->operand_count == 0 && (row = naru_mechanism_next(row)) && count < ROWS_MAX - 1) {
+        struct carrier carrier;
+
+        if (carrier_naru(row, &carrier) == 0)
+            rows[count++] = row;
+    }
+    rows[count] = NULL;
+    return NARU_EXIT_OK;
+}
+
+static void show_progress(void *context, int round, const struct cell *cell, int done, int total)
+{
+    const struct plan *plan = context;
+    char title[BENCH_TITLE];
+
+    (void)fprintf(stderr, "\r\033[K%3d %%  round %d of %d: %s, %s", 100 * done / total, round + 1,
+                  plan->rounds, cell->row->name, bench_title(cell, title));
+    (void)fflush(stderr);
+}
+
+static void clear_progress(const struct plan *plan)
+{
+    if (plan->progress)
+        (void)fputs("\r\033[K", stderr);
+}
+
+static int write_svg(const char *path, const struct results *results, const struct environment *e)
+{
+    FILE *file = fopen(path, "we");
+    bool failed;
+
+    if (!file)
+        return report_errno(errno, "%s", path);
+    bench_print_svg(file, results, e);
+    failed = ferror(file) != 0;
+    if (fclose(file) != 0 || failed)
+        return report_errno(errno ? errno : EIO, "%s", path);
+    return NARU_EXIT_OK;
+}
+
+static int print_results(const struct options *o, const struct results *results, const struct environment *e)
+{
+    if (o->json)
+        bench_print_json(stdout, results, e);
+    else if (o->csv)
+        bench_print_csv(stdout, results);
+    else
+        bench_print_text(stdout, term_width(stdout), results, e);
+    return o->svg ? write_svg(o->svg, results, e) : NARU_EXIT_OK;
+}
+
+static int measure(const struct options *o, struct plan *plan)
+{
+    struct environment environment = environment_read();
+    struct results results;
+    int r, code = NARU_EXIT_OK;
+
+    r = plan_run(plan, &results);
+    clear_progress(plan);
+    if (r < 0 && r != -ECANCELED)
+        return report_errno(-r, "it could not begin");
+    if (results.count && results.rounds_done)
+        code = print_results(o, &results, &environment);
+    results_free(&results);
+    return r == -ECANCELED ? interrupt_exit_code() : code;
+}
+
+static int run(const struct invocation *in)
+{
+    const struct options *o = in->options;
+    const struct naru_mechanism *rows[ROWS_MAX];
+    struct plan plan = {.rows = rows,
+                        .rounds = (int)o->rounds,
+                        .duration_ns = o->duration,
+                        .max_messages = (uint64_t)o->count,
+                        .pin = (enum duo_pin)o->pin};
+    int code = choose_rows(in, rows);
+
+    if (code == NARU_EXIT_OK)
+        code = choose_patterns(&o->patterns, plan.patterns);
+    if (code == NARU_EXIT_OK)
+        code = choose_sizes(o->sizes, &plan);
+    if (code != NARU_EXIT_OK)
+        return code;
+    if (o->json && o->csv)
+        return report_usage("--json and --csv exclude each other");
+    if (o->duration <= 0 || o->duration > NARU_S(60))
+        return report_usage("--duration is 60s at most");
+    if (plan.pin == DUO_PIN_APART && duo_cpu_count() < 2)
+        plan.pin = DUO_PIN_TOGETHER;
+    if (interrupt_graceful() < 0 || !(plan.directory = scratch_make()))
+        return NARU_EXIT_FAILED;
+    plan.stop_fd = interrupt_fd();
+    if (term_is_terminal(stderr)) {
+        plan.progress = show_progress;
+        plan.progress_context = &plan;
+    }
+    code = measure(o, &plan);
+    scratch_remove();
+    return code;
+}
+
+static const struct verb_option options[] = {
+    {OPTION_TEXTS, 'p', "pattern", "PATTERN", "pingpong, stream or batch; may be repeated (all)",
+     offsetof(struct options, patterns), NULL, 0, 0},
+    {OPTION_TEXT, 's', "size", "SIZES", "bytes of a message, separated by commas (64,1k,64k)",
+     offsetof(struct options, sizes), NULL, 0, 0},
+    {OPTION_NUMBER, 'r', "rounds", "N", "interleaved rounds (7); odd, so that there is a median",
+     offsetof(struct options, rounds), NULL, 1, PLAN_ROUNDS_MAX},
+    {OPTION_DURATION, 'd', "duration", "DURATION", "of each run in a round (50ms)",
+     offsetof(struct options, duration), NULL, 0, 0},
+    {OPTION_NUMBER, 'n', "count", "N", "end a run after so many messages; 0: by time alone",
+     offsetof(struct options, count), NULL, 0, 1000000000},
+    {OPTION_WORD, 0, "pin", "WHERE", "the processes' CPUs: apart (default), together, none",
+     offsetof(struct options, pin), pin_names, 0, 0},
+    {OPTION_FLAG, 'j', "json", NULL, "print everything as JSON, every round included",
+     offsetof(struct options, json), NULL, 0, 0},
+    {OPTION_FLAG, 0, "csv", NULL, "print the medians as CSV", offsetof(struct options, csv), NULL, 0, 0},
+    {OPTION_FILE, 0, "svg", "FILE", "also draw them: latency by percentile, rates as bars",
+     offsetof(struct options, svg), NULL, 0, 0},
+    {0},
+};
+
+const struct verb verb_bench = {
+    .name = "bench",
+    .group = GROUP_MEASURE,
+    .summary = "measure mechanisms against bare system calls",
+    .operands = "[MECHANISM...]",
+    .details =
+        "Sends messages between two processes through naru, and through a bare program that does the same "
+        "framing with the same system calls; both in turn, in interleaved rounds, on the same CPUs. The "
+        "ratio "
+        "of the two is what naru costs.\n\n"
+        "Patterns: pingpong (a message there, one back: latency), stream (one call a message: rate), batch "
+        "(naru_send_batch() against one system call a message). Payloads are written and checked.\n\n"
+        "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq file, or a "
+        "scheme "
+        "(unix) for all of its rows. All of them if none is named: about a minute.\n\n"
+        "  naru bench pipe tcp --size 64 --rounds 11\n"
+        "  naru bench --pattern pingpong --svg latency.svg\n",
+    .options = options,
+    .options_size = sizeof(struct options),
+    .defaults = &defaults,
+    .operands_max = -1,
+    .operand = OPERAND_OTHER,
+    .run = run,
+};
