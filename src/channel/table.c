@@ -18,6 +18,7 @@ static const struct channel_ops *const table[] = {
     &unix_dgram_ops,
     &tcp_ops,
     &sysvmq_ops,
+    &posixmq_ops,
     &signal_ops,
 };
 /* clang-format on */

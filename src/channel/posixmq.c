@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * posixmq: POSIX message queues (mq_overview(7)): named, of a fixed number of messages of a fixed largest
+ * size, the highest priority first. Nothing is added to the messages.
+ *
+ * The descriptions stay blocking. An attempt that must not sleep is mq_timedsend(3) or mq_timedreceive(3)
+ * with a time long past: the kernel then asks neither the clock nor the scheduler, and no flag has to be
+ * switched, which two threads could not share. On Linux a queue's descriptor can be polled, and so does all
+ * that mq_notify(3) is for, without being lost to the one process that may register.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <mqueue.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/queue.h"
+#include "channel/table.h"
+
+enum {
+    RACES_MAX = 1000,
+    NAME_BYTES = NAME_MAX + 2,       /* the slash, the name, the NUL */
+    PRIORITIES = 32768,              /* mq_overview(7): from 0 to sysconf(_SC_MQ_PRIO_MAX) - 1 */
+    MAXMSG_HARD = 65536,             /* mq_overview(7), HARD_MSGMAX: for root too */
+    MSGSIZE_HARD = 16 * 1024 * 1024, /* HARD_MSGSIZEMAX */
+    MAXMSG_USUAL = 10,               /* /proc/sys/fs/mqueue/msg_default and msg_max */
+    MSGSIZE_USUAL = 8192,            /* .../msgsize_default and msgsize_max */
+    QUEUES_USUAL = 256,              /* .../queues_max */
+    MESSAGE_OVERHEAD = 48,
+    LEVEL_OVERHEAD = 48 /* getrlimit(2), RLIMIT_MSGQUEUE: the two structures it counts */
+};
+
+#define PROC_MQUEUE "/proc/sys/fs/mqueue/"
+
+/* What the URL asks for. */
+struct target {
+    char name[NAME_BYTES];
+    int64_t maxmsg, msgsize; /* 0: not said */
+    struct queue_request request;
+};
+
+/* Of a listener. */
+struct listening {
+    struct target target;
+    struct mq_attr size;
+};
+
+/* Of a channel. */
+struct queue {
+    size_t msgsize;
+    uint8_t *out; /* msgsize bytes to gather a message of several pieces in; NULL until there is one */
+    char *unlink; /* the name to remove at close, or NULL */
+};
+
+/* --- the URL --- */
+
+static int parse_name(const struct url *url, char name[NAME_BYTES])
+{
+    const char *bare = url->target + (url->target[0] == '/');
+
+    if (!*bare || strchr(bare, '/') || strcmp(bare, ".") == 0 || strcmp(bare, "..") == 0)
+        return error_set(EINVAL, "%s: expected a name with no slash but the first, as in posixmq:/jobs",
+                         url->text);
+    if (strlen(bare) > NAME_MAX)
+        return error_set(ENAMETOOLONG, "%s: a queue's name may have %d bytes, this one has %zu", url->text,
+                         NAME_MAX, strlen(bare));
+    (void)snprintf(name, NAME_BYTES, "/%s", bare);
+    return 0;
+}
+
+static int parse(struct url *url, const struct naru_options *opt, bool listens, struct target *ret_target)
+{
+    struct target target = {.maxmsg = 0};
+    size_t msgsize = 0;
+    int r = parse_name(url, target.name);
+
+    if (r == 0)
+        r = queue_parse(url, opt, listens, &target.request);
+    if (r == 0)
+        r = url_option_number(url, "maxmsg", 1, MAXMSG_HARD, &target.maxmsg);
+    if (r == 0)
+        r = url_option_size(url, "msgsize", 1, MSGSIZE_HARD, &msgsize);
+    if (r == 0)
+        r = url_check_unused(url); /* before anything is made, and before a long wait */
+    if (r < 0)
+        return r;
+    target.msgsize = (int64_t)msgsize;
+    *ret_target = target;
+    return 0;
+}
+
+/* --- finding and making --- */
+
+/* What getrlimit(2) says a queue costs of RLIMIT_MSGQUEUE. */
+static uint64_t bytes_charged(const struct mq_attr *size)
+{
+    uint64_t maxmsg = (uint64_t)size->mq_maxmsg;
+    uint64_t levels = maxmsg < PRIORITIES ? maxmsg : PRIORITIES;
+
+    return maxmsg * (MESSAGE_OVERHEAD + (uint64_t)size->mq_msgsize) + levels * LEVEL_OVERHEAD;
+}
+
+static int no_room(const struct url *url, const struct mq_attr *size)
+{
+    /* mq_open(3) says EMFILE for two reasons. While a descriptor can be had, it is the other one. */
+    FD_CLEANUP int probe = eventfd(0, EFD_CLOEXEC);
+    struct rlimit limit = {0, 0};
+
+    if (probe < 0)
+        return error_set(EMFILE, "%s: this process has no descriptors left; raise `ulimit -n`", url->text);
+    (void)getrlimit(RLIMIT_MSGQUEUE, &limit); /* cannot fail: the resource exists and the pointer is ours */
+    return error_set(
+        EMFILE,
+        "%s: it would take %llu bytes, and all POSIX queues of one user may take %llu "
+        "(RLIMIT_MSGQUEUE); remove some, make it smaller (?maxmsg=, ?msgsize=), or raise `ulimit -q`",
+        url->text, (unsigned long long)bytes_charged(size), (unsigned long long)limit.rlim_cur);
+}
+
+static int beyond_limits(const struct url *url, const struct mq_attr *size)
+{
+    return error_set(EINVAL,
+                     "%s: cannot make a queue with maxmsg=%ld and msgsize=%ld; without root they may be %lld "
+                     "(" PROC_MQUEUE "msg_max) and %lld (" PROC_MQUEUE "msgsize_max); as root: sysctl "
+                     "fs.mqueue.msg_max=%ld fs.mqueue.msgsize_max=%ld",
+                     url->text, size->mq_maxmsg, size->mq_msgsize,
+                     (long long)queue_limit(PROC_MQUEUE "msg_max", MAXMSG_USUAL),
+                     (long long)queue_limit(PROC_MQUEUE "msgsize_max", MSGSIZE_USUAL), size->mq_maxmsg,
+                     size->mq_msgsize);
+}
+
+static int make_failed(const struct url *url, int code, const struct mq_attr *size)
+{
+    switch (code) {
+    case EMFILE:
+        return no_room(url, size);
+    case EINVAL:
+        return beyond_limits(url, size);
+    case ENOSPC:
+        return error_set(code,
+                         "%s: the system has its %lld POSIX queues already (" PROC_MQUEUE
+                         "queues_max); `naru ls` lists them, `naru rm` removes one",
+                         url->text, (long long)queue_limit(PROC_MQUEUE "queues_max", QUEUES_USUAL));
+    case ENOSYS:
+        return error_set(code, "%s: this kernel is built without POSIX message queues (CONFIG_POSIX_MQUEUE)",
+                         url->text);
+    default:
+        return error_set(code, "%s: cannot make it: %s", url->text, error_text(code));
+    }
+}
+
+static int open_failed(const struct url *url, int code, const struct target *target)
+{
+    static const char *const actions[] = {"", "send to", "receive from", "send to and receive from"};
+
+    if (code == EACCES || code == EPERM)
+        return error_set(
+            code, "%s: may not %s it: permission denied; ?mode=0666 where it is made lets everybody in",
+            url->text, actions[target->request.direction]);
+    if (code == EMFILE || code == ENFILE)
+        return error_set(code, "%s: out of descriptors (%s)", url->text, error_text(code));
+    return error_set(code, "%s: cannot open it: %s", url->text, error_text(code));
+}
+
+static int access_mode(enum naru_direction direction)
+{
+    return direction == NARU_DIRECTION_BOTH ? O_RDWR : direction == NARU_DIRECTION_SEND ? O_WRONLY : O_RDONLY;
+}
+
+/* Makes the queue, or -EEXIST without an explanation. */
+static int make(const struct url *url, const struct target *target, unsigned mode)
+{
+    struct mq_attr size = {.mq_maxmsg = (long)target->maxmsg, .mq_msgsize = (long)target->msgsize};
+    int fd;
+
+    if (!size.mq_maxmsg)
+        size.mq_maxmsg = (long)queue_limit(PROC_MQUEUE "msg_default", MAXMSG_USUAL);
+    if (!size.mq_msgsize)
+        size.mq_msgsize = (long)queue_limit(PROC_MQUEUE "msgsize_default", MSGSIZE_USUAL);
+    fd = mq_open(target->name, access_mode(target->request.direction) | O_CREAT | O_EXCL | O_CLOEXEC,
+                 (mode_t)mode, &size);
+    if (fd < 0)
+        return errno == EEXIST ? -EEXIST : make_failed(url, errno, &size);
+    if (fchmod(fd, (mode_t)mode) < 0) { /* the umask has taken some of it away */
+        int code = errno;
+
+        (void)fd_close(fd);
+        (void)mq_unlink(target->name);
+        return error_set(code, "%s: cannot set its mode: %s", url->text, error_text(code));
+    }
+    return fd;
+}
+
+/* The descriptor; -ENOENT without an explanation: there is none, and none is to be made. */
+static int find(const struct url *url, const struct target *target, unsigned mode)
+{
+    for (int race = 0; race < RACES_MAX; race++) {
+        int fd = mq_open(target->name, access_mode(target->request.direction) | O_CLOEXEC);
+
+        if (fd < 0 && errno != ENOENT)
+            return open_failed(url, errno, target);
+        if (fd < 0 && !target->request.create)
+            return -ENOENT;
+        if (fd < 0)
+            fd = make(url, target, mode);
+        if (fd != -EEXIST)
+            return fd;
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", url->text);
+}
+
+/* A queue keeps the size that it was made with: whoever asks for another one must not get it silently. */
+static int check_size(const struct url *url, const struct target *target, const struct mq_attr *size)
+{
+    bool other_maxmsg = target->maxmsg && target->maxmsg != size->mq_maxmsg;
+    bool other_msgsize = target->msgsize && target->msgsize != size->mq_msgsize;
+
+    if (!other_maxmsg && !other_msgsize)
+        return 0;
+    return error_set(
+        EEXIST,
+        "%s: the queue exists already, with maxmsg=%ld and msgsize=%ld; leave ?%s= out to use it as "
+        "it is, or remove it first (`naru rm posixmq:%s`)",
+        url->text, size->mq_maxmsg, size->mq_msgsize, other_msgsize ? "msgsize" : "maxmsg", target->name);
+}
+
+static int find_and_check(const struct url *url, const struct target *target, unsigned mode,
+                          struct mq_attr *ret_size)
+{
+    FD_CLEANUP int fd = find(url, target, mode);
+    struct mq_attr size;
+    int r;
+
+    if (fd < 0)
+        return fd;
+    if (mq_getattr(fd, &size) < 0)
+        return open_failed(url, errno, target);
+    r = check_size(url, target, &size);
+    if (r < 0)
+        return r;
+    *ret_size = size;
+    return fd_steal(&fd);
+}
+
+/* --- opening and closing --- */
+
+/* fd becomes the channel's, also on failure. unlink: the name to remove at close, or NULL. */
+static int attach(struct naru_channel *ch, int fd, enum naru_direction direction, const struct mq_attr *size,
+                  const char *unlink_name)
+{
+    struct queue *q = calloc(1, sizeof *q);
+
+    if (direction & NARU_DIRECTION_RECEIVE)
+        ch->rfd = fd;
+    if (direction & NARU_DIRECTION_SEND)
+        ch->wfd = fd;
+    if (!q || (unlink_name && !(q->unlink = strdup(unlink_name)))) {
+        free(q);
+        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+    }
+    q->msgsize = (size_t)size->mq_msgsize;
+    if (ch->max_message > q->msgsize)
+        ch->max_message = q->msgsize;
+    ch->direction = direction;
+    ch->state = q;
+    return 0;
+}
+
+static int posixmq_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                           int64_t deadline)
+{
+    struct mq_attr size;
+    struct target target;
+    int64_t step = 0;
+    int fd = parse(url, opt, false, &target);
+
+    if (fd < 0)
+        return fd;
+    /* By back-off: inotify(7) sees nothing of queues that are made through mq_open(3). */
+    do
+        fd = find_and_check(url, &target, opt->mode, &size);
+    while (fd == -ENOENT && backoff_sleep(&step, deadline));
+    if (fd == -ENOENT)
+        return error_set(ETIMEDOUT,
+                         "%s: there is no such queue; start the receiver, or make it here with ?create=yes",
+                         url->text);
+    if (fd < 0)
+        return fd;
+    return attach(ch, fd, target.request.direction, &size, target.request.unlink ? target.name : NULL);
+}
+
+/*
+ * l->lock_fd is the queue, so that what is accepted is what was made, whatever has become of the name since.
+ * l->fd is readable while naru_accept() would succeed: until the one channel is out.
+ */
+static int posixmq_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    static const char *const without[] = {"unlink", NULL};
+    struct listening *state = malloc(sizeof *state);
+    FD_CLEANUP int ready = -1;
+    int fd, r;
+
+    if (!state)
+        return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
+    r = parse(url, opt, true, &state->target);
+    if (r == 0)
+        r = queue_listener_url(l, url, without, "");
+    if (r == 0 && (ready = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+        r = error_set(errno, "%s: eventfd: %s", url->text, error_text(errno));
+    fd = r < 0 ? r : find_and_check(url, &state->target, opt->mode, &state->size);
+    if (fd == -ENOENT)
+        fd = error_set(ENOENT, "%s: there is no such queue, and ?create=no", url->text);
+    if (fd < 0) {
+        free(state);
+        return fd;
+    }
+    l->fd = fd_steal(&ready);
+    l->lock_fd = fd;
+    l->state = state;
+    return 0;
+}
+
+static int posixmq_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    const struct listening *state = l->state;
+    int fd = fcntl(l->lock_fd, F_DUPFD_CLOEXEC, 0), r;
+    uint64_t one;
+
+    if (fd < 0)
+        return error_set(errno, "%s: cannot duplicate the descriptor: %s", l->url, error_text(errno));
+    r = attach(ch, fd, state->target.request.direction, &state->size, NULL);
+    if (r == 0 && read(l->fd, &one, sizeof one) < 0)
+        return 0; /* EAGAIN: an accept before this one has read it and failed */
+    return r;
+}
+
+static void posixmq_unlisten(struct naru_listener *l, bool owner)
+{
+    const struct listening *state = l->state;
+
+    if (owner && state->target.request.unlink)
+        (void)mq_unlink(state->target.name); /* ENOENT: others were faster */
+    free(l->state);
+}
+
+static void posixmq_close(struct naru_channel *ch, bool owner)
+{
+    static const uint64_t one = 1;
+    struct queue *q = ch->state;
+
+    if (owner && q->unlink)
+        (void)mq_unlink(q->unlink);
+    if (owner && ch->listener && write(ch->listener->fd, &one, sizeof one) < 0)
+        assert(!"an eventfd near its limit");
+    free(q->unlink);
+    free(q->out);
+    free(q);
+}
+
+static int posixmq_remove(struct url *url)
+{
+    char name[NAME_BYTES];
+    int r = parse_name(url, name);
+
+    if (r < 0)
+        return r;
+    if (mq_unlink(name) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return error_set(ENOENT, "%s: there is no such queue", url->text);
+    if (errno == EACCES || errno == EPERM)
+        return error_set(errno, "%s: only the queue's owner and root may remove it", url->text);
+    return error_set(errno, "%s: cannot remove it: %s", url->text, error_text(errno));
+}
+
+/* --- messages --- */
+
+/* A time so long past that the kernel does not even look at the clock. */
+static const struct timespec past = {0, 0};
+
+static int too_large(const struct naru_channel *ch, size_t length)
+{
+    const struct queue *q = ch->state;
+
+    if (length <= q->msgsize)
+        return channel_too_large(ch, length, ch->max_message, ch->limit_mend);
+    return error_set(EMSGSIZE,
+                     "%s: message of %zu bytes exceeds msgsize=%zu; create the queue with ?msgsize=%zu",
+                     ch->url, length, q->msgsize, length);
+}
+
+/* ETIMEDOUT is what the long past time comes to. */
+static int failed(const struct naru_channel *ch, int code, const char *what)
+{
+    if (code == ETIMEDOUT || code == EAGAIN)
+        return -EAGAIN;
+    if (code == EINTR)
+        return -EINTR;
+    return error_set(code, "%s: cannot %s: %s", ch->url, what, error_text(code));
+}
+
+/* The message in one piece. NULL after an explained -ENOMEM. */
+static const void *in_one_piece(const struct naru_channel *ch, const struct naru_message *m)
+{
+    struct queue *q = ch->state;
+
+    if (m->iov_count == 1)
+        return m->iov[0].iov_base;
+    if (!q->out)
+        q->out = malloc(q->msgsize);
+    if (!q->out) {
+        (void)error_set(ENOMEM, "%s: out of memory for a message of several pieces", ch->url);
+        return NULL;
+    }
+    (void)message_gather(m, q->out, q->msgsize);
+    return q->out;
+}
+
+static int posixmq_send(struct naru_channel *ch, const struct naru_message *m, bool block)
+{
+    size_t length = message_length(m);
+    const void *data = length ? in_one_piece(ch, m) : "";
+    int r;
+
+    if (!data)
+        return -ENOMEM;
+    if (m->priority >= PRIORITIES)
+        return error_set(EINVAL, "%s: a message's priority is a number from 0 to %d, not %u", ch->url,
+                         PRIORITIES - 1, m->priority);
+    r = block ? mq_send(ch->wfd, data, length, m->priority)
+              : mq_timedsend(ch->wfd, data, length, m->priority, &past);
+    return r < 0 ? failed(ch, errno, "send") : 0;
+}
+
+/* The kernel asks for room for the largest message, whatever comes: the caller's memory if it has as much,
+ * else ch->kept, from where a message that does not fit is not moved. */
+static int posixmq_recv(struct naru_channel *ch, struct naru_message *m, bool block)
+{
+    const struct queue *q = ch->state;
+    bool direct = m->iov_count == 1 && m->iov[0].iov_len >= q->msgsize;
+    unsigned priority;
+    char *data;
+    ssize_t n;
+    int r = direct ? 0 : channel_keep_reserve(ch, q->msgsize);
+
+    if (r < 0)
+        return r;
+    data = direct ? m->iov[0].iov_base : (char *)ch->kept.data;
+    n = block ? mq_receive(ch->rfd, data, q->msgsize, &priority)
+              : mq_timedreceive(ch->rfd, data, q->msgsize, &priority, &past);
+    if (n < 0)
+        return failed(ch, errno, "receive");
+    m->type = 0;
+    m->priority = priority;
+    m->sender = (struct naru_peer){-1, -1, -1};
+    m->length = (size_t)n;
+    if (direct || message_scatter(m, 0, data, m->length) == m->length)
+        return 0;
+    return channel_keep(ch, m, m->length);
+}
+
+/* An upper bound: what others sent counts as well. */
+static int64_t posixmq_untaken(struct naru_channel *ch)
+{
+    struct mq_attr now;
+
+    if (ch->direction == NARU_DIRECTION_BOTH)
+        return error_set(ENOTSUP,
+                         "%s: both directions share one queue, which does not tell what of it the peer has "
+                         "still to receive",
+                         ch->url);
+    if (mq_getattr(ch->wfd, &now) < 0)
+        return failed(ch, errno, "look into the queue");
+    return now.mq_curmsgs;
+}
+
+const struct channel_ops posixmq_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "posixmq",
+            .scheme = "posixmq",
+            .example = "posixmq:/naru",
+            .title = "POSIX message queue",
+            .use_when = "urgent messages must overtake, and messages must wait for a reader to start",
+            .medium = "kernel message queue",
+            .direction = "one way",
+            .unit = "message with a priority",
+            .scope = "one machine, by name",
+            .persistence = "queue and messages until removed or reboot",
+            .limit = "10 messages of 8 KiB (/proc/sys/fs/mqueue/), RLIMIT_MSGQUEUE in all",
+            .wait = "blocking mq_send or mq_receive; poll, which does what mq_notify is for",
+            .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_PRIORITY | NARU_CAN_SURVIVE_SENDER |
+                            NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_PERSIST | NARU_CAN_SEND_EMPTY |
+                            NARU_CAN_SHARE_RECEIVE | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,
+            .max_message = MSGSIZE_USUAL},
+    .connect = posixmq_connect,
+    .listen = posixmq_listen,
+    .accept = posixmq_accept,
+    .unlisten = posixmq_unlisten,
+    .remove = posixmq_remove,
+    .send = posixmq_send,
+    .recv = posixmq_recv,
+    .untaken = posixmq_untaken,
+    .too_large = too_large,
+    .close = posixmq_close,
+};
