@@ -76,6 +76,7 @@ struct naru_options {
     unsigned mode;     /* ?mode=  permission bits of what is created; 0: 0600 */
     int interruptible; /* naru_interrupt() can end a wait; costs a poll(2) before each wait */
     int keep_on_fork;  /* keep the descriptors in forked children, for naru_channel_adopt() there */
+    int64_t linger_ns; /* exec: how long naru_channel_close() lets the command end by itself; 0: one second */
 };
 
 /* A process at the other end; -1 where the mechanism does not tell. */
@@ -197,8 +198,8 @@ NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data
  * -EMSGSIZE: the message is larger than cap; it is kept, the explanation says how large it is, and the next
  *   call with room gets it. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there is none; nothing was lost.
  * -EPIPE: the senders closed and everything they sent has been received. -EOWNERDEAD: likewise, but the
- * sender was killed. -EPROTO: the stream broke off inside a message, or is not framed as told. -ECANCELED:
- * naru_interrupt().
+ * sender was killed. -EREMOTEIO: likewise, but exec:'s command ended with a status other than 0.
+ * -EPROTO: the stream broke off inside a message, or is not framed as told. -ECANCELED: naru_interrupt().
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap,
                                            int64_t timeout_ns);
@@ -289,8 +290,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_info(const struct naru_channel *ch,
 
 /*
  * Closes the end; what was sent is still delivered. NULL is allowed; returns NULL. Views stay valid.
- * Waits only on exec:, up to ?linger= milliseconds (1000) for the child to end before it is asked to
- * (SIGTERM).
+ * Waits only on exec:, where the end of its input tells the command to end: up to options.linger_ns until it
+ * is asked to (SIGTERM) and a second more until it is made to (SIGKILL).
  */
 NARU_API struct naru_channel *naru_channel_close(struct naru_channel *ch);
 

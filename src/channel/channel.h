@@ -70,6 +70,10 @@ struct channel_ops {
     /* Waits until an attempt is worth it. 0, -ETIMEDOUT, -ECANCELED, -errno. NULL: poll(2) on rfd or wfd. */
     int (*wait)(struct naru_channel *ch, int event, int64_t deadline);
 
+    /* Whether a receive is worth it although rfd (poll_fd) does not show it, for naru_channel_fd(). NULL: no.
+     */
+    bool (*holds)(const struct naru_channel *ch);
+
     /* How much that was sent the peer has not taken: >= 0, or -errno. NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);
 

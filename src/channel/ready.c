@@ -122,6 +122,14 @@ static uint32_t wanted(const struct naru_channel *ch, int fd)
     return events;
 }
 
+/* An end that only sends shows by its fd that the receiver is gone. */
+static int watch_sender(struct naru_channel *ch)
+{
+    int r = watch(ch, ch->wfd, 0);
+
+    return r == -EPERM ? 0 : r; /* a regular file: it always has room and never hangs up */
+}
+
 static int make_fd(struct naru_channel *ch)
 {
     int in = polled_fd(ch, NARU_IN), r = 0;
@@ -134,8 +142,8 @@ static int make_fd(struct naru_channel *ch)
         r = watch(ch, ch->ready_fd, EPOLLIN);
     if (r == 0 && in >= 0)
         r = watch(ch, in, wanted(ch, in));
-    if (r == 0 && ch->wfd >= 0 && ch->wfd != in)
-        r = watch(ch, ch->wfd, wanted(ch, ch->wfd));
+    if (r == 0 && in < 0 && ch->wfd >= 0)
+        r = watch_sender(ch);
     if (r == 0)
         return 0;
     ch->fd = fd_close(ch->fd);
@@ -149,7 +157,8 @@ static int make_fd(struct naru_channel *ch)
 /* After a receive: shows whether something is held here. */
 static void update_held(struct naru_channel *ch)
 {
-    bool ready = ch->kept.full || (ch->stream && stream_holds_message(ch));
+    bool ready =
+        ch->kept.full || (ch->stream && stream_holds_message(ch)) || (ch->ops->holds && ch->ops->holds(ch));
     uint64_t count = 1;
     ssize_t r;
 
@@ -160,17 +169,22 @@ static void update_held(struct naru_channel *ch)
     ch->ready = ready;
 }
 
-/* After a send: waits for room only while there is something to send. */
+/* After a send: waits for room only while there is something to send. A descriptor for writing alone is taken
+ * out meanwhile, because its hang-up would be shown unasked (epoll_ctl(2), EPOLLHUP), though there may be
+ * much to receive yet by the other one. */
 static void update_armed(struct naru_channel *ch)
 {
     bool armed = ch->refused || (ch->stream && stream_has_rest(ch->stream));
+    int in = polled_fd(ch, NARU_IN);
+    int operation = ch->wfd == in || in < 0 ? EPOLL_CTL_MOD : armed ? EPOLL_CTL_ADD : EPOLL_CTL_DEL;
     struct epoll_event event = {.data.fd = ch->wfd};
 
     if (armed == ch->armed)
         return;
     ch->armed = armed;
     event.events = wanted(ch, ch->wfd);
-    (void)epoll_ctl(ch->fd, EPOLL_CTL_MOD, ch->wfd, &event); /* it was added with the same fd: cannot fail */
+    /* Fails only for lack of memory, or for a regular file, which always has room. */
+    (void)epoll_ctl(ch->fd, operation, ch->wfd, &event);
 }
 
 void channel_update_ready(struct naru_channel *ch, int direction)

@@ -20,6 +20,7 @@ static const struct channel_ops *const table[] = {
     &sysvmq_ops,
     &posixmq_ops,
     &signal_ops,
+    &exec_ops,
 };
 /* clang-format on */
 
