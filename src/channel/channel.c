@@ -356,6 +356,7 @@ static int take_kept(struct naru_channel *ch, struct naru_message *m)
     m->type = ch->kept.meta.type;
     m->priority = ch->kept.meta.priority;
     m->sender = ch->kept.meta.sender;
+    channel_give_address(m, &ch->kept.address);
     channel_give_fds(ch, m, ch->kept.fds, ch->kept.fd_count);
     ch->kept.fd_count = 0;
     ch->kept.full = false;

@@ -100,6 +100,15 @@ enum { CHANNEL_FDS_MAX = 253 }; /* SCM_MAX_FD of include/net/scm.h: descriptors 
 
 struct channel_block;
 
+/* A peer's address, where messages come from more than one. */
+struct channel_address {
+    socklen_t length; /* 0: none */
+    union {
+        struct sockaddr any;
+        struct sockaddr_storage storage;
+    };
+};
+
 struct naru_channel {
     const struct channel_ops *ops;
     char *url;
@@ -124,6 +133,7 @@ struct naru_channel {
         size_t capacity, length;
         bool full;
         struct naru_message meta; /* its type, priority and sender */
+        struct channel_address address;
         size_t fd_count;
         int fds[CHANNEL_FDS_MAX];
     } kept;
@@ -203,6 +213,9 @@ int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline);
 /* Gives descriptors that came with a message to the caller, who may have room for fewer: the others are
  * closed and counted as dropped. */
 void channel_give_fds(struct naru_channel *ch, struct naru_message *m, const int *fds, size_t count);
+
+/* Writes the address a message came from where the caller wants it. */
+void channel_give_address(struct naru_message *m, const struct channel_address *address);
 
 void channel_count_dropped(struct naru_channel *ch, int direction, uint64_t dropped);
 

@@ -12,6 +12,7 @@
 #include "channel/datagram.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -47,32 +48,71 @@ static int send_failed(struct naru_channel *ch, const struct naru_message *m)
         return error_set(ECONNREFUSED,
                          "%s: nobody listens there (an earlier datagram was refused); start the receiver",
                          ch->url);
+    case EACCES:
+        if (network)
+            return error_set(EACCES, "%s: this is a broadcast address; add ?broadcast if that is meant",
+                             ch->url);
+        /* fall through */
     default:
         return error_set(errno, "%s: send: %s", ch->url, error_text(errno));
     }
 }
 
-/* Fills the header for one message; the caller's memory is only read. */
-static void put_header(struct naru_channel *ch, const struct naru_message *m, struct msghdr *ret_header)
+/* Where replies go: the address of the last sender, which a receiving thread may be changing. */
+static void get_reply_address(struct datagram *d, struct channel_address *ret_address)
 {
-    struct datagram *d = ch->state;
+    ret_address->length = 0;
+    if (!d->reply)
+        return;
+    (void)pthread_mutex_lock(&d->lock);
+    *ret_address = d->reply_to;
+    (void)pthread_mutex_unlock(&d->lock);
+}
 
+static void set_reply_address(struct datagram *d, const struct channel_address *address)
+{
+    if (!d->reply)
+        return;
+    (void)pthread_mutex_lock(&d->lock);
+    d->reply_to = *address;
+    (void)pthread_mutex_unlock(&d->lock);
+}
+
+/* Fills the header for one message; the caller's memory is only read. */
+static void put_header(const struct naru_message *m, struct channel_address *reply_to,
+                       struct msghdr *ret_header)
+{
     *ret_header = (struct msghdr){.msg_iov = m->iov, .msg_iovlen = m->iov_count};
     if (m->address) {
         ret_header->msg_name = m->address;
         ret_header->msg_namelen = m->address_length;
-    } else if (d->reply) {
-        ret_header->msg_name = d->reply_length ? &d->reply_to : NULL;
-        ret_header->msg_namelen = d->reply_length;
+    } else if (reply_to->length) {
+        ret_header->msg_name = &reply_to->any;
+        ret_header->msg_namelen = reply_to->length;
     }
+}
+
+struct datagram *datagram_new(const struct naru_channel *ch, size_t largest)
+{
+    struct datagram *d = calloc(1, sizeof *d);
+
+    if (!d) {
+        (void)error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+        return NULL;
+    }
+    (void)pthread_mutex_init(&d->lock, NULL); /* never fails on Linux */
+    d->largest = largest;
+    return d;
 }
 
 int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
+    struct channel_address reply_to;
     union socket_control control;
     struct msghdr header;
 
-    put_header(ch, m, &header);
+    get_reply_address(ch->state, &reply_to);
+    put_header(m, &reply_to, &header);
     socket_put_fds(&header, &control, m->fds, m->fd_count);
     if (sendmsg(ch->wfd, &header, MSG_NOSIGNAL | (block ? 0 : MSG_DONTWAIT)) < 0)
         return send_failed(ch, m);
@@ -81,13 +121,15 @@ int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool bl
 
 ssize_t datagram_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block)
 {
+    struct channel_address reply_to;
     struct mmsghdr headers[BATCH];
     unsigned count = 0;
     int sent;
 
+    get_reply_address(ch->state, &reply_to);
     for (; count < n && count < BATCH && message_at(m, count)->fd_count == 0; count++) {
         headers[count].msg_len = 0;
-        put_header(ch, message_at(m, count), &headers[count].msg_hdr);
+        put_header(message_at(m, count), &reply_to, &headers[count].msg_hdr);
     }
     if (count <= 1) {
         int r = datagram_send(ch, m, block);
@@ -126,8 +168,12 @@ static void take_control(struct naru_channel *ch, struct msghdr *header, struct 
             uint32_t overflows;
 
             memcpy(&overflows, CMSG_DATA(cmsg), sizeof overflows);
-            channel_count_dropped(ch, CHANNEL_RECEIVING, overflows - d->overflows);
-            d->overflows = overflows;
+            /* The count runs on and may wrap. A second channel on the socket begins with what the count is
+             * by then, which datagrams that had been waiting do not know of yet. */
+            if ((int32_t)(overflows - d->overflows) > 0) {
+                channel_count_dropped(ch, CHANNEL_RECEIVING, overflows - d->overflows);
+                d->overflows = overflows;
+            }
         }
     }
     arrival->fd_count = socket_take_fds(header, arrival->fds);
@@ -177,22 +223,12 @@ static ssize_t receive(struct naru_channel *ch, struct msghdr *header, int flags
     return n;
 }
 
-static void remember_sender(struct datagram *d, const struct msghdr *header, struct naru_message *m)
-{
-    if (m->address) {
-        socklen_t room = m->address_length;
-
-        memcpy(m->address, &d->reply_to, header->msg_namelen < room ? header->msg_namelen : room);
-        m->address_length = header->msg_namelen;
-    }
-    d->reply_length = header->msg_namelen;
-}
-
 int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
 {
     struct datagram *d = ch->state;
     struct iovec iov[PIECES + 1];
     union socket_control control;
+    struct channel_address from;
     struct arrival arrival;
     struct msghdr header = {.msg_iov = iov, .msg_control = control.bytes};
     size_t room = message_length(m), length;
@@ -204,8 +240,8 @@ int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     header.msg_iovlen = (size_t)count;
     header.msg_controllen = sizeof control.bytes;
     if (d->reply || m->address) {
-        header.msg_name = &d->reply_to;
-        header.msg_namelen = sizeof d->reply_to;
+        header.msg_name = &from.any;
+        header.msg_namelen = sizeof from.storage;
     }
     n = receive(ch, &header, MSG_TRUNC | MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
     if (n < 0)
@@ -214,13 +250,16 @@ int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     take_control(ch, &header, m, &arrival);
     if (length == 0 && d->ends && !arrival.credentials)
         return channel_peer_gone(ch);
-    if (header.msg_name)
-        remember_sender(d, &header, m);
+    from.length = header.msg_name ? header.msg_namelen : 0;
+    if (from.length)
+        set_reply_address(d, &from);
     if (length > room && length <= d->largest) {
         channel_keep_fds(ch, arrival.fds, arrival.fd_count);
+        ch->kept.address = from;
         return channel_keep(ch, m, length);
     }
     channel_give_fds(ch, m, arrival.fds, arrival.fd_count);
+    channel_give_address(m, &from);
     if (length > room) {
         channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
         return error_set(EBADMSG,

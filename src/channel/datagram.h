@@ -3,6 +3,8 @@
 #ifndef NARU_CHANNEL_DATAGRAM_H
 #define NARU_CHANNEL_DATAGRAM_H
 
+#include <pthread.h>
+
 #include "channel/channel.h"
 
 /* What ch->state points to (or begins with) where these attempts are used. */
@@ -10,12 +12,15 @@ struct datagram {
     size_t
         largest; /* bytes of the largest message that can arrive; smaller rooms get an overflow area behind */
     bool ends;   /* seqpacket: the peer's close is seen, as 0 bytes without credentials */
-    bool credentials;       /* SO_PASSCRED is set on the socket: each message names its sender */
-    bool reply;             /* not connected: a message without an address goes to the last sender */
-    socklen_t reply_length; /* 0: nobody has sent yet */
-    struct sockaddr_storage reply_to;
-    uint32_t overflows; /* SO_RXQ_OVFL's running count as last seen */
+    bool credentials;                /* SO_PASSCRED is set on the socket: each message names its sender */
+    bool reply;                      /* not connected: a message without an address goes to the last sender */
+    pthread_mutex_t lock;            /* of reply_to, which one thread sets and another uses */
+    struct channel_address reply_to; /* length 0: nobody has sent yet */
+    uint32_t overflows;              /* SO_RXQ_OVFL's running count as last seen */
 };
+
+/* All zero but for largest. To be freed with free(). NULL after an explained -ENOMEM. */
+struct datagram *datagram_new(const struct naru_channel *ch, size_t largest);
 
 /* The send, send_batch and recv of such mechanisms. Descriptors go along where the row says NARU_CAN_FDS. */
 int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool block);

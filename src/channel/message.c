@@ -115,6 +115,16 @@ void channel_count_dropped(struct naru_channel *ch, int direction, uint64_t drop
     atomic_fetch_add_explicit(&ch->counters[direction].dropped, dropped, memory_order_relaxed);
 }
 
+void channel_give_address(struct naru_message *m, const struct channel_address *address)
+{
+    socklen_t room = m->address_length;
+
+    if (!m->address)
+        return;
+    memcpy(m->address, &address->any, address->length < room ? address->length : room);
+    m->address_length = address->length;
+}
+
 void channel_give_fds(struct naru_channel *ch, struct naru_message *m, const int *fds, size_t count)
 {
     size_t given = count < m->fd_capacity ? count : m->fd_capacity;

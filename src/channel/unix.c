@@ -110,11 +110,10 @@ static int open_channel(struct naru_channel *ch, int fd, const struct naru_optio
         return r;
     if (ch->ops == &unix_stream_ops)
         return channel_make_stream(ch, opt, NARU_FRAME_LEN32, false);
-    d = calloc(1, sizeof *d);
+    d = datagram_new(ch, LARGEST);
     if (!d)
-        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+        return -ENOMEM;
     ch->state = d;
-    d->largest = LARGEST;
     d->ends = ch->ops == &unix_seqpacket_ops;
     d->reply = reply;
     limit_message(ch, fd);
