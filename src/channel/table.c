@@ -17,6 +17,7 @@ static const struct channel_ops *const table[] = {
     &unix_seqpacket_ops,
     &unix_dgram_ops,
     &tcp_ops,
+    &udp_ops,
     &sysvmq_ops,
     &posixmq_ops,
     &signal_ops,

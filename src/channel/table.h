@@ -10,6 +10,7 @@ extern const struct channel_ops fifo_ops;
 extern const struct channel_ops exec_ops;
 extern const struct channel_ops unix_stream_ops, unix_seqpacket_ops, unix_dgram_ops;
 extern const struct channel_ops tcp_ops;
+extern const struct channel_ops udp_ops;
 extern const struct channel_ops sysvmq_ops;
 extern const struct channel_ops posixmq_ops;
 extern const struct channel_ops signal_ops;
