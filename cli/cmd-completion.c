@@ -5,6 +5,7 @@
 
 #include "cli/exit.h"
 #include "cli/verb.h"
+#include "naru/mechanism.h"
 
 static void bash_value(const struct verb_option *o)
 {
@@ -41,7 +42,7 @@ static void bash_operand(const struct verb *verb)
         (void)printf("        _naru_files \"$cur\" ;;\n");
         break;
     case OPERAND_VERB:
-        (void)printf("        _naru_words \"$cur\" \"$verbs\" ;;\n");
+        (void)printf("        _naru_words \"$cur\" \"$verbs urls\" ;;\n");
         break;
     case OPERAND_NONE:
     case OPERAND_OTHER:
@@ -93,6 +94,20 @@ static void print_verb_names(void)
 {
     for (size_t i = 0; verbs[i]; i++)
         (void)printf("%s%s", i ? " " : "", verbs[i]->name);
+}
+
+/* Each scheme once: the rows of one stand together. */
+static void print_schemes(const char *separator)
+{
+    const struct naru_mechanism *row = NULL;
+    const char *last = "";
+
+    while ((row = naru_mechanism_next(row))) {
+        if (strcmp(row->scheme, last) == 0)
+            continue;
+        (void)printf("%s%s%s", *last ? separator : "", row->scheme, strcmp(row->scheme, "-") == 0 ? "" : ":");
+        last = row->scheme;
+    }
 }
 
 static void print_bash(void)
@@ -192,8 +207,9 @@ static void print_zsh(void)
                  "# zsh completion for naru; install it as _naru in a directory of $fpath\n"
                  "_naru_url()\n{\n"
                  "    if [[ $PREFIX == *://* ]]; then compset -P '*://'; _files; return; fi\n"
-                 "    compadd -S '' -- -\n"
-                 "}\n"
+                 "    compadd -S '' -- ");
+    print_schemes(" ");
+    (void)printf("\n}\n"
                  "_naru()\n{\n    local -a verbs=(\n");
     for (size_t i = 0; verbs[i]; i++) {
         (void)printf("        '%s:", verbs[i]->name);

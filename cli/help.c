@@ -8,6 +8,7 @@
 #include "cli/report.h"
 #include "cli/term.h"
 #include "cli/verb.h"
+#include "naru/mechanism.h"
 
 static void print_heading(FILE *out, const char *heading)
 {
@@ -27,8 +28,9 @@ void help_print_all(FILE *out)
         }
         (void)fprintf(out, "  %-11s %s\n", verbs[i]->name, verbs[i]->summary);
     }
-    (void)fprintf(out, "\n`naru VERB --help` describes one verb.\n"
-                       "`naru --version` prints the version.\n");
+    (void)fprintf(out,
+                  "\n`naru VERB --help` describes one verb, `naru help urls` the mechanisms and their URLs.\n"
+                  "`naru --version` prints the version.\n");
 }
 
 /* The text, broken at spaces into lines of the width, each behind the indent. The first line continues where
@@ -89,6 +91,35 @@ void help_print_verb(FILE *out, const struct verb *verb)
     print_option(out, &help);
     if (verb->details)
         (void)fprintf(out, "\n%s\n", verb->details);
+}
+
+void help_print_urls(FILE *out)
+{
+    const struct naru_mechanism *row = NULL;
+
+    (void)fprintf(
+        out,
+        "A URL chooses the mechanism: scheme:target?option=value&option=value. %%XX stands for any byte.\n"
+        "Quote it in the shell, where ? and & mean something.\n");
+    while ((row = naru_mechanism_next(row))) {
+        (void)fprintf(out, "\n%s%s%s  %s\n", term_style(out, STYLE_BOLD), row->example,
+                      term_style(out, STYLE_PLAIN), row->title);
+        (void)fprintf(out, "    use when     %s\n", row->use_when);
+        (void)fprintf(out, "    carries      %s, %s, %s\n", row->unit, row->direction, row->scope);
+        (void)fprintf(out, "    lives        %s\n", row->persistence);
+        (void)fprintf(out, "    limit        %s\n", row->limit);
+    }
+    print_heading(out, "Options of every URL");
+    (void)fprintf(
+        out,
+        "  ?frame=len32|line|nul|raw|varint|header\n"
+        "                     how messages are told apart in a byte stream: a 32-bit length before each,\n"
+        "                     a newline or NUL behind each, not at all, a varint length (protobuf), or\n"
+        "                     \"Content-Length:\" (language servers). Both ends must agree.\n"
+        "  ?max-message=SIZE  the largest message accepted (64M)\n"
+        "  ?buffer=SIZE       kernel buffer wanted (the kernel's choice)\n"
+        "  ?read-ahead=yes|no one read may take many messages (where nobody else reads: yes)\n"
+        "  ?mode=0660         permissions of what is created (0600)\n");
 }
 
 int help_unknown_verb(const char *name)

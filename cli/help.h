@@ -8,6 +8,10 @@
 struct verb;
 
 void help_print_all(FILE *out);
+
+/* The mechanisms and how their URLs are written, from the library's table. */
+void help_print_urls(FILE *out);
+
 void help_print_verb(FILE *out, const struct verb *verb);
 
 /* Reports that there is no verb of that name and which is near. Returns NARU_EXIT_USAGE. */

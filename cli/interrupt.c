@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include "cli/exit.h"
+#include "naru/channel.h"
 
 static volatile sig_atomic_t caught;
 static _Atomic bool graceful;
 static int wake_fd = -1;
+static struct naru_channel *_Atomic watched[INTERRUPT_WATCH_MAX];
 
 /* Only async-signal-safe calls: _exit, write, naru_interrupt. */
 static void on_signal(int number)
@@ -26,6 +28,12 @@ static void on_signal(int number)
     caught = number;
     if (write(wake_fd, &one, sizeof one) < 0) {
         /* An eventfd takes one more unless it is full, and then it is readable already. */
+    }
+    for (int i = 0; i < INTERRUPT_WATCH_MAX; i++) {
+        struct naru_channel *ch = atomic_load(&watched[i]);
+
+        if (ch)
+            (void)naru_interrupt(ch);
     }
     errno = error;
 }
@@ -62,9 +70,39 @@ int interrupt_graceful(void)
     return 0;
 }
 
+void interrupt_watch(struct naru_channel *ch)
+{
+    for (int i = 0; i < INTERRUPT_WATCH_MAX; i++) {
+        struct naru_channel *none = NULL;
+
+        if (atomic_compare_exchange_strong(&watched[i], &none, ch))
+            break;
+    }
+    if (caught) /* it came just before */
+        (void)naru_interrupt(ch);
+}
+
+void interrupt_unwatch(struct naru_channel *ch)
+{
+    for (int i = 0; i < INTERRUPT_WATCH_MAX; i++) {
+        struct naru_channel *expected = ch;
+
+        (void)atomic_compare_exchange_strong(&watched[i], &expected, NULL);
+    }
+}
+
 int interrupt_fd(void)
 {
     return wake_fd;
+}
+
+void interrupt_wake(void)
+{
+    const uint64_t one = 1;
+
+    if (write(wake_fd, &one, sizeof one) < 0) {
+        /* Full, and so readable already. */
+    }
 }
 
 int interrupt_signal(void)

@@ -34,11 +34,24 @@ static void print_format(const char *format, va_list args, const char *tail)
     print_line(sentence, tail);
 }
 
+int report_failure_of(const char *url, long result, const char *tail)
+{
+    const char *sentence = result == -EPIPE ? "the other end was closed" : naru_explain();
+    char line[1536];
+
+    if (result == -ECANCELED && interrupt_signal())
+        return exit_code(result);
+    if (strstr(sentence, url))
+        (void)snprintf(line, sizeof line, "%s", sentence);
+    else
+        (void)snprintf(line, sizeof line, "%s: %s", url, sentence);
+    print_line(line, tail);
+    return exit_code(result);
+}
+
 int report_failure(long result)
 {
-    if (!(result == -ECANCELED && interrupt_signal()))
-        print_line(naru_explain(), "");
-    return exit_code(result);
+    return report_failure_of("", result, "");
 }
 
 int report(int code, const char *format, ...)

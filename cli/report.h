@@ -13,6 +13,10 @@ void report_set_verb(const char *name);
  * user ended the command with a signal. */
 int report_failure(long result);
 
+/* The same for a call on that URL, which is named in front where the sentence does not do so itself: those of
+ * -EPIPE, -ETIMEDOUT and -EAGAIN are fixed. tail: what else to say, or "". */
+int report_failure_of(const char *url, long result, const char *tail);
+
 /* Prints the sentence and returns code. */
 int report(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -6,6 +6,12 @@
 
 /* clang-format off */
 #define VERBS(VERB)  \
+    VERB(send)       \
+    VERB(recv)       \
+    VERB(cat)        \
+    VERB(listen)     \
+    VERB(ls)         \
+    VERB(rm)         \
     VERB(bench)      \
     VERB(completion) \
     VERB(help)

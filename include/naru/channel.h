@@ -284,6 +284,15 @@ NARU_API int naru_channel_want(struct naru_channel *ch);
  */
 NARU_API int naru_interrupt(struct naru_channel *ch);
 
+/*
+ * Sends no more: the peer receives what was sent and then sees the end (-EPIPE), while receiving here goes
+ * on. Further sends return -EPIPE. To be called by the thread that sends. Waits for nothing: after
+ * -EINPROGRESS call naru_flush() first, or the rest is tried once and dropped.
+ *
+ * -ENOTSUP: the mechanism ends both directions or none (queues, datagrams).
+ */
+NARU_API NARU_MUST_CHECK int naru_channel_finish(struct naru_channel *ch);
+
 /* Fills *ret_info up to its size. Any thread. */
 NARU_API NARU_MUST_CHECK int naru_channel_info(const struct naru_channel *ch,
                                                struct naru_channel_info *ret_info);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -420,6 +421,8 @@ static int begin_sending(struct naru_channel *ch)
 
     if (r == 0 && !(ch->direction & NARU_DIRECTION_SEND))
         r = cannot_direction(ch, "send");
+    if (r == 0 && ch->finished)
+        r = error_set(EPIPE, "%s: nothing can be sent after naru_channel_finish()", ch->url);
     return r;
 }
 
@@ -582,6 +585,26 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
     }
     channel_update_ready(ch, CHANNEL_SENDING);
     return r;
+}
+
+/* ch->direction stays: the receiving thread reads it. */
+int naru_channel_finish(struct naru_channel *ch)
+{
+    bool can = ch->ops->row.capabilities & NARU_CAN_SEE_CLOSE;
+    int r = ch->finished ? 0 : begin_sending(ch);
+
+    if (r < 0 || ch->finished)
+        return r;
+    if (ch->stream && stream_has_rest(ch->stream))
+        (void)stream_write_rest(ch, false); /* the last chance, as in naru_channel_close() */
+    if (can && fd_type(ch->wfd) == S_IFSOCK && shutdown(ch->wfd, SHUT_WR) < 0 && errno != ENOTCONN)
+        return error_set(errno, "%s: shutdown: %s", ch->url, error_text(errno));
+    if (!can || (ch->wfd == ch->rfd && fd_type(ch->wfd) != S_IFSOCK))
+        return error_set(ENOTSUP, "%s: %s cannot end one direction alone", ch->url, ch->ops->row.name);
+    if (ch->wfd != ch->rfd)
+        ch->wfd = fd_close(ch->wfd);
+    ch->finished = true;
+    return 0;
 }
 
 int naru_channel_info(const struct naru_channel *ch, struct naru_channel_info *ret_info)

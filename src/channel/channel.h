@@ -151,6 +151,7 @@ struct naru_channel {
     int ready_fd;      /* eventfd in it, set while messages are held here */
     bool ready, armed; /* what ready_fd and the epoll's interest in NARU_OUT are set to */
     bool refused;      /* the last send found no room */
+    bool finished;     /* naru_channel_finish(): the sending thread's own */
 
     struct channel_block *loan, *loan_spare, *spare; /* see loan.c */
     struct list views;

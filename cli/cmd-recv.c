@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* naru recv URL: messages are printed as they come. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/endpoint.h"
+#include "cli/exit.h"
+#include "cli/interrupt.h"
+#include "cli/json.h"
+#include "cli/output.h"
+#include "cli/report.h"
+#include "cli/verb.h"
+
+struct recv_options {
+    int frame;
+    int64_t count, timeout, type;
+    bool connect, keep, json, verbose;
+};
+
+struct receiver {
+    const struct recv_options *options;
+    const char *url;
+    struct endpoint end;
+    struct output out;
+    FILE *json; /* one message's line, in memory, so that it goes the way of all output */
+    char *json_text;
+    size_t json_length;
+    uint64_t received;
+    bool warned; /* of newlines within lines */
+};
+
+static int init(struct receiver *r)
+{
+    int result = output_init(&r->out, STDOUT_FILENO);
+
+    if (result == 0 && r->options->json) {
+        r->json = open_memstream(&r->json_text, &r->json_length);
+        if (!r->json)
+            result = -errno;
+    }
+    return result;
+}
+
+static void deinit(struct receiver *r)
+{
+    endpoint_close(&r->end);
+    output_deinit(&r->out);
+    if (r->json)
+        (void)fclose(r->json);
+    free(r->json_text);
+}
+
+static int print_json(struct receiver *r, const struct naru_view *view)
+{
+    struct json j = json_begin(r->json, JSON_ONE_LINE);
+
+    rewind(r->json);
+    json_object(&j, NULL);
+    json_uint(&j, "length", view->length);
+    if (view->type != 0)
+        json_int(&j, "type", view->type);
+    if (view->priority != 0)
+        json_uint(&j, "priority", view->priority);
+    if (view->sender.pid >= 0) {
+        json_object(&j, "sender");
+        json_int(&j, "pid", view->sender.pid);
+        json_int(&j, "uid", view->sender.uid);
+        json_int(&j, "gid", view->sender.gid);
+        json_end(&j);
+    }
+    json_bytes(&j, "data", view->data, view->length);
+    json_end(&j);
+    if (fflush(r->json) != 0)
+        return -errno;
+    return output_message(&r->out, MARK_RAW, r->json_text, (size_t)ftello(r->json));
+}
+
+static void print_metadata(const struct naru_view *view)
+{
+    char type[48] = "", priority[48] = "", sender[96] = "";
+
+    if (view->type != 0)
+        (void)snprintf(type, sizeof type, ", type %" PRId64, view->type);
+    if (view->priority != 0)
+        (void)snprintf(priority, sizeof priority, ", priority %u", view->priority);
+    if (view->sender.pid >= 0)
+        (void)snprintf(sender, sizeof sender, ", from pid %" PRId64 " (uid %" PRId64 ")", view->sender.pid,
+                       view->sender.uid);
+    report_note("%zu bytes%s%s%s", view->length, type, priority, sender);
+}
+
+/* A mark within the payload would read as two messages: said once, not repaired, the bytes are the user's. */
+static void warn_of_marks(struct receiver *r, const struct naru_view *view)
+{
+    int mark = r->options->frame == MARK_LINE ? '\n' : '\0';
+
+    if (r->warned || r->options->json || (r->options->frame != MARK_LINE && r->options->frame != MARK_NUL) ||
+        !view->length || !memchr(view->data, mark, view->length))
+        return;
+    r->warned = true;
+    report_note("message %" PRIu64 " holds the mark that ends each; --frame len32 or --json keeps them apart",
+                r->received);
+}
+
+static int print(struct receiver *r, const struct naru_view *view)
+{
+    r->received++;
+    if (r->options->verbose)
+        print_metadata(view);
+    warn_of_marks(r, view);
+    if (r->options->json)
+        return print_json(r, view);
+    return output_message(&r->out, (enum mark)r->options->frame, view->data, view->length);
+}
+
+static bool enough(const struct receiver *r)
+{
+    return r->options->count > 0 && r->received >= (uint64_t)r->options->count;
+}
+
+/* Prints what is there without waiting, then flushes and waits: a slow stream appears at once, a fast one in
+ * large writes. 0: enough, else why receiving ended. *ret_code: set if that was our output's fault. */
+static int receive(struct receiver *r, int *ret_code)
+{
+    while (!enough(r)) {
+        struct naru_view view = NARU_INIT(struct naru_view);
+        int result = naru_borrow(r->end.channel, NARU_NOWAIT, &view);
+        int printed = 0;
+
+        if (result == -EAGAIN) {
+            printed = output_flush(&r->out);
+            if (printed == 0)
+                result = naru_borrow(r->end.channel, r->options->timeout, &view);
+        }
+        if (result == 0 && printed == 0) {
+            printed = print(r, &view);
+            naru_release(&view);
+        }
+        if (printed < 0) {
+            *ret_code = output_report(&r->out, printed);
+            return printed;
+        }
+        if (result < 0)
+            return result;
+        if (interrupt_signal())
+            return -ECANCELED;
+    }
+    return 0;
+}
+
+/* Why it ended, as an exit code: the sender's orderly end is the normal one, unless more was wanted. */
+static int conclude(const struct receiver *r, int result)
+{
+    int code = exit_code(result);
+
+    if (result == 0 || (result == -EPIPE && r->options->count == 0))
+        return NARU_EXIT_OK;
+    if (result == -EPIPE)
+        return report(NARU_EXIT_FAILED, "%s: the sender closed after %" PRIu64 " of %" PRId64 " messages",
+                      r->url, r->received, r->options->count);
+    if (result == -ECANCELED && interrupt_signal())
+        return code;
+    if (result == -ETIMEDOUT || result == -EAGAIN)
+        return report(code, "%s: no %smessage came in time", r->url, r->received ? "further " : "");
+    return report_failure_of(r->url, result, "");
+}
+
+static int receive_all(struct receiver *r)
+{
+    int code = -1, result, flushed;
+
+    for (;;) {
+        result = receive(r, &code);
+        if (code >= 0)
+            return code;
+        if (!r->options->keep || !r->end.listener || (result != -EPIPE && result != -EOWNERDEAD))
+            break;
+        flushed = output_flush(&r->out);
+        if (flushed < 0)
+            return output_report(&r->out, flushed);
+        result = endpoint_accept(&r->end, r->options->timeout);
+        if (result < 0)
+            break;
+    }
+    code = conclude(r, result); /* before the flush, which may not leave naru_explain() alone */
+    flushed = output_flush(&r->out);
+    return flushed < 0 ? output_report(&r->out, flushed) : code;
+}
+
+static int open_end(struct receiver *r, const char *url)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    int result = interrupt_graceful();
+
+    if (result < 0)
+        return result;
+    options.direction = NARU_DIRECTION_RECEIVE;
+    options.interruptible = 1;
+    if (r->options->connect)
+        return endpoint_connect(&r->end, url, &options, r->options->timeout);
+    result = endpoint_listen(&r->end, url, &options);
+    return result < 0 ? result : endpoint_accept(&r->end, r->options->timeout);
+}
+
+/* Receiving by type is the URL's to say: there it holds for every receiver of the library. */
+static int typed_url(const struct recv_options *o, const char *url, char **ret_url)
+{
+    const struct naru_mechanism *row = endpoint_mechanism(url);
+    char number[24];
+
+    if (o->type == 0) {
+        *ret_url = strdup(url);
+    } else if (row && !(row->capabilities & NARU_CAN_TYPE)) {
+        return report_usage("--type: a %s has no message types", row->title);
+    } else {
+        (void)snprintf(number, sizeof number, "%" PRId64, o->type);
+        *ret_url = endpoint_add_option(url, "type", number);
+    }
+    return *ret_url ? NARU_EXIT_OK : report_errno(ENOMEM, "%s", url);
+}
+
+static int run(const struct invocation *in)
+{
+    struct receiver r = {.options = in->options, .url = in->operands[0]};
+    char *url = NULL;
+    int code, result;
+
+    if (r.options->keep && r.options->connect)
+        return report_usage("--keep waits for further senders to connect; it cannot go with --connect");
+    code = typed_url(r.options, r.url, &url);
+    if (code != NARU_EXIT_OK)
+        return code;
+    result = init(&r);
+    if (result < 0) {
+        code = report_errno(-result, "%s", r.url);
+    } else {
+        result = open_end(&r, url);
+        code = result < 0 ? conclude(&r, result) : receive_all(&r);
+    }
+    deinit(&r);
+    free(url);
+    return code;
+}
+
+static const struct recv_options defaults = {.timeout = NARU_FOREVER};
+
+#define FIELD(name) offsetof(struct recv_options, name)
+static const struct verb_option options[] = {
+    {OPTION_WORD, 'f', "frame", NULL, "how messages are told apart on standard output (default: line)",
+     FIELD(frame), mark_output_words, 0, 0},
+    {OPTION_NUMBER, 'n', "count", "COUNT", "stop after COUNT messages", FIELD(count), NULL, 1, INT64_MAX},
+    {OPTION_DURATION, 't', "timeout", "DURATION",
+     "give up after waiting this long for a sender or a message (500ms, 2s, 1m; default: forever)",
+     FIELD(timeout), NULL, 0, 0},
+    {OPTION_NUMBER, 'T', "type", "NUMBER",
+     "receive messages of this type only; -N: of types up to N, the lowest first", FIELD(type), NULL,
+     INT64_MIN, INT64_MAX},
+    {OPTION_FLAG, 'k', "keep", NULL, "wait for the next sender when one has closed", FIELD(keep), NULL, 0, 0},
+    {OPTION_FLAG, 'j', "json", NULL, "print a JSON object a line: data, length, type, priority, sender",
+     FIELD(json), NULL, 0, 0},
+    {OPTION_FLAG, 'v', "verbose", NULL, "say each message's length, type, priority and sender on stderr",
+     FIELD(verbose), NULL, 0, 0},
+    {OPTION_FLAG, 'c', "connect", NULL, "connect to a sender that binds", FIELD(connect), NULL, 0, 0},
+    {0}};
+
+const struct verb verb_recv = {
+    .name = "recv",
+    .group = GROUP_MESSAGES,
+    .summary = "receive messages and print them",
+    .operands = "URL",
+    .details = "Creates the endpoint, waits for a sender and prints each message as a line, until the sender "
+               "closes,\n"
+               "COUNT messages came, or nothing came for the timeout. What arrived is printed at once. "
+               "--frame: line,\n"
+               "nul (for xargs -0), len32 (32-bit big-endian length before each), raw (nothing between).\n"
+               "In JSON, payloads that are not UTF-8 stand as data_base64.\n\n"
+               "  naru recv unix:///tmp/landing\n"
+               "  naru recv --json -n 1 'posixmq:/jobs?maxmsg=5'\n"
+               "  naru recv --keep -f raw 'tcp://:5000?frame=raw' > everything",
+    .options = options,
+    .options_size = sizeof(struct recv_options),
+    .defaults = &defaults,
+    .operands_min = 1,
+    .operands_max = 1,
+    .operand = OPERAND_URL,
+    .run = run,
+};

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* naru send URL: what is read or given becomes messages. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cutter.h"
+#include "cli/endpoint.h"
+#include "cli/exit.h"
+#include "cli/interrupt.h"
+#include "cli/report.h"
+#include "cli/verb.h"
+
+struct send_options {
+    struct texts messages;
+    int frame;
+    int64_t count, timeout, priority, type;
+    bool listen, taken;
+};
+
+/* A block of input becomes this many messages at most in one naru_send_batch(). */
+enum { BATCH_MAX = 256 };
+
+struct sender {
+    const struct send_options *options;
+    const char *url;
+    struct naru_channel *channel;
+    uint64_t sent;
+    size_t batch; /* how many of the following wait to be sent */
+    struct iovec pieces[BATCH_MAX];
+    struct naru_message messages[BATCH_MAX];
+};
+
+static bool enough(const struct sender *s)
+{
+    return s->options->count > 0 && s->sent + s->batch >= (uint64_t)s->options->count;
+}
+
+static void add(struct sender *s, const char *data, size_t length)
+{
+    struct naru_message *m = &s->messages[s->batch];
+
+    s->pieces[s->batch] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+    *m = (struct naru_message)NARU_INIT(struct naru_message);
+    m->iov = &s->pieces[s->batch];
+    m->iov_count = 1;
+    m->type = s->options->type;
+    m->priority = (unsigned)s->options->priority;
+    s->batch++;
+}
+
+/* Whoever pipes data through must learn how much of it went out. */
+static int report_unsent(const struct sender *s, int result)
+{
+    char tail[64] = "";
+
+    if (s->channel)
+        (void)snprintf(tail, sizeof tail, " (%" PRIu64 " sent before)", s->sent);
+    return report_failure_of(s->url, result, tail);
+}
+
+/* Sends all that was added. NARU_EXIT_OK, or the exit code of what was reported. */
+static int send_added(struct sender *s)
+{
+    size_t done = 0;
+
+    while (done < s->batch) {
+        ssize_t n = naru_send_batch(s->channel, s->messages + done, s->batch - done, s->options->timeout);
+
+        if (n < 0)
+            return report_unsent(s, (int)n);
+        done += (size_t)n;
+        s->sent += (uint64_t)n;
+    }
+    s->batch = 0;
+    return NARU_EXIT_OK;
+}
+
+static int send_arguments(struct sender *s)
+{
+    int code = NARU_EXIT_OK;
+    const struct texts *texts = &s->options->messages;
+
+    /* With -n, the texts are repeated until there are that many. */
+    for (size_t i = 0; code == NARU_EXIT_OK; i++) {
+        if (s->options->count > 0 ? enough(s) : i == texts->count)
+            break;
+        add(s, texts->items[i % texts->count], strlen(texts->items[i % texts->count]));
+        if (s->batch == BATCH_MAX)
+            code = send_added(s);
+        if (interrupt_signal())
+            return interrupt_exit_code();
+    }
+    return code == NARU_EXIT_OK ? send_added(s) : code;
+}
+
+/* Messages in hand go out before more is waited for: nothing is delayed. */
+static int send_input(struct sender *s, struct cutter *input)
+{
+    while (!enough(s)) {
+        const char *data;
+        size_t length;
+        int r = cutter_next(input, &data, &length);
+
+        if (r == 1)
+            add(s, data, length);
+        if (s->batch == BATCH_MAX || (r != 1 && s->batch > 0)) {
+            int code = send_added(s);
+
+            if (code != NARU_EXIT_OK)
+                return code;
+        }
+        if (r == 0 && input->ended)
+            return NARU_EXIT_OK;
+        if (r == 0)
+            r = cutter_fill(input);
+        if (r < 0)
+            return cutter_report(r, "standard input");
+    }
+    return send_added(s);
+}
+
+static int send_standard_input(struct sender *s)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    struct cutter input;
+    int code;
+    int r = naru_channel_info(s->channel, &info);
+
+    if (r < 0)
+        return report_failure(r);
+    r = cutter_init(&input, STDIN_FILENO, (enum mark)s->options->frame, info.max_message);
+    if (r < 0)
+        return report_errno(-r, "standard input");
+    code = send_input(s, &input);
+    cutter_deinit(&input);
+    return code;
+}
+
+static int send_all(struct sender *s)
+{
+    int code = s->options->messages.count > 0 ? send_arguments(s) : send_standard_input(s);
+    int r;
+
+    if (code != NARU_EXIT_OK)
+        return code;
+    r = naru_flush(s->channel, s->options->taken ? NARU_TAKEN : NARU_SENT, s->options->timeout);
+    return r < 0 ? report_unsent(s, r) : NARU_EXIT_OK;
+}
+
+static int check(const struct send_options *o, const char *url)
+{
+    const struct naru_mechanism *row = endpoint_mechanism(url);
+
+    if (!row)
+        return NARU_EXIT_OK; /* naru_connect() says what is wrong */
+    if (o->type != 0 && !(row->capabilities & NARU_CAN_TYPE))
+        return report_usage("--type: a %s has no message types", row->title);
+    if (o->priority != 0 && !(row->capabilities & NARU_CAN_PRIORITY))
+        return report_usage("--priority: a %s has no priorities", row->title);
+    return NARU_EXIT_OK;
+}
+
+static int run(const struct invocation *in)
+{
+    const struct send_options *o = in->options;
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct sender *s;
+    struct endpoint end;
+    int code = check(o, in->operands[0]);
+    int r;
+
+    if (code != NARU_EXIT_OK)
+        return code;
+    s = calloc(1, sizeof *s);
+    if (!s)
+        return report_errno(ENOMEM, "%s", in->operands[0]);
+    options.direction = NARU_DIRECTION_SEND;
+    options.interruptible = o->listen;
+    r = o->listen ? endpoint_listen(&end, in->operands[0], &options)
+                  : endpoint_connect(&end, in->operands[0], &options, o->timeout);
+    if (r == 0 && o->listen)
+        r = endpoint_accept(&end, o->timeout);
+    s->options = o;
+    s->url = in->operands[0];
+    s->channel = end.channel;
+    code = r < 0 ? report_unsent(s, r) : send_all(s);
+    endpoint_close(&end);
+    free(s);
+    return code;
+}
+
+static const struct send_options defaults = {.timeout = NARU_FOREVER};
+
+#define FIELD(name) offsetof(struct send_options, name)
+static const struct verb_option options[] = {
+    {OPTION_TEXTS, 'm', "message", "TEXT", "send TEXT instead of standard input; may be repeated",
+     FIELD(messages), NULL, 0, 0},
+    {OPTION_WORD, 'f', "frame", NULL, "how standard input is cut into messages (default: line)", FIELD(frame),
+     mark_words, 0, 0},
+    {OPTION_NUMBER, 'n', "count", "COUNT", "stop after COUNT messages; with -m, repeat until there are COUNT",
+     FIELD(count), NULL, 1, INT64_MAX},
+    {OPTION_DURATION, 't', "timeout", "DURATION",
+     "give up after waiting this long for the receiver, or for room (500ms, 2s, 1m; default: forever)",
+     FIELD(timeout), NULL, 0, 0},
+    {OPTION_NUMBER, 'p', "priority", "NUMBER", "higher overtakes lower", FIELD(priority), NULL, 0, 32767},
+    {OPTION_NUMBER, 'T', "type", "NUMBER", "message type, which receivers can choose by", FIELD(type), NULL,
+     1, INT64_MAX},
+    {OPTION_FLAG, 'w', "taken", NULL, "wait until the receiver has taken everything", FIELD(taken), NULL, 0,
+     0},
+    {OPTION_FLAG, 'l', "listen", NULL, "be the side that binds, and let the receiver connect", FIELD(listen),
+     NULL, 0, 0},
+    {0}};
+
+const struct verb verb_send = {
+    .name = "send",
+    .group = GROUP_MESSAGES,
+    .summary = "send lines, blocks or texts as messages",
+    .operands = "URL",
+    .details = "Waits for the receiver to appear, then sends each line of standard input as one message.\n"
+               "--frame says how standard input is cut: line, nul (as find -print0 writes), len32 (32-bit "
+               "big-endian\n"
+               "length before each), raw (each block that read(2) gives), whole (all of it is one message). "
+               "How messages\n"
+               "are told apart on the way is the URL's business: ?frame= of `naru help urls`.\n\n"
+               "  seq 1000 | naru send unix:///tmp/landing      # naru recv unix:///tmp/landing\n"
+               "  naru send -m 'hello' -p 5 posixmq:/jobs\n"
+               "  naru send -t 2s -f whole tcp://localhost:5000 < picture.png",
+    .options = options,
+    .options_size = sizeof(struct send_options),
+    .defaults = &defaults,
+    .operands_min = 1,
+    .operands_max = 1,
+    .operand = OPERAND_URL,
+    .run = run,
+};

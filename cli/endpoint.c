@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/endpoint.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/interrupt.h"
+
+static int64_t now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return NARU_S(t.tv_sec) + t.tv_nsec;
+}
+
+/* In slices once a signal must not end the process, because naru_connect() has no channel to interrupt yet.
+ */
+int endpoint_connect(struct endpoint *e, const char *url, const struct naru_options *opt, int64_t timeout_ns)
+{
+    bool sliced = interrupt_fd() >= 0 && timeout_ns > NARU_MS(200);
+    int64_t deadline = timeout_ns == NARU_FOREVER ? NARU_FOREVER : now() + timeout_ns;
+    int r;
+
+    *e = (struct endpoint){0};
+    if (!sliced) {
+        r = naru_connect(url, opt, timeout_ns, &e->channel);
+    } else {
+        do {
+            int64_t left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+
+            r = naru_connect(url, opt, left < NARU_MS(200) ? (left > 0 ? left : 0) : NARU_MS(200),
+                             &e->channel);
+        } while (r == -ETIMEDOUT && !interrupt_signal() && (deadline == NARU_FOREVER || now() < deadline));
+        if (r == -ETIMEDOUT && interrupt_signal())
+            r = -ECANCELED;
+    }
+    if (r == 0)
+        interrupt_watch(e->channel);
+    return r;
+}
+
+int endpoint_listen(struct endpoint *e, const char *url, const struct naru_options *opt)
+{
+    int r;
+
+    *e = (struct endpoint){0};
+    r = interrupt_graceful();
+    return r < 0 ? r : naru_listen(url, opt, &e->listener);
+}
+
+/* Waits for fd or a signal. 1: ready, 0: the time is up, -errno. */
+static int wait_for(int fd, short events, int64_t timeout_ns)
+{
+    struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = interrupt_fd(), .events = POLLIN}};
+    int64_t deadline = timeout_ns == NARU_FOREVER ? NARU_FOREVER : now() + timeout_ns;
+
+    for (;;) {
+        int64_t left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+        struct timespec limit;
+        int n;
+
+        left = left < 0 ? 0 : left;
+        limit = (struct timespec){.tv_sec = left / NARU_S(1), .tv_nsec = left % NARU_S(1)};
+        n = ppoll(fds, 2, left == NARU_FOREVER ? NULL : &limit, NULL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (fds[1].revents)
+            return -ECANCELED;
+        return n;
+    }
+}
+
+int endpoint_accept(struct endpoint *e, int64_t timeout_ns)
+{
+    int fd = naru_listener_fd(e->listener);
+    int r;
+
+    interrupt_unwatch(e->channel);
+    e->channel = naru_channel_close(e->channel);
+    if (fd < 0) /* nothing to wait for: such a mechanism's one channel is there at once */
+        r = naru_accept(e->listener, timeout_ns, &e->channel);
+    else
+        do {
+            r = naru_accept(e->listener, NARU_NOWAIT, &e->channel);
+            if (r != -EAGAIN)
+                break;
+            r = wait_for(fd, (short)naru_listener_want(e->listener), timeout_ns);
+            if (r == 0)
+                return naru_accept(e->listener, NARU_US(1), &e->channel); /* which explains that time is up */
+        } while (r > 0);
+    if (r == 0)
+        interrupt_watch(e->channel);
+    return r;
+}
+
+void endpoint_close(struct endpoint *e)
+{
+    interrupt_unwatch(e->channel);
+    e->channel = naru_channel_close(e->channel);
+    e->listener = naru_listener_close(e->listener);
+}
+
+static bool is_type(const char *url, const char *variant)
+{
+    const char *query = strchr(url, '?');
+    size_t length = strlen(variant);
+
+    for (; query; query = strchr(query + 1, '&'))
+        if (strncmp(query + 1, "type=", 5) == 0)
+            return strncmp(query + 6, variant, length) == 0 &&
+                   (query[6 + length] == '&' || !query[6 + length]);
+    return false;
+}
+
+/* Rows of one scheme are named scheme-type, as "unix-seqpacket"; the first of them is the default. */
+const struct naru_mechanism *endpoint_mechanism(const char *url)
+{
+    const struct naru_mechanism *row = NULL, *first = NULL;
+    size_t length = url[0] == '-' ? 1 : strcspn(url, ":");
+
+    while ((row = naru_mechanism_next(row))) {
+        const char *dash = strchr(row->name, '-');
+
+        if (strlen(row->scheme) != length || strncmp(row->scheme, url, length) != 0)
+            continue;
+        if (!first)
+            first = row;
+        if (dash && is_type(url, dash + 1))
+            return row;
+    }
+    return first;
+}
+
+char *endpoint_add_option(const char *url, const char *key, const char *value)
+{
+    char *longer;
+
+    if (asprintf(&longer, "%s%c%s=%s", url, strchr(url, '?') ? '&' : '?', key, value) < 0)
+        return NULL;
+    return longer;
+}
