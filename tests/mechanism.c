@@ -39,7 +39,7 @@ static const struct variant variants[] = {
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
     {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
     {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
-    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED},
+    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED | ROOM_UNTOLD},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants, CASES_MAX = 128 };
 

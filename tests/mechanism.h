@@ -30,12 +30,13 @@ enum {
 };
 
 enum trait {
-    PAIRED = 1 << 0,   /* opened by naru_channel_pair() */
-    TEXT = 1 << 1,     /* payloads hold no newline and no NUL */
-    FIXED = 1 << 2,    /* messages of exactly 4 bytes */
-    HAS_MODE = 1 << 3, /* ?mode= decides which uids may connect */
-    HAS_NAME = 1 << 4, /* naru_remove() can remove something */
-    LOSSY = 1 << 5     /* the network's word on closing may be -ECONNRESET */
+    PAIRED = 1 << 0,      /* opened by naru_channel_pair() */
+    TEXT = 1 << 1,        /* payloads hold no newline and no NUL */
+    FIXED = 1 << 2,       /* messages of exactly 4 bytes */
+    HAS_MODE = 1 << 3,    /* ?mode= decides which uids may connect */
+    HAS_NAME = 1 << 4,    /* naru_remove() can remove something */
+    ROOM_UNTOLD = 1 << 6, /* nobody can know when there is room: the sender's descriptor is always ready */
+    LOSSY = 1 << 5        /* the network's word on closing may be -ECONNRESET */
 };
 
 struct variant {

@@ -91,6 +91,9 @@ const char *test_format(const char *format, ...) __attribute__((format(printf, 1
 /* Random numbers; a failed test tells NARU_TEST_SEED, which repeats them. */
 uint64_t test_random(void);
 
+/* Zeroed memory that the test shares with the processes it forks; unmapped with the test's end. */
+void *test_shared(size_t size);
+
 /* fork() whose child must end with test_child_end() or _exit(0); a failed CHECK in it fails the test. */
 int test_fork(void);
 void test_child_end(void) __attribute__((noreturn));

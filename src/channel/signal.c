@@ -328,12 +328,17 @@ static int recv_signal(struct naru_channel *ch, struct naru_message *m, bool blo
     static const struct timespec at_once = {0, 0};
     const struct endpoint *endpoint = ch->state;
     struct naru_signal_info info = NARU_INIT(struct naru_signal_info);
+    struct pollfd ready = {.fd = ch->rfd, .events = POLLIN};
     siginfo_t raw;
     sigset_t set;
 
+    /* Sleep on the signalfd: sigtimedwait(2) unblocks the signal while it sleeps, and whoever connects then
+     * would see a thread that the signal kills. */
+    if (block && poll(&ready, 1, -1) < 0)
+        return errno == EINTR ? -EINTR : error_set(errno, "%s: poll: %s", ch->url, error_text(errno));
     (void)sigemptyset(&set);
     (void)sigaddset(&set, endpoint->sig);
-    if (sigtimedwait(&set, &raw, block ? NULL : &at_once) < 0)
+    if (sigtimedwait(&set, &raw, &at_once) < 0)
         return errno == EAGAIN || errno == EINTR
                    ? -errno
                    : error_set(errno, "%s: sigtimedwait: %s", ch->url, error_text(errno));

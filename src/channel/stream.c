@@ -233,15 +233,16 @@ static int fill(struct naru_channel *ch, size_t wanted, bool block)
 {
     struct stream *s = ch->stream;
     size_t missing = wanted ? wanted - held(s) : frame_sure_of(s->frame, held(s));
+    size_t size = held(s) + (s->read_ahead && missing < DIRECT_MIN ? DIRECT_MIN : missing);
     struct iovec room;
     ssize_t r;
 
-    /* A delimiter may be as far away as max_message allows: double. */
-    if (reserve(s, held(s) + missing) < 0 || (s->tail == s->capacity && reserve(s, held(s) * 2) < 0))
+    /* A delimiter may be as far away as max_message allows: double, or each step would copy all of it. */
+    if (!wanted && size > s->capacity)
+        size = s->capacity * 2;
+    if (reserve(s, size) < 0)
         return error_set(ENOMEM, "%s: out of memory for a message of %zu bytes or more", ch->url,
                          held(s) + missing);
-    if (s->read_ahead && s->capacity - s->tail < DIRECT_MIN)
-        (void)reserve(s, held(s) + DIRECT_MIN); /* only for speed: larger reads */
     room.iov_base = s->buffer + s->tail;
     room.iov_len = s->read_ahead ? s->capacity - s->tail : missing;
     r = read_pieces(ch, &room, 1, block);

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: MIT */
+/* Conformance of every mechanism: empty, full, waiting, waking, interruptions by signals, polling. */
+#include "mechanism.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+TEST_EACH(an_empty_channel_gives_eagain_or_waits_as_long_as_told, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+    char buffer[64];
+    int64_t start;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    CHECK_INT(naru_recv(near, buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+    CHECK_INT(naru_recv(near, buffer, sizeof buffer, -5), -EAGAIN);
+    start = now_ns();
+    CHECK_INT(naru_recv(near, buffer, sizeof buffer, NARU_MS(30)), -ETIMEDOUT);
+    CHECK(now_ns() - start >= NARU_MS(30));
+    PUT(&link, far, 1);
+    TAKE(&link, near, 1);
+    CHECK_INT(naru_recv(near, buffer, sizeof buffer, NARU_MS(1)), -ETIMEDOUT);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+/* A sender that sends when the receiver sleeps; twice, for the two ways of waiting. */
+TEST_EACH(a_sleeping_receiver_is_woken, each_variant)
+{
+    static const int64_t timeouts[] = {NARU_FOREVER, NARU_S(WAIT_LONG_S)};
+    struct test_gate received;
+    struct naru_channel *ch;
+    struct link link;
+    uint8_t buffer[MESSAGE_MAX];
+    int pid;
+
+    link_open(&link, index, NULL);
+    test_gate_init(&received);
+    pid = test_fork();
+    if (pid == 0) {
+        int parent = getppid();
+
+        ch = link_far(&link);
+        for (uint64_t i = 0; i < 2; i++) {
+            wait_asleep(parent);
+            PUT(&link, ch, i);
+            test_gate_wait(&received);
+        }
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    ch = link_near(&link);
+    for (uint64_t i = 0; i < 2; i++) {
+        message_check(__FILE__, __LINE__, &link, i, buffer,
+                      naru_recv(ch, buffer, sizeof buffer, timeouts[i]));
+        test_gate_open(&received);
+    }
+    test_join(pid);
+    naru_channel_close(ch);
+    link_close(&link);
+}
+
+/* As fill(), going on with time-outs until one expires: the kernel may make more room as it goes (TCP). The
+ * last message may be in part in the kernel and counts. How many were accepted. */
+static uint64_t fill_patiently(const struct link *link, struct naru_channel *ch)
+{
+    uint8_t buffer[MESSAGE_MAX];
+    uint64_t accepted = 0;
+
+    for (;;) {
+        size_t size;
+        int64_t start;
+        int r;
+
+        accepted += fill(link, ch, accepted);
+        size = message_size(link, accepted);
+        message_make(link, accepted, buffer, size);
+        start = now_ns();
+        r = naru_send(ch, buffer, size, NARU_MS(30));
+        if (r == -ETIMEDOUT) {
+            CHECK(now_ns() - start >= NARU_MS(30));
+            return accepted;
+        }
+        CHECK(r == 0 || r == -EINPROGRESS);
+        accepted++;
+    }
+}
+
+/* Receives messages [from, to), while what a stream has begun goes out. */
+static void drain(const struct link *link, struct naru_channel *far, struct naru_channel *near, uint64_t from,
+                  uint64_t to)
+{
+    for (; from < to; from++) {
+        int r = naru_flush(far, NARU_SENT, NARU_NOWAIT);
+
+        CHECK(r == 0 || r == -EAGAIN);
+        TAKE(link, near, from);
+    }
+}
+
+TEST_EACH(a_full_channel_refuses_and_keeps_all_it_accepted, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+    uint8_t buffer[MESSAGE_MAX];
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (!link_can(&link, NARU_CAN_PUSH_BACK)) { /* then a send never waits */
+        for (uint64_t i = 0; i < 2000; i++)
+            PUT(&link, far, i);
+    } else {
+        uint64_t accepted = fill_patiently(&link, far);
+
+        CHECK(accepted > 0);
+        drain(&link, far, near, 0, accepted);
+        CHECK_INT(naru_recv(near, buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+        PUT(&link, far, 5); /* there is room again */
+        TAKE(&link, near, 5);
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(a_sender_to_a_full_channel_sleeps_until_there_is_room, each_variant)
+{
+    static const int64_t timeouts[] = {NARU_FOREVER, NARU_S(WAIT_LONG_S)};
+    enum { MORE = 30 };
+    struct naru_channel *ch;
+    struct link link;
+    uint64_t *filled = test_shared(sizeof *filled);
+    struct test_gate full, drained;
+    uint8_t buffer[MESSAGE_MAX];
+    int pid;
+
+    link_open(&link, index, NULL);
+    if (!link_can(&link, NARU_CAN_PUSH_BACK)) {
+        link_close(&link);
+        return; /* a_full_channel_refuses... has shown that it does not wait */
+    }
+    test_gate_init(&full);
+    test_gate_init(&drained);
+    pid = test_fork();
+    if (pid == 0) {
+        ch = link_far(&link);
+        for (uint64_t round = 0, next = 0; round < 2; round++) {
+            next += fill(&link, ch, next);
+            *filled = next + MORE;
+            test_gate_open(&full);
+            for (uint64_t i = 0; i < MORE; i++, next++) {
+                size_t size = message_size(&link, next);
+
+                message_make(&link, next, buffer, size);
+                CHECK_OK(naru_send(ch, buffer, size, timeouts[round]));
+            }
+            test_gate_wait(&drained);
+        }
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    ch = link_near(&link);
+    for (uint64_t round = 0, next = 0; round < 2; round++) {
+        test_gate_wait(&full);
+        wait_asleep(pid);
+        for (; next < *filled; next++)
+            TAKE(&link, ch, next);
+        test_gate_open(&drained);
+    }
+    test_join(pid);
+    naru_channel_close(ch);
+    link_close(&link);
+}
+
+/* --- EINTR --- */
+
+static volatile sig_atomic_t storm_hits;
+
+static void storm_handler(int sig)
+{
+    (void)sig;
+    storm_hits++;
+}
+
+/* A signal every 300 us, whose handler does or does not ask for SA_RESTART. */
+static void storm_begin(int flags)
+{
+    const struct itimerval often = {{0, 300}, {0, 300}};
+    struct sigaction action = {.sa_handler = storm_handler, .sa_flags = flags};
+
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+}
+
+static void storm_end(void)
+{
+    const struct itimerval never = {{0, 0}, {0, 0}};
+
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+}
+
+/* Waits that the storm's signals hit: nothing comes before the time is up. */
+static void expire_in_storm(struct naru_channel *ch, char *buffer, size_t size)
+{
+    int64_t start = now_ns();
+
+    storm_hits = 0;
+    CHECK_INT(naru_recv(ch, buffer, size, NARU_MS(25)), -ETIMEDOUT);
+    CHECK(now_ns() - start >= NARU_MS(25));
+    CHECK(storm_hits > 0);
+}
+
+TEST_EACH(storms_of_signals_break_nothing, each_variant)
+{
+    static const int flags[] = {0, SA_RESTART};
+    enum { MANY = 400 };
+    struct naru_channel *ch;
+    struct test_gate acknowledged;
+    struct link link;
+    char buffer[64];
+    uint64_t window;
+    int pid;
+
+    link_open(&link, index, NULL);
+    window = link_window(&link);
+    test_gate_init(&acknowledged);
+    pid = test_fork();
+    if (pid == 0) {
+        ch = link_far(&link);
+        for (int round = 0; round < 2; round++) {
+            test_gate_wait(&acknowledged);
+            storm_begin(flags[round]);
+            for (uint64_t i = 0; i < MANY; i++) {
+                PUT(&link, ch, i);
+                if (i % window == window - 1)
+                    test_gate_wait(&acknowledged);
+            }
+            storm_end();
+        }
+        test_gate_wait(&acknowledged);
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    ch = link_near(&link);
+    for (int round = 0; round < 2; round++) {
+        storm_begin(flags[round]);
+        expire_in_storm(ch, buffer, sizeof buffer);
+        test_gate_open(&acknowledged);
+        for (uint64_t i = 0; i < MANY; i++) {
+            TAKE(&link, ch, i);
+            if (i % window == window - 1)
+                test_gate_open(&acknowledged);
+        }
+        storm_end();
+    }
+    test_gate_open(&acknowledged);
+    test_join(pid);
+    naru_channel_close(ch);
+    link_close(&link);
+}
+
+TEST_EACH(a_storm_does_not_lengthen_a_wait_for_room, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+    uint64_t accepted;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (link_can(&link, NARU_CAN_PUSH_BACK)) {
+        storm_begin(0);
+        accepted = fill_patiently(&link, far);
+        storm_end();
+        CHECK(storm_hits > 0);
+        drain(&link, far, near, 0, accepted);
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+/* --- naru_interrupt() --- */
+
+enum { LARGEST = 12 }; /* the number of a message of MESSAGE_MAX bytes: what is full is full for it */
+
+struct waiter {
+    struct naru_channel *ch;
+    const struct link *link;
+    bool sends;
+    _Atomic int tid;
+    _Atomic int result;
+};
+
+static void *wait_in_thread(void *argument)
+{
+    struct waiter *waiter = argument;
+    uint8_t buffer[MESSAGE_MAX];
+    size_t size = message_size(waiter->link, LARGEST);
+
+    message_make(waiter->link, LARGEST, buffer, size);
+    waiter->tid = (int)syscall(SYS_gettid);
+    waiter->result = waiter->sends ? naru_send(waiter->ch, buffer, size, NARU_FOREVER)
+                                   : (int)naru_recv(waiter->ch, buffer, sizeof buffer, NARU_FOREVER);
+    return NULL;
+}
+
+/* Whether the message that the waiter sent had begun, and so counts as sent. */
+static bool interrupt_waiter(const struct link *link, struct naru_channel *ch, bool sends)
+{
+    struct waiter waiter = {.ch = ch, .link = link, .sends = sends};
+    pthread_t thread;
+
+    CHECK_INT(pthread_create(&thread, NULL, wait_in_thread, &waiter), 0);
+    WAIT_UNTIL(waiter.tid != 0);
+    wait_thread_asleep(waiter.tid);
+    errno = 77;
+    CHECK_OK(naru_interrupt(ch));
+    CHECK_INT(errno, 77);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    if (waiter.result != -EINPROGRESS)
+        CHECK_INT(waiter.result, -ECANCELED);
+    return waiter.result == -EINPROGRESS;
+}
+
+TEST_EACH(an_interrupt_ends_a_wait, each_variant)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *far, *near;
+    struct link link;
+    char buffer[64];
+
+    options.interruptible = 1;
+    link_open(&link, index, &options);
+    link_both(&link, &far, &near);
+    CHECK(!interrupt_waiter(&link, near, false));
+    CHECK_OK(naru_interrupt(near)); /* before the wait: the next that would wait ends */
+    PUT(&link, far, 1);
+    TAKE(&link, near, 1); /* this one does not have to wait */
+    CHECK_INT(naru_recv(near, buffer, sizeof buffer, NARU_FOREVER), -ECANCELED);
+    PUT(&link, far, 2);
+    TAKE(&link, near, 2);
+    if (link_can(&link, NARU_CAN_PUSH_BACK)) {
+        uint64_t accepted = fill_patiently(&link, far);
+        bool begun = interrupt_waiter(&link, far, true);
+
+        drain(&link, far, near, 0, accepted);
+        if (begun)
+            drain(&link, far, near, LARGEST, LARGEST + 1);
+        CHECK_INT(naru_recv(near, buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(interrupting_is_refused_where_it_was_not_asked_for, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    CHECK_INT(naru_interrupt(near), -ENOTSUP);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+/* --- the descriptor --- */
+
+TEST_EACH(the_descriptor_is_readable_exactly_while_there_is_a_message, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+    char small[2];
+    int fd;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (!link_can(&link, NARU_CAN_POLL)) {
+        CHECK_INT(naru_channel_fd(near), -ENOTSUP);
+        CHECK_CONTAINS(naru_explain(), link.row->scheme);
+    } else {
+        fd = (int)CHECK_OK(naru_channel_fd(near));
+        CHECK_INT(naru_channel_fd(near), fd);
+        CHECK(naru_channel_want(near) & NARU_IN);
+        CHECK(!is_readable(fd));
+        for (int round = 0; round < 3; round++) {
+            for (uint64_t i = 0; i < 6; i++)
+                PUT(&link, far, i);
+            WAIT_UNTIL(is_readable(fd));
+            for (uint64_t i = 0; i < 6; i++) {
+                CHECK(is_readable(fd)); /* also what was read ahead, and what did not fit */
+                if (i == 3)
+                    CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EMSGSIZE);
+                CHECK(is_readable(fd));
+                TAKE(&link, near, i);
+            }
+            CHECK(!is_readable(fd));
+        }
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(the_descriptor_tells_a_sender_of_room, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (link_can(&link, NARU_CAN_POLL | NARU_CAN_PUSH_BACK) && !(link.variant->traits & ROOM_UNTOLD)) {
+        int fd = (int)CHECK_OK(naru_channel_fd(far));
+        uint64_t accepted, taken = 0;
+
+        CHECK(naru_channel_want(far) != 0);
+        CHECK(!is_readable(fd));
+        accepted = fill(&link, far, 0);
+        CHECK(!is_readable(fd));
+        while (taken < accepted && !is_readable(fd))
+            TAKE(&link, near, taken++);
+        WAIT_UNTIL(is_readable(fd)); /* a socket may tell only when much of it is free */
+        CHECK_OK(naru_flush(far, NARU_SENT, NARU_NOWAIT));
+        while (taken < accepted)
+            TAKE(&link, near, taken++);
+        PUT(&link, far, 7);
+        CHECK(!is_readable(fd)); /* nothing waits for room any more */
+        TAKE(&link, near, 7);
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(the_descriptor_tells_of_the_end, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+    char buffer[64];
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (link_can(&link, NARU_CAN_POLL | NARU_CAN_SEE_CLOSE)) {
+        int fd = (int)CHECK_OK(naru_channel_fd(near));
+
+        PUT(&link, far, 1);
+        naru_channel_close(far);
+        WAIT_UNTIL(is_readable(fd));
+        TAKE(&link, near, 1);
+        WAIT_UNTIL(is_readable(fd));
+        CHECK(says_gone(&link, naru_recv(near, buffer, sizeof buffer, NARU_NOWAIT)));
+        CHECK(is_readable(fd));
+    } else {
+        naru_channel_close(far);
+    }
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+/* --- flush, and messages larger than the kernel's buffer --- */
+
+TEST_EACH(flush_tells_what_the_mechanism_can_tell, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    PUT(&link, far, 3);
+    CHECK_OK(naru_flush(far, NARU_SENT, NARU_NOWAIT));
+    CHECK_INT(naru_flush(far, NARU_DONE, NARU_NOWAIT), -ENOTSUP);
+    if (link_can(&link, NARU_CAN_TELL_TAKEN)) {
+        CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_NOWAIT), -EAGAIN);
+        CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_MS(5)), -ETIMEDOUT);
+        TAKE(&link, near, 3);
+        CHECK_OK(naru_flush(far, NARU_TAKEN, NARU_S(WAIT_LONG_S)));
+    } else {
+        CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_NOWAIT), -ENOTSUP);
+        TAKE(&link, near, 3);
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+enum { LARGE = 1000000 };
+
+static void send_large(const struct link *link, struct naru_channel *ch, uint8_t *buffer)
+{
+    message_make(link, 1, buffer, LARGE);
+    CHECK_INT(naru_send(ch, buffer, LARGE, NARU_NOWAIT), -EINPROGRESS);
+    memset(buffer, 0, LARGE); /* it is ours again at once */
+    for (;;) {
+        int r = naru_flush(ch, NARU_SENT, NARU_US(200));
+
+        if (r == 0)
+            break;
+        CHECK_INT(r, -ETIMEDOUT);
+    }
+    PUT(link, ch, 2);
+    message_make(link, 3, buffer, LARGE);
+    CHECK_OK(naru_send(ch, buffer, LARGE, NARU_FOREVER));
+}
+
+static void receive_large(const struct link *link, struct naru_channel *ch, uint8_t *buffer, uint64_t number,
+                          int64_t timeout)
+{
+    uint8_t *expected = malloc(LARGE);
+    long long r;
+
+    CHECK(expected != NULL);
+    message_make(link, number, expected, LARGE);
+    do
+        r = naru_recv(ch, buffer, LARGE, timeout); /* what came of it until the time-out is not lost */
+    while (r == -ETIMEDOUT);
+    CHECK_INT(CHECK_OK(r), LARGE);
+    CHECK(memcmp(buffer, expected, LARGE) == 0);
+    free(expected);
+}
+
+TEST_EACH(a_message_larger_than_the_buffer_goes_in_parts, each_variant)
+{
+    struct naru_channel *ch;
+    struct link link;
+    uint8_t *buffer = malloc(LARGE);
+    int pid;
+
+    CHECK(buffer != NULL);
+    link_open_with(&link, index, NULL, "buffer=64k");
+    if (!link_can(&link, NARU_CAN_FRAME | NARU_CAN_PUSH_BACK)) {
+        free(buffer);
+        link_close(&link);
+        return;
+    }
+    pid = test_fork();
+    if (pid == 0) {
+        ch = link_far(&link);
+        send_large(&link, ch, buffer);
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    ch = link_near(&link);
+    receive_large(&link, ch, buffer, 1, NARU_US(100));
+    TAKE(&link, ch, 2);
+    receive_large(&link, ch, buffer, 3, NARU_FOREVER);
+    test_join(pid);
+    free(buffer);
+    naru_channel_close(ch);
+    link_close(&link);
+}
