@@ -253,8 +253,8 @@ static void send_to_ended(int (*end)(int pid), int expected_of_zombie)
     if (child == 0) {
         struct naru_listener *l;
 
-        (void)receiver("signal:", &l);
         CHECK_INT(naru_signal_block(naru_signal_bit(SIGTERM), NULL), 0);
+        (void)receiver("signal:", &l); /* which lets the parent connect */
         CHECK_INT(naru_signal_wait(naru_signal_bit(SIGTERM), NARU_FOREVER, NULL), 0);
         _exit(0);
     }
