@@ -89,7 +89,8 @@ static int wait_until_ready(int64_t pid, const struct sending *what)
 
     while ((r = look_whether_ready(pid, what->sig)) == 1) {
         if (left_of(what->timeout, what->start) == 0)
-            return report(NARU_EXIT_TIMEOUT, "process %" PRId64 " neither blocks nor catches %s, nothing was sent", pid,
+            return report(NARU_EXIT_TIMEOUT,
+                          "process %" PRId64 " neither blocks nor catches %s, nothing was sent", pid,
                           naru_signal_name(what->sig));
         (void)nanosleep(&pause, NULL); /* nothing announces it; woken early it only looks earlier */
         if (pause.tv_nsec < 10000000)
@@ -141,8 +142,8 @@ static int send_to_named(const char *name, const struct sending *what)
     }
     (void)closedir(processes);
     if (!found)
-        return report(NARU_EXIT_NOT_FOUND, "there is no process named \"%s\"; names are those of ps -C, at most 15 bytes",
-                      name);
+        return report(NARU_EXIT_NOT_FOUND,
+                      "there is no process named \"%s\"; names are those of ps -C, at most 15 bytes", name);
     return code;
 }
 
@@ -178,8 +179,11 @@ static int run_send(const struct invocation *in)
 /* --- wait --- */
 
 static const char *const cause_names[] = {
-    [NARU_SIGNAL_BY_KERNEL] = "the kernel", [NARU_SIGNAL_BY_KILL] = "kill",          [NARU_SIGNAL_BY_QUEUE] = "queue",
-    [NARU_SIGNAL_BY_TIMER] = "a timer",     [NARU_SIGNAL_BY_MESSAGE] = "a message queue",
+    [NARU_SIGNAL_BY_KERNEL] = "the kernel",
+    [NARU_SIGNAL_BY_KILL] = "kill",
+    [NARU_SIGNAL_BY_QUEUE] = "queue",
+    [NARU_SIGNAL_BY_TIMER] = "a timer",
+    [NARU_SIGNAL_BY_MESSAGE] = "a message queue",
     [NARU_SIGNAL_BY_CHILD] = "a child",
 };
 
@@ -367,7 +371,8 @@ static void print_row(const struct row *row)
     enum { COLUMN = 20 };
     int width = term_width(stdout), column = COLUMN;
 
-    (void)printf("%s%-*s%s", term_style(stdout, STYLE_BOLD), COLUMN, row->label, term_style(stdout, STYLE_PLAIN));
+    (void)printf("%s%-*s%s", term_style(stdout, STYLE_BOLD), COLUMN, row->label,
+                 term_style(stdout, STYLE_PLAIN));
     if (row->set == 0)
         (void)printf("none");
     for (int sig = 1; sig <= SIGRTMAX; sig++) {
@@ -472,17 +477,18 @@ const struct verb verb_signal = {
     .group = GROUP_SYNC,
     .summary = "send signals with values, wait for them, look at who blocks which",
     .operands = "send PID|NAME... SIG | wait SIG... | list | show PID",
-    .details = "SIG is a name (INT, SIGTERM, RTMIN+1) or a number.\n"
-               "\n"
-               "wait blocks the signals and prints each that comes: which, from whom, with what value. A process "
-               "that has not begun to wait yet would be killed by most signals; send --ready waits for it.\n"
-               "\n"
-               "show tells what a process has pending, blocks, ignores and catches, from /proc/PID/status.\n"
-               "\n"
-               "  naru signal wait RTMIN+1 &\n"
-               "  naru signal send --ready --value 42 $! RTMIN+1\n"
-               "  naru signal send sshd HUP\n"
-               "  naru signal show $$",
+    .details =
+        "SIG is a name (INT, SIGTERM, RTMIN+1) or a number.\n"
+        "\n"
+        "wait blocks the signals and prints each that comes: which, from whom, with what value. A process "
+        "that has not begun to wait yet would be killed by most signals; send --ready waits for it.\n"
+        "\n"
+        "show tells what a process has pending, blocks, ignores and catches, from /proc/PID/status.\n"
+        "\n"
+        "  naru signal wait RTMIN+1 &\n"
+        "  naru signal send --ready --value 42 $! RTMIN+1\n"
+        "  naru signal send sshd HUP\n"
+        "  naru signal show $$",
     .options = options_table,
     .options_size = sizeof(struct options),
     .defaults = &defaults,

@@ -13,6 +13,7 @@
     VERB(ls)         \
     VERB(rm)         \
     VERB(bench)      \
+    VERB(signal)     \
     VERB(completion) \
     VERB(help)
 /* clang-format on */

@@ -80,8 +80,9 @@ struct naru_signal_info {
  * Takes one pending signal of the set, or waits for it. Lower numbers first; real-time signals of one number
  * in the order they were sent. Signals outside the set that have handlers do not end the wait.
  *
- * *ret_info: filled up to its size; may be NULL. Returns 0. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none came. -EINVAL: the set
- * is empty, or holds a signal that the calling thread does not block: it would be acted upon elsewhere.
+ * *ret_info: filled up to its size; may be NULL. Returns 0. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none came.
+ * -EINVAL: the set is empty, or holds a signal that the calling thread does not block: it would be acted upon
+ * elsewhere. -EMFILE, -ENFILE: it must sleep and there is no descriptor to be had.
  */
 NARU_API NARU_MUST_CHECK int naru_signal_wait(uint64_t set, int64_t timeout_ns,
                                               struct naru_signal_info *ret_info);
@@ -119,8 +120,10 @@ struct naru_signal_sets {
     uint64_t queue_limit;     /* ... and how many may be (RLIMIT_SIGPENDING) */
 };
 
-/* The sets of a process (of its first thread) or of any one thread by its tid; 0: the calling thread. Needs
- * no permission. -ESRCH: there is none, or /proc hides it. */
+/* The sets of a process (of its first thread) or of any one thread by its tid; 0: the calling thread. A
+ * thread that sleeps in sigwait(3) shows what it waits for as not blocked: the kernel lifts the block
+ * meanwhile (naru_signal_wait() sleeps elsewhere). Needs no permission. -ESRCH: there is none, or /proc hides
+ * it. */
 NARU_API NARU_MUST_CHECK int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets);
 
 /* Called on the loop's thread: an ordinary function, which may call anything. Result as naru_loop_call. */

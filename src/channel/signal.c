@@ -8,7 +8,8 @@
  *
  * A real-time signal that is neither blocked nor caught kills the process (its default action). Therefore the
  * listener checks that every thread of its process blocks it, and connecting waits until every thread of the
- * receiver does. It stays blocked when the receiving end is closed: senders may not have noticed.
+ * receiver does (?check=no skips that). It stays blocked when the receiving end is closed: senders may not
+ * have noticed.
  *
  * A pidfd, and not a number, is sent to: a number may mean another process by the time of the call. A process
  * that has ended but not been waited for takes signals still, with success (kill(2), NOTES); so each send
@@ -84,69 +85,84 @@ static bool has_ended(int pidfd)
     return fd_poll(&process, 1, 0) > 0;
 }
 
+struct target {
+    const char *url;
+    int64_t pid;
+    int sig;
+    bool check; /* that it would survive the signal */
+};
+
 /* Whether the process would take the signal and live: 0 with *ret_peer; -EAGAIN while it would not
  * (explained, for when the time is up); other errors are final. */
-static int look_at_receiver(const struct url *url, int pidfd, int64_t pid, int sig,
-                            struct naru_peer *ret_peer)
+static int look_at_receiver(const struct target *to, int pidfd, struct naru_peer *ret_peer)
 {
     struct signal_status thread, process;
+    uint64_t bit = naru_signal_bit(to->sig);
     int r;
 
     if (pidfd_send_signal(pidfd, 0, NULL, 0) < 0 && errno == EPERM)
         return error_set(EPERM,
                          "%s: not permitted; process %" PRId64 " belongs to another user (only root may)",
-                         url->text, pid);
-    r = signal_find_open_thread(pid, naru_signal_bit(sig), &thread);
-    if (r > 0 && !(thread.sets.caught & naru_signal_bit(sig)))
-        return error_set(EAGAIN,
-                         "%s: thread %" PRId64 " (%s) does not block %s, and would be killed by it; it must "
-                         "naru_listen() for it, or block it",
-                         url->text, thread.pid, thread.name, naru_signal_name(sig));
+                         to->url, to->pid);
+    r = to->check ? signal_find_open_thread(to->pid, bit, &thread) : 0;
+    if (r > 0 && !(thread.sets.caught & bit))
+        return error_set(
+            EAGAIN,
+            "%s: thread %" PRId64 " (%s) does not block %s, and would be killed by it; it must "
+            "naru_listen() for it or block it (if it sleeps in sigwait, which hides that: ?check=no)",
+            to->url, thread.pid, thread.name, naru_signal_name(to->sig));
     if (r >= 0)
-        r = signal_status_read(pid, &process);
+        r = signal_status_read(to->pid, &process);
     if (r == -ESRCH || has_ended(pidfd)) /* else all we read was of the process behind the pidfd */
-        return error_set(EAGAIN, "%s: there is no process %" PRId64, url->text, pid);
+        return error_set(EAGAIN, "%s: there is no process %" PRId64, to->url, to->pid);
     if (r < 0)
-        return error_set(-r, "%s: reading /proc/%" PRId64 "/status: %s", url->text, pid, error_text(-r));
-    *ret_peer = (struct naru_peer){pid, process.uid, process.gid};
+        return error_set(-r, "%s: reading /proc/%" PRId64 "/status: %s", to->url, to->pid, error_text(-r));
+    *ret_peer = (struct naru_peer){to->pid, process.uid, process.gid};
     return 0;
 }
 
 /* One look. On success *ret_pidfd is the caller's. */
-static int find_receiver(const struct url *url, int64_t pid, int sig, struct naru_peer *ret_peer,
-                         int *ret_pidfd)
+static int find_receiver(const struct target *to, struct naru_peer *ret_peer, int *ret_pidfd)
 {
-    FD_CLEANUP int pidfd = pidfd_open((pid_t)pid, 0);
+    FD_CLEANUP int pidfd = pidfd_open((pid_t)to->pid, 0);
     int r;
 
     if (pidfd < 0 && errno == ESRCH)
-        return error_set(EAGAIN, "%s: there is no process %" PRId64, url->text, pid);
+        return error_set(EAGAIN, "%s: there is no process %" PRId64, to->url, to->pid);
     if (pidfd < 0 && errno == EINVAL) /* pidfd_open(2): a thread that is not its process's first */
-        return error_set(EINVAL, "%s: %" PRId64 " is a thread, not a process", url->text, pid);
+        return error_set(EINVAL, "%s: %" PRId64 " is a thread, not a process", to->url, to->pid);
     if (pidfd < 0)
-        return error_set(errno, "%s: pidfd_open: %s", url->text, error_text(errno));
-    r = look_at_receiver(url, pidfd, pid, sig, ret_peer);
+        return error_set(errno, "%s: pidfd_open: %s", to->url, error_text(errno));
+    r = look_at_receiver(to, pidfd, ret_peer);
     if (r == 0)
         *ret_pidfd = fd_steal(&pidfd);
     return r;
 }
 
+static int parse_target(struct url *url, struct target *to)
+{
+    int r = parse_signal(url, &to->sig);
+
+    if (r == 0)
+        r = url_target_number(url, "a process, as in signal:1234?sig=RTMIN+1", 1, INT32_MAX, &to->pid);
+    if (r == 0)
+        r = url_option_flag(url, "check", &to->check);
+    return r == 0 ? url_check_unused(url) : r;
+}
+
 static int connect_signal(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                           int64_t deadline)
 {
-    int64_t pid, step = 0;
-    int sig, r;
+    struct target to = {.url = url->text, .check = true};
+    int64_t step = 0;
+    int r;
 
     if (opt->direction & NARU_DIRECTION_RECEIVE)
         return error_set(ENOTSUP, "%s: the end that connects sends; to receive, naru_listen()", url->text);
-    r = parse_signal(url, &sig);
-    if (r == 0)
-        r = url_target_number(url, "a process, as in signal:1234?sig=RTMIN+1", 1, INT32_MAX, &pid);
-    if (r == 0)
-        r = url_check_unused(url);
+    r = parse_target(url, &to);
     if (r < 0)
         return r;
-    while ((r = find_receiver(url, pid, sig, &ch->peer, &ch->peer_pidfd)) == -EAGAIN)
+    while ((r = find_receiver(&to, &ch->peer, &ch->peer_pidfd)) == -EAGAIN)
         if (!backoff_sleep(&step, deadline))
             return -ETIMEDOUT; /* explained by the last look */
     if (r < 0)
@@ -155,7 +171,7 @@ static int connect_signal(struct naru_channel *ch, struct url *url, const struct
     ch->wfd = eventfd(0, EFD_CLOEXEC);
     if (ch->wfd < 0)
         return error_set(errno, "%s: eventfd: %s", url->text, error_text(errno));
-    ch->state = endpoint_new(url->text, sig);
+    ch->state = endpoint_new(url->text, to.sig);
     if (!ch->state)
         return -ENOMEM;
     ch->direction = NARU_DIRECTION_SEND;
@@ -323,26 +339,30 @@ static int keep(struct naru_channel *ch, struct naru_message *m, payload value)
     return channel_keep(ch, m, sizeof value);
 }
 
+/* The signalfd is non-blocking, and sleeping is done in poll(2). Not in sigwaitinfo(2), which would be one
+ * call instead of three: while a thread sleeps there the kernel lifts the block of what it waits for, and to
+ * a connecting sender the receiver would look as if the signal killed it. */
+static ssize_t read_signal(struct naru_channel *ch, struct signalfd_siginfo *raw, bool block)
+{
+    struct pollfd pending = {.fd = ch->rfd, .events = POLLIN};
+    ssize_t length = read(ch->rfd, raw, sizeof *raw);
+
+    if (length < 0 && errno == EAGAIN && block && poll(&pending, 1, -1) > 0)
+        length = read(ch->rfd, raw, sizeof *raw);
+    return length < 0 ? -errno : length;
+}
+
 static int recv_signal(struct naru_channel *ch, struct naru_message *m, bool block)
 {
-    static const struct timespec at_once = {0, 0};
-    const struct endpoint *endpoint = ch->state;
     struct naru_signal_info info = NARU_INIT(struct naru_signal_info);
-    struct pollfd ready = {.fd = ch->rfd, .events = POLLIN};
-    siginfo_t raw;
-    sigset_t set;
+    struct signalfd_siginfo raw;
+    ssize_t r = read_signal(ch, &raw, block);
 
-    /* Sleep on the signalfd: sigtimedwait(2) unblocks the signal while it sleeps, and whoever connects then
-     * would see a thread that the signal kills. */
-    if (block && poll(&ready, 1, -1) < 0)
-        return errno == EINTR ? -EINTR : error_set(errno, "%s: poll: %s", ch->url, error_text(errno));
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, endpoint->sig);
-    if (sigtimedwait(&set, &raw, &at_once) < 0)
-        return errno == EAGAIN || errno == EINTR
-                   ? -errno
-                   : error_set(errno, "%s: sigtimedwait: %s", ch->url, error_text(errno));
-    signal_info_fill(&info, &raw);
+    if (r == -EAGAIN || r == -EINTR)
+        return (int)r;
+    if (r < 0)
+        return error_set((int)-r, "%s: reading the signalfd: %s", ch->url, error_text((int)-r));
+    signal_info_fill_from_fd(&info, &raw);
     m->type = 0;
     m->priority = 0;
     m->sender = info.sender;
@@ -380,7 +400,7 @@ const struct channel_ops signal_ops = {
             .scope = "one machine, same user",
             .persistence = "until the receiving process ends",
             .limit = "as many queued as the receiving user's RLIMIT_SIGPENDING (ulimit -i)",
-            .wait = "sigtimedwait(2) or poll(2) on a signalfd; a sender to a full queue by back-off",
+            .wait = "poll(2) and read(2) on a signalfd; a sender to a full queue by back-off",
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |
                             NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -201,10 +202,24 @@ static int check_blocked(uint64_t set)
     return 0;
 }
 
+/* Sleeps until one of the set is pending. Not in sigtimedwait(2): while a thread sleeps there the kernel
+ * lifts the block of what it waits for, so that /proc shows it as unblocked and senders that look (ours do)
+ * think it would be killed. */
+static int sleep_until_pending(uint64_t set, int64_t deadline)
+{
+    FD_CLEANUP int fd = signal_open_fd(set, "waiting for a signal");
+    struct pollfd pending = {.fd = fd, .events = POLLIN};
+    int ready = fd < 0 ? fd : fd_poll(&pending, 1, deadline);
+
+    if (fd >= 0 && ready < 0)
+        return error_set(-ready, "waiting for a signal: poll: %s", error_text(-ready));
+    return ready;
+}
+
 int naru_signal_wait(uint64_t set, int64_t timeout_ns, struct naru_signal_info *ret_info)
 {
+    static const struct timespec at_once = {0, 0};
     int64_t deadline = deadline_after(timeout_ns);
-    struct timespec left;
     sigset_t converted;
     siginfo_t info;
     int r = signal_set_convert(set, "waiting for", &converted);
@@ -213,13 +228,17 @@ int naru_signal_wait(uint64_t set, int64_t timeout_ns, struct naru_signal_info *
         r = check_blocked(set);
     if (r < 0)
         return r;
-    do
-        r = sigtimedwait(&converted, &info, deadline_left_timespec(deadline, &left));
-    while (r < 0 && errno == EINTR);
-    if (r < 0 && errno == EAGAIN)
-        return error_expected(timeout_ns <= 0 ? EAGAIN : ETIMEDOUT);
-    if (r < 0)
-        return error_set(errno, "waiting for a signal: %s", error_text(errno));
+    while (sigtimedwait(&converted, &info, &at_once) < 0) {
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN)
+            return error_set(errno, "waiting for a signal: %s", error_text(errno));
+        if (timeout_ns <= 0)
+            return error_expected(EAGAIN);
+        r = sleep_until_pending(set, deadline);
+        if (r <= 0)
+            return r < 0 ? r : error_expected(ETIMEDOUT);
+    }
     if (ret_info)
         signal_info_fill(ret_info, &info);
     return 0;

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -219,6 +221,37 @@ TEST(handlers_of_other_signals_do_not_end_the_wait)
     CHECK_INT(naru_signal_wait(naru_signal_bit(SIGRTMIN), NARU_S(10), &info), 0);
     CHECK_INT(info.value, 5);
     CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
+static bool shows_as_waiting(int pid, uint64_t set)
+{
+    struct naru_signal_sets sets = NARU_INIT(struct naru_signal_sets);
+    char path[64], state[256] = "";
+    int fd;
+
+    CHECK_INT(naru_signal_sets(pid, &sets), 0);
+    CHECK(sets.blocked & set); /* whenever one looks */
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    fd = open(path, O_RDONLY);
+    CHECK(read(fd, state, sizeof state - 1) > 0);
+    close(fd);
+    return strstr(state, ") S ") != NULL;
+}
+
+TEST(one_who_waits_still_shows_the_signal_as_blocked)
+{
+    uint64_t set = naru_signal_bit(SIGRTMIN);
+    int child;
+
+    CHECK_INT(naru_signal_block(set, NULL), 0);
+    child = test_fork();
+    if (child == 0) {
+        CHECK_INT(naru_signal_wait(set, NARU_S(10), NULL), 0);
+        _exit(0);
+    }
+    WAIT_UNTIL(shows_as_waiting(child, set));
+    CHECK_INT(naru_signal_send(child, SIGRTMIN), 0);
+    test_join(child);
 }
 
 TEST(bad_targets_and_signals_are_refused)
