@@ -112,6 +112,11 @@ static size_t held(const struct stream *s)
     return s->tail - s->head;
 }
 
+size_t stream_held(const struct stream *s)
+{
+    return held(s);
+}
+
 static int say_broken(struct naru_channel *ch)
 {
     return error_set(EPROTO, "%s: the stream is not framed as ?frame=%s says: %s", ch->url,

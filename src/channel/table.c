@@ -22,6 +22,8 @@ static const struct channel_ops *const table[] = {
     &posixmq_ops,
     &signal_ops,
     &exec_ops,
+    &fd_ops,
+    &stdio_ops,
 };
 /* clang-format on */
 
