@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The frame of rwlock, semaphore and barrier: a short robust lock around the object's state, and one futex
+ * word on which those sleep whom the state does not let through.
+ *
+ * I1  State changes only inside (between monitor_enter() and _exit()), and every change that counts is one
+ *     atomic store (holder_commit(), a total, a round). So whoever is killed inside leaves the state before
+ * or after that store, never in between, and nothing has to be repaired: the next to enter goes on. I2  After
+ * a change that may let somebody through, `changed` differs from what it was before, from within. A waiter
+ * reads it inside and sleeps only while it is the same: a change after it looked is never missed. I3  Who
+ * sleeps has put a new number into `sleepers`, from within. Who changes wakes unless it is 0, and puts 0 back
+ * only if it woke all and nobody put in a new number meanwhile: it may say "somebody" when nobody sleeps (a
+ * waiter killed), never "nobody" when one does.
+ *
+ * Killed between a change and the wake-up, or woken and killed: the others sleep on, though they could go.
+ * That is why sleep is taken in naps (futex.h), after each of which a waiter looks again.
+ *
+ * Inside, nobody waits and calls nothing that does, except to ask the kernel whether a holder lives; a
+ * process that is stopped (SIGSTOP) inside therefore keeps the others out until it goes on, timeouts
+ * included.
+ */
+#ifndef NARU_SYNC_MONITOR_H
+#define NARU_SYNC_MONITOR_H
+
+#include <errno.h>
+#include <stdbool.h>
+
+#include "sync/futex.h"
+#include "sync/head.h"
+#include "sync/lock.h"
+
+struct monitor {
+    struct head head;
+    _Atomic uint32_t changed;
+    _Atomic uint32_t sleepers;
+    uint32_t last_sleeper; /* the number put into sleepers last */
+    uint32_t reserved;
+    struct lock lock;
+    uint64_t reserved2[4];
+};
+
+static_assert(sizeof(struct monitor) == 128 && offsetof(struct monitor, changed) == 16 &&
+                  offsetof(struct monitor, sleepers) == 20 && offsetof(struct monitor, last_sleeper) == 24 &&
+                  offsetof(struct monitor, lock) == 32,
+              "the layout is shared between processes");
+
+/* Makes it, in memory of size bytes that is zeroed; the head is left to head_finish(). */
+void monitor_init(struct monitor *monitor, size_t size);
+
+/* -EPROTO, -EXDEV, -ENOTRECOVERABLE, -EDEADLK (called from a signal handler that interrupted a call):
+ * explained, not inside. */
+int monitor_enter(struct monitor *monitor, enum naru_sync_kind kind);
+
+/* Leaves; nothing that others wait for has changed. */
+void monitor_exit(struct monitor *monitor);
+
+/* Leaves and wakes up to count of those who sleep; INT_MAX: all. */
+void monitor_exit_and_wake(struct monitor *monitor, int count);
+
+/* Inside: leaves, naps until something changes, enters again. 0: inside again, look. 1: the same, and nothing
+ * happened during a whole nap. -ETIMEDOUT: the deadline (which may not be 0) is reached; inside again, to clean up and
+ * leave. Any other error: NOT inside, explained. */
+int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline);
+
+/* Whether a failed monitor_sleep() left us inside. */
+static inline bool monitor_timed_out(int r)
+{
+    return r == -EAGAIN || r == -ETIMEDOUT;
+}
+
+#endif
