@@ -119,6 +119,7 @@ struct naru_channel {
     bool keep_on_fork;
     struct { /* what the kernel was found not to know, and the state of O_NONBLOCK, by direction: pipe-io.c */
         bool no_rwf_nowait, no_rwf_nosignal, nonblocking;
+        enum { SIGPIPE_UNKNOWN, SIGPIPE_KILLS, SIGPIPE_IGNORED } sigpipe;
     } io[2];
     size_t max_message;
     const char *limit_mend; /* how to raise it */
