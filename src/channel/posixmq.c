@@ -128,14 +128,14 @@ static int no_room(const struct url *url, const struct mq_attr *size)
 
 static int beyond_limits(const struct url *url, const struct mq_attr *size)
 {
-    return error_set(EINVAL,
-                     "%s: cannot make a queue with maxmsg=%ld and msgsize=%ld; without root they may be %lld "
-                     "(" PROC_MQUEUE "msg_max) and %lld (" PROC_MQUEUE "msgsize_max); as root: sysctl "
-                     "fs.mqueue.msg_max=%ld fs.mqueue.msgsize_max=%ld",
-                     url->text, size->mq_maxmsg, size->mq_msgsize,
-                     (long long)queue_limit(PROC_MQUEUE "msg_max", MAXMSG_USUAL),
-                     (long long)queue_limit(PROC_MQUEUE "msgsize_max", MSGSIZE_USUAL), size->mq_maxmsg,
-                     size->mq_msgsize);
+    return error_set(
+        EINVAL,
+        "%s: cannot make a queue with maxmsg=%ld and msgsize=%ld; without CAP_SYS_RESOURCE they may be %lld "
+        "(" PROC_MQUEUE "msg_max) and %lld (" PROC_MQUEUE "msgsize_max); as root: sysctl "
+        "fs.mqueue.msg_max=%ld fs.mqueue.msgsize_max=%ld",
+        url->text, size->mq_maxmsg, size->mq_msgsize,
+        (long long)queue_limit(PROC_MQUEUE "msg_max", MAXMSG_USUAL),
+        (long long)queue_limit(PROC_MQUEUE "msgsize_max", MSGSIZE_USUAL), size->mq_maxmsg, size->mq_msgsize);
 }
 
 static int make_failed(const struct url *url, int code, const struct mq_attr *size)

@@ -201,10 +201,11 @@ static int set_capacity(const struct url *url, int id, size_t bytes)
     if (msgctl(id, IPC_SET, &status) == 0)
         return 0;
     if (errno == EPERM)
-        return error_set(EPERM,
-                         "%s: only the queue's owner may set ?buffer=, and only root above %lld bytes "
-                         "(/proc/sys/kernel/msgmnb); as root: sysctl kernel.msgmnb=%zu",
-                         url->text, (long long)queue_limit("/proc/sys/kernel/msgmnb", MSGMNB_USUAL), bytes);
+        return error_set(
+            EPERM,
+            "%s: only the queue's owner may set ?buffer=, and only CAP_SYS_RESOURCE above %lld bytes "
+            "(/proc/sys/kernel/msgmnb); as root: sysctl kernel.msgmnb=%zu",
+            url->text, (long long)queue_limit("/proc/sys/kernel/msgmnb", MSGMNB_USUAL), bytes);
     return open_failed(url, errno, "set its size");
 }
 
