@@ -39,8 +39,13 @@ static const struct variant variants[] = {
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
     {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
     {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
-    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED | ROOM_UNTOLD},
+    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED | PROCESS | ROOM_UNTOLD},
 };
+
+/* Rows whose far end cannot be any process's, and that have a file of their own instead. */
+static const char *const elsewhere[] = {"exec"};
+
+enum { ELSEWHERE = sizeof elsewhere / sizeof *elsewhere };
 enum { VARIANTS = sizeof variants / sizeof *variants, CASES_MAX = 128 };
 
 static struct variant cases[CASES_MAX];
@@ -50,6 +55,9 @@ static void add_cases(const struct naru_mechanism *row)
 {
     size_t before = case_count;
 
+    for (size_t i = 0; i < ELSEWHERE; i++)
+        if (strcmp(elsewhere[i], row->name) == 0)
+            return;
     for (size_t i = 0; i < VARIANTS; i++)
         if (strcmp(variants[i].row, row->name) == 0)
             cases[case_count++] = variants[i];
@@ -143,6 +151,11 @@ void link_open(struct link *link, size_t index, const struct naru_options *optio
 bool link_can(const struct link *link, uint32_t capability)
 {
     return (link->row->capabilities & capability) == capability;
+}
+
+bool link_knows_death(const struct link *link)
+{
+    return link_can(link, NARU_CAN_KNOW_DEATH) && !(link->variant->traits & PAIRED);
 }
 
 static void *connect_thread(void *argument)

@@ -35,6 +35,7 @@ enum trait {
     FIXED = 1 << 2,       /* messages of exactly 4 bytes */
     HAS_MODE = 1 << 3,    /* ?mode= decides which uids may connect */
     HAS_NAME = 1 << 4,    /* naru_remove() can remove something */
+    PROCESS = 1 << 7,     /* the receiving endpoint is a process: it goes with it, and no sooner */
     ROOM_UNTOLD = 1 << 6, /* nobody can know when there is room: the sender's descriptor is always ready */
     LOSSY = 1 << 5        /* the network's word on closing may be -ECONNRESET */
 };
@@ -65,6 +66,9 @@ void link_open(struct link *link, size_t index, const struct naru_options *optio
 void link_open_with(struct link *link, size_t index, const struct naru_options *options, const char *query);
 
 bool link_can(const struct link *link, uint32_t capability);
+
+/* NARU_CAN_KNOW_DEATH, and these ends know each other. */
+bool link_knows_death(const struct link *link);
 
 /* Both ends in this process. */
 void link_both(struct link *link, struct naru_channel **ret_far, struct naru_channel **ret_near);

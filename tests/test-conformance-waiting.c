@@ -497,11 +497,13 @@ TEST_EACH(flush_tells_what_the_mechanism_can_tell, each_variant)
 
 enum { LARGE = 1000000 };
 
-static void send_large(const struct link *link, struct naru_channel *ch, uint8_t *buffer)
+static void send_large(const struct link *link, struct naru_channel *ch, uint8_t *buffer,
+                       struct test_gate *begun)
 {
     message_make(link, 1, buffer, LARGE);
     CHECK_INT(naru_send(ch, buffer, LARGE, NARU_NOWAIT), -EINPROGRESS);
     memset(buffer, 0, LARGE); /* it is ours again at once */
+    test_gate_open(begun);
     for (;;) {
         int r = naru_flush(ch, NARU_SENT, NARU_US(200));
 
@@ -534,6 +536,7 @@ TEST_EACH(a_message_larger_than_the_buffer_goes_in_parts, each_variant)
 {
     struct naru_channel *ch;
     struct link link;
+    struct test_gate begun;
     uint8_t *buffer = malloc(LARGE);
     int pid;
 
@@ -544,14 +547,16 @@ TEST_EACH(a_message_larger_than_the_buffer_goes_in_parts, each_variant)
         link_close(&link);
         return;
     }
+    test_gate_init(&begun);
     pid = test_fork();
     if (pid == 0) {
         ch = link_far(&link);
-        send_large(&link, ch, buffer);
+        send_large(&link, ch, buffer, &begun);
         naru_channel_close(ch);
         test_child_end();
     }
     ch = link_near(&link);
+    test_gate_wait(&begun);
     receive_large(&link, ch, buffer, 1, NARU_US(100));
     TAKE(&link, ch, 2);
     receive_large(&link, ch, buffer, 3, NARU_FOREVER);
