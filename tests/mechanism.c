@@ -43,7 +43,7 @@ static const struct variant variants[] = {
 };
 
 /* Rows whose far end cannot be any process's, and that have a file of their own instead. */
-static const char *const elsewhere[] = {"exec"};
+static const char *const elsewhere[] = {"exec", "fd", "stdio"};
 
 enum { ELSEWHERE = sizeof elsewhere / sizeof *elsewhere };
 enum { VARIANTS = sizeof variants / sizeof *variants, CASES_MAX = 128 };
@@ -261,8 +261,7 @@ void message_make(const struct link *link, uint64_t number, void *buffer, size_t
     memcpy(buffer, head, 8);
 }
 
-/* The number that a message says it has; -1: none. */
-static long long number_of(const struct link *link, const void *data, size_t length)
+long long message_number(const struct link *link, const void *data, size_t length)
 {
     char head[9] = "";
     int32_t value;
@@ -284,13 +283,13 @@ void message_check(const char *file, int line, const struct link *link, uint64_t
         test_fail(file, line, "message %llu: %lld: %s", (unsigned long long)number, length, naru_explain());
     if ((size_t)length != size)
         test_fail(file, line, "message %llu has %lld bytes, expected %zu (it may be number %lld)",
-                  (unsigned long long)number, length, size, number_of(link, data, (size_t)length));
+                  (unsigned long long)number, length, size, message_number(link, data, (size_t)length));
     expected = malloc(size + 1);
     CHECK(expected != NULL);
     message_make(link, number, expected, size);
     if (memcmp(expected, data, size) != 0)
         test_fail(file, line, "message %llu differs from what was sent (it may be number %lld)",
-                  (unsigned long long)number, number_of(link, data, size));
+                  (unsigned long long)number, message_number(link, data, size));
     free(expected);
 }
 

@@ -90,6 +90,9 @@ void message_make(const struct link *link, uint64_t number, void *buffer, size_t
 void message_check(const char *file, int line, const struct link *link, uint64_t number, const void *data,
                    long long length);
 
+/* The number that a message says it has; -1: none. */
+long long message_number(const struct link *link, const void *data, size_t length);
+
 /* Sends or receives message `number`, waiting as long as it takes. */
 #define PUT(link, ch, number)  put(__FILE__, __LINE__, link, ch, number)
 #define TAKE(link, ch, number) take(__FILE__, __LINE__, link, ch, number)
