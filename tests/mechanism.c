@@ -372,12 +372,12 @@ void wait_asleep(int pid)
     WAIT_UNTIL(state_of(path) == 'S');
 }
 
-void wait_thread_asleep(int tid)
+bool is_thread_asleep(int tid)
 {
     char path[64];
 
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    WAIT_UNTIL(state_of(path) == 'S');
+    return state_of(path) == 'S';
 }
 
 void kill_unreaped(int pid)
