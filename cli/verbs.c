@@ -13,6 +13,9 @@
     VERB(ls)         \
     VERB(rm)         \
     VERB(bench)      \
+    VERB(lock)       \
+    VERB(sem)        \
+    VERB(event)      \
     VERB(signal)     \
     VERB(completion) \
     VERB(help)
