@@ -17,6 +17,7 @@
     VERB(sem)        \
     VERB(event)      \
     VERB(signal)     \
+    VERB(demo)       \
     VERB(completion) \
     VERB(help)
 /* clang-format on */
