@@ -17,9 +17,10 @@
 
 enum { URL_MAX = 320, THERE = 0, BACK = 1 };
 
-/* What the listening side tells the other: the URL with the port that the kernel chose. */
+/* What the sides tell each other: the URL with the port that the kernel chose, and who they are. */
 struct rendezvous {
     char url[URL_MAX];
+    pid_t pids[2];
 };
 
 struct link {
@@ -28,9 +29,10 @@ struct link {
     char urls[2][URL_MAX];            /* [direction]; both the same where one connection does both */
     struct naru_channel *pairs[2][2]; /* [direction][side of naru_channel_pair()] */
     struct naru_listener *listener;
+    int given[2][2];              /* [direction]: pipes, for fd: and -; [0] is read from */
     struct naru_channel *tx, *rx; /* in a child */
     struct rendezvous *rendezvous;
-    int told[2]; /* a pipe: a byte when the rendezvous is written */
+    int told[2][2]; /* [side]: a pipe; a byte in it when that side has written its part of the rendezvous */
     struct naru_message messages[ENGINE_BATCH];
     struct iovec pieces[ENGINE_BATCH];
 };
@@ -43,6 +45,19 @@ static int failed(int r)
 static bool can(const struct link *link, uint32_t capability)
 {
     return (link->row->capabilities & capability) != 0;
+}
+
+/* fd: and -, which are descriptors that a process finds open. */
+static bool is_given(const struct naru_mechanism *row)
+{
+    return strcmp(row->scheme, "fd") == 0 || strcmp(row->scheme, "-") == 0;
+}
+
+static int close_fd(int fd)
+{
+    if (fd >= 0)
+        (void)close(fd);
+    return -1;
 }
 
 /* A System V key that nobody uses: our pid makes it ours among all live processes. */
@@ -72,6 +87,10 @@ static bool make_url(struct link *link, int direction)
         (void)snprintf(url, URL_MAX, "%s://127.0.0.1:0", scheme);
     else if (strcmp(scheme, "sysvmq") == 0)
         (void)snprintf(url, URL_MAX, "sysvmq:0x%x", (unsigned)free_key(direction));
+    else if (is_given(link->row))
+        (void)snprintf(url, URL_MAX, "%s", scheme);
+    else if (strcmp(scheme, "signal") == 0)
+        url[0] = '\0'; /* names the receiver's pid, which is not known before the fork */
     else if (strcmp(scheme, "posixmq") == 0)
         (void)snprintf(url, URL_MAX, "posixmq:/naru-bench-%d-%s", (int)getpid(), names[direction]);
     else
@@ -88,18 +107,29 @@ static void close_pairs(struct link *link)
 static void let_go(struct link *link)
 {
     close_pairs(link);
-    for (int i = 0; i < 2; i++) {
-        if (link->told[i] >= 0)
-            (void)close(link->told[i]);
-        link->told[i] = -1;
+    for (int i = 0; i < 4; i++) {
+        link->told[i / 2][i % 2] = close_fd(link->told[i / 2][i % 2]);
+        link->given[i / 2][i % 2] = close_fd(link->given[i / 2][i % 2]);
     }
+}
+
+static int tell(struct link *link, enum duo_side side)
+{
+    return write(link->told[side][1], "", 1) == 1 ? 0 : duo_fail_errno("write");
+}
+
+static int await(struct link *link, enum duo_side side)
+{
+    char byte;
+
+    return read(link->told[side][0], &byte, 1) == 1 ? 0 : duo_fail_errno("read");
 }
 
 static void close_link(struct link *link)
 {
     let_go(link);
     /* What is left is what a killed child could not remove; usually there is nothing. */
-    for (int i = 0; !can(link, NARU_CAN_PAIR) && i < 2; i++)
+    for (int i = 0; can(link, NARU_CAN_LISTEN) && !can(link, NARU_CAN_PAIR) && i < 2; i++)
         if (link->urls[i][0] && naru_remove(link->urls[i]) < 0)
             continue;
     duo_unshare(link->rendezvous, sizeof *link->rendezvous);
@@ -128,9 +158,11 @@ static int open_link(const struct carrier *carrier, const struct load *load, str
         return duo_fail(-ENOMEM, "out of memory");
     link->row = naru_mechanism_find(carrier->mechanism);
     link->load = load;
-    link->told[0] = link->told[1] = -1;
+    for (int i = 0; i < 4; i++)
+        link->told[i / 2][i % 2] = link->given[i / 2][i % 2] = -1;
     link->rendezvous = duo_share(sizeof *link->rendezvous);
-    if (!link->rendezvous || pipe(link->told) < 0) {
+    if (!link->rendezvous || pipe(link->told[DUO_NEAR]) < 0 || pipe(link->told[DUO_FAR]) < 0 ||
+        (is_given(link->row) && (pipe(link->given[THERE]) < 0 || pipe(link->given[BACK]) < 0))) {
         r = duo_fail_errno("a rendezvous");
     } else {
         (void)make_url(link, THERE);
@@ -161,7 +193,6 @@ static int take_pair(struct link *link, enum duo_side side)
 /* One connection that goes both ways: the far side listens, and tells its address. */
 static int attach_duplex(struct link *link, enum duo_side side)
 {
-    char byte = 0;
     int r;
 
     if (side == DUO_FAR) {
@@ -169,12 +200,14 @@ static int attach_duplex(struct link *link, enum duo_side side)
         if (r < 0)
             return failed(r);
         (void)snprintf(link->rendezvous->url, URL_MAX, "%s", naru_listener_url(link->listener));
-        if (write(link->told[1], &byte, 1) != 1)
-            return duo_fail_errno("write");
+        r = tell(link, DUO_FAR);
+        if (r < 0)
+            return r;
         r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
     } else {
-        if (read(link->told[0], &byte, 1) != 1)
-            return duo_fail_errno("read");
+        r = await(link, DUO_FAR);
+        if (r < 0)
+            return r;
         r = naru_connect(link->rendezvous->url, NULL, NARU_FOREVER, &link->rx);
     }
     link->tx = link->rx;
@@ -198,8 +231,58 @@ static int attach_one_way(struct link *link, enum duo_side side)
     return r < 0 ? failed(r) : 0;
 }
 
+/* Each process receives the signal and sends it to the other one's pid. */
+static int attach_signal(struct link *link, enum duo_side side)
+{
+    enum duo_side other = side == DUO_NEAR ? DUO_FAR : DUO_NEAR;
+    int r = naru_listen("signal:?sig=RTMIN", NULL, &link->listener);
+
+    if (r == 0)
+        r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
+    if (r < 0)
+        return failed(r);
+    link->rendezvous->pids[side] = getpid();
+    r = tell(link, side);
+    if (r == 0)
+        r = await(link, other);
+    if (r < 0)
+        return r;
+    (void)snprintf(link->urls[side], URL_MAX, "signal:%d?sig=RTMIN", (int)link->rendezvous->pids[other]);
+    r = naru_connect(link->urls[side], NULL, NARU_FOREVER, &link->tx);
+    return r < 0 ? failed(r) : 0;
+}
+
+/* What a shell or a parent would have set up before the program began: two pipes. */
+static int attach_given(struct link *link, enum duo_side side)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    int in = link->given[side == DUO_NEAR ? BACK : THERE][0];
+    int out = link->given[side == DUO_NEAR ? THERE : BACK][1], r;
+    char url[32];
+
+    options.frame = NARU_FRAME_LEN32;
+    if (strcmp(link->row->scheme, "-") == 0) {
+        if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+            return duo_fail_errno("dup2");
+        r = naru_connect("-", &options, NARU_FOREVER, &link->rx);
+        link->tx = link->rx;
+    } else {
+        (void)snprintf(url, sizeof url, "fd:%d", in);
+        r = naru_connect(url, &options, NARU_FOREVER, &link->rx);
+        (void)snprintf(url, sizeof url, "fd:%d", out);
+        if (r == 0)
+            r = naru_connect(url, &options, NARU_FOREVER, &link->tx);
+    }
+    let_go(link); /* the channels have duplicates */
+    return r < 0 ? failed(r) : 0;
+}
+
 static int attach(struct link *link, enum duo_side side)
 {
+    if (is_given(link->row))
+        return attach_given(link, side);
+    if (strcmp(link->row->scheme, "signal") == 0)
+        return attach_signal(link, side);
     if (can(link, NARU_CAN_PAIR))
         return take_pair(link, side);
     return can(link, NARU_CAN_DUPLEX) ? attach_duplex(link, side) : attach_one_way(link, side);
@@ -232,6 +315,12 @@ static ssize_t send_batch(struct link *link, const void *data, size_t n)
     }
     sent = naru_send_batch(link->tx, link->messages, n, NARU_FOREVER);
     return sent < 0 ? failed((int)sent) : sent;
+}
+
+void carrier_naru_ends(const struct link *link, struct naru_channel **ret_tx, struct naru_channel **ret_rx)
+{
+    *ret_tx = link->tx;
+    *ret_rx = link->rx;
 }
 
 int carrier_naru(const struct naru_mechanism *row, struct carrier *ret_carrier)

@@ -63,4 +63,8 @@ const struct carrier *floor_find(const char *mechanism);
 struct naru_mechanism;
 int carrier_naru(const struct naru_mechanism *row, struct carrier *ret_carrier);
 
+/* In a child, after attach(): its channels, which may be one and the same. They stay the link's. */
+struct naru_channel;
+void carrier_naru_ends(const struct link *link, struct naru_channel **ret_tx, struct naru_channel **ret_rx);
+
 #endif

@@ -216,10 +216,9 @@ static void add_other(const struct duo *duo, int result, char *why)
         const struct duo_report *report = &duo->reports[side];
         size_t used = strlen(why);
 
-        if (report->result == 0 || report->result == -ECHILD || strstr(why, report->why))
+        if (report->result == 0 || report->result == -ECHILD || report->result == result)
             continue;
-        (void)snprintf(why + used, DUO_WHY_MAX - used, "%s%s", used && result ? "; the other side: " : "",
-                       report->why);
+        (void)snprintf(why + used, DUO_WHY_MAX - used, "%s%s", used ? "; the other side: " : "", report->why);
     }
 }
 

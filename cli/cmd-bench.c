@@ -114,7 +114,7 @@ static int choose_rows(const struct invocation *in, const struct naru_mechanism 
     while (in->operand_count == 0 && (row = naru_mechanism_next(row)) && count < ROWS_MAX - 1) {
         struct carrier carrier;
 
-        if (carrier_naru(row, &carrier) == 0)
+        if (floor_find(row->name) && carrier_naru(row, &carrier) == 0)
             rows[count++] = row;
     }
     rows[count] = NULL;
@@ -239,18 +239,20 @@ const struct verb verb_bench = {
     .group = GROUP_MEASURE,
     .summary = "measure mechanisms against bare system calls",
     .operands = "[MECHANISM...]",
-    .details =
-        "Sends messages between two processes through naru, and through a bare program that does the same "
-        "framing with the same system calls; both in turn, in interleaved rounds, on the same CPUs. The "
-        "ratio "
-        "of the two is what naru costs.\n\n"
-        "Patterns: pingpong (a message there, one back: latency), stream (one call a message: rate), batch "
-        "(naru_send_batch() against one system call a message). Payloads are written and checked.\n\n"
-        "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq file, or a "
-        "scheme "
-        "(unix) for all of its rows. All of them if none is named: about a minute.\n\n"
-        "  naru bench pipe tcp --size 64 --rounds 11\n"
-        "  naru bench --pattern pingpong --svg latency.svg\n",
+    .details = "Sends messages between two processes through naru, and through a bare program that\n"
+               "does the same framing with the same system calls; both in turn, in interleaved\n"
+               "rounds, on the same CPUs. The ratio of the two is what naru costs.\n"
+               "\n"
+               "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
+               "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
+               "written and checked.\n"
+               "\n"
+               "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq, or\n"
+               "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
+               "others (file signal fd stdio) have no bare counterpart and are measured when named.\n"
+               "\n"
+               "  naru bench pipe tcp --size 64 --rounds 11\n"
+               "  naru bench --pattern pingpong --svg latency.svg",
     .options = options,
     .options_size = sizeof(struct options),
     .defaults = &defaults,

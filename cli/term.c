@@ -6,6 +6,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "cli/quantity.h"
+
 bool term_is_terminal(FILE *stream)
 {
     return isatty(fileno(stream)) == 1;
@@ -30,9 +32,13 @@ const char *term_style(FILE *stream, enum style style)
 
 int term_width(FILE *stream)
 {
+    const char *columns = getenv("COLUMNS"); /* what shells and test scripts say; a terminal knows better */
     struct winsize size;
+    int64_t width;
 
     if (term_is_terminal(stream) && ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
         return size.ws_col;
+    if (columns && parse_number(columns, &width) && width >= 20 && width <= 1000)
+        return (int)width;
     return 80;
 }

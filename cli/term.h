@@ -18,7 +18,7 @@ const char *term_style(FILE *stream, enum style style);
 
 bool term_is_terminal(FILE *stream);
 
-/* Columns of the terminal behind stream; 80 if there is none. */
+/* Columns of the terminal behind stream; $COLUMNS, or 80, if there is none. */
 int term_width(FILE *stream);
 
 #endif

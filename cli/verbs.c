@@ -12,12 +12,9 @@
     VERB(listen)     \
     VERB(ls)         \
     VERB(rm)         \
-    VERB(bench)      \
-    VERB(lock)       \
-    VERB(sem)        \
-    VERB(event)      \
     VERB(signal)     \
-    VERB(demo)       \
+    VERB(tour)       \
+    VERB(bench)      \
     VERB(completion) \
     VERB(help)
 /* clang-format on */
