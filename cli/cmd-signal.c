@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* naru signal send|wait|list|show: signals between processes, with values, and who does what about which. */
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +14,7 @@
 #include "cli/json.h"
 #include "cli/quantity.h"
 #include "cli/report.h"
-#include "cli/term.h"
+#include "cli/signal-show.h"
 #include "cli/verb.h"
 #include "naru/naru.h"
 
@@ -43,22 +42,6 @@ static int64_t left_of(int64_t timeout, int64_t start)
     if (timeout == NARU_FOREVER)
         return timeout;
     return passed < timeout ? timeout - passed : 0;
-}
-
-/* A process's name as ps(1) shows it; "" if it has ended. */
-static void read_name(int64_t pid, char *name, size_t size)
-{
-    char path[48];
-    FILE *file;
-
-    name[0] = '\0';
-    (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/comm", pid);
-    file = fopen(path, "re");
-    if (!file)
-        return;
-    if (fgets(name, (int)size, file))
-        name[strcspn(name, "\n")] = '\0';
-    (void)fclose(file); /* it was read from only */
 }
 
 /* --- send --- */
@@ -133,7 +116,7 @@ static int send_to_named(const char *name, const struct sending *what)
 
         if (pid <= 0 || pid == getpid())
             continue;
-        read_name(pid, comm, sizeof comm);
+        process_name(pid, comm, sizeof comm);
         if (strcmp(comm, name) != 0)
             continue;
         found++;
@@ -216,7 +199,7 @@ static void print_signal(const struct naru_signal_info *info)
 
     (void)printf("%s", naru_signal_name(info->signal));
     if (info->sender.pid >= 0) {
-        read_name(info->sender.pid, name, sizeof name);
+        process_name(info->sender.pid, name, sizeof name);
         (void)printf(" from %" PRId64 "%s%s%s uid %" PRId64, info->sender.pid, name[0] ? " (" : "", name,
                      name[0] ? ")" : "", info->sender.uid);
     } else {
@@ -268,160 +251,28 @@ static int run_wait(const struct invocation *in)
     return wait_for(set, in->options);
 }
 
-/* --- list --- */
-
-/* What happens to a process that neither blocks, ignores nor catches it (signal(7)). */
-static const char *default_action(int sig)
-{
-    switch (sig) {
-    case SIGCHLD:
-    case SIGURG:
-    case SIGWINCH:
-        return "nothing";
-    case SIGCONT:
-        return "continue";
-    case SIGSTOP:
-    case SIGTSTP:
-    case SIGTTIN:
-    case SIGTTOU:
-        return "stop";
-    case SIGQUIT:
-    case SIGILL:
-    case SIGABRT:
-    case SIGFPE:
-    case SIGSEGV:
-    case SIGBUS:
-    case SIGSYS:
-    case SIGTRAP:
-    case SIGXCPU:
-    case SIGXFSZ:
-        return "die, dump core";
-    default:
-        return "die";
-    }
-}
-
-static const char *remark(int sig)
-{
-    if (sig == SIGKILL || sig == SIGSTOP)
-        return "nobody can catch, block or ignore it";
-    return sig >= SIGRTMIN ? "queues, with a value" : "";
-}
+/* --- list and show --- */
 
 static int run_list(const struct invocation *in)
 {
     const struct options *options = in->options;
-    struct json j = json_begin(stdout, JSON_INDENTED);
 
     if (in->operand_count > 1)
         return report_usage("list: no operand expected");
-    if (options->json)
-        json_array(&j, NULL);
-    for (int sig = 1; sig <= SIGRTMAX; sig++) {
-        const char *name = naru_signal_name(sig);
-
-        if (!name)
-            continue;
-        if (options->json) {
-            json_object(&j, NULL);
-            json_int(&j, "number", sig);
-            json_text(&j, "name", name);
-            json_text(&j, "default", default_action(sig));
-            json_bool(&j, "queues", sig >= SIGRTMIN);
-            json_end(&j);
-        } else {
-            (void)printf("%2d  %-12s  %-14s  %s\n", sig, name, default_action(sig), remark(sig));
-        }
-    }
-    if (options->json)
-        json_end(&j);
+    signal_list(options->json);
     return NARU_EXIT_OK;
-}
-
-/* --- show --- */
-
-struct row {
-    const char *key, *label;
-    uint64_t set;
-};
-
-static void print_sets_json(int64_t pid, const char *name, const struct row *rows, size_t count,
-                            const struct naru_signal_sets *sets)
-{
-    struct json j = json_begin(stdout, JSON_INDENTED);
-
-    json_object(&j, NULL);
-    json_int(&j, "pid", pid);
-    json_text(&j, "name", name);
-    for (size_t i = 0; i < count; i++) {
-        json_array(&j, rows[i].key);
-        for (int sig = 1; sig <= SIGRTMAX; sig++)
-            if ((rows[i].set & naru_signal_bit(sig)) && naru_signal_name(sig))
-                json_text(&j, NULL, naru_signal_name(sig));
-        json_end(&j);
-    }
-    json_uint(&j, "queued", sets->queued);
-    json_uint(&j, "queue_limit", sets->queue_limit);
-    json_end(&j);
-}
-
-/* The names of a set, wrapped behind the label's column. */
-static void print_row(const struct row *row)
-{
-    enum { COLUMN = 20 };
-    int width = term_width(stdout), column = COLUMN;
-
-    (void)printf("%s%-*s%s", term_style(stdout, STYLE_BOLD), COLUMN, row->label,
-                 term_style(stdout, STYLE_PLAIN));
-    if (row->set == 0)
-        (void)printf("none");
-    for (int sig = 1; sig <= SIGRTMAX; sig++) {
-        const char *name = row->set & naru_signal_bit(sig) ? naru_signal_name(sig) : NULL;
-
-        if (!name)
-            continue;
-        if (column + (int)strlen(name) >= width) {
-            (void)printf("\n%*s", COLUMN, "");
-            column = COLUMN;
-        }
-        column += printf("%s ", name);
-    }
-    (void)printf("\n");
 }
 
 static int run_show(const struct invocation *in)
 {
     const struct options *options = in->options;
-    struct naru_signal_sets sets = NARU_INIT(struct naru_signal_sets);
-    char name[64];
     int64_t pid;
     int r;
 
     if (in->operand_count != 2 || !parse_number(in->operands[1], &pid) || pid <= 0)
         return report_usage("show: expected one process number: naru signal show 1234");
-    r = naru_signal_sets(pid, &sets);
-    if (r < 0)
-        return report_failure(r);
-    read_name(pid, name, sizeof name);
-
-    const struct row rows[] = {
-        {"pending", "pending", sets.process_pending},
-        {"thread_pending", "... for one thread", sets.thread_pending},
-        {"blocked", "blocked", sets.blocked},
-        {"ignored", "ignored", sets.ignored},
-        {"caught", "caught", sets.caught},
-    };
-    if (options->json) {
-        print_sets_json(pid, name, rows, sizeof rows / sizeof *rows, &sets);
-        return NARU_EXIT_OK;
-    }
-    (void)printf("process %" PRId64 " (%s)\n", pid, name);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        print_row(&rows[i]);
-    (void)printf("%s%-20s%s%" PRIu64 " of %" PRIu64 " (of all processes of its user: RLIMIT_SIGPENDING)\n",
-                 term_style(stdout, STYLE_BOLD), "queued", term_style(stdout, STYLE_PLAIN), sets.queued,
-                 sets.queue_limit);
-    return NARU_EXIT_OK;
+    r = signal_show(pid, options->json);
+    return r < 0 ? report_failure(r) : NARU_EXIT_OK;
 }
 
 /* --- the verb --- */
