@@ -218,7 +218,7 @@ static int typed_url(const struct recv_options *o, const char *url, char **ret_u
         return report_usage("--type: a %s has no message types", row->title);
     } else {
         (void)snprintf(number, sizeof number, "%" PRId64, o->type);
-        *ret_url = endpoint_add_option(url, "type", number);
+        *ret_url = endpoint_add_option(url, "recv-type", number);
     }
     return *ret_url ? NARU_EXIT_OK : report_errno(ENOMEM, "%s", url);
 }

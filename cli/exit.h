@@ -13,7 +13,8 @@ enum {
     NARU_EXIT_CANNOT_RUN = 126, /* a command found but not runnable, as shells say it */
     NARU_EXIT_NO_COMMAND = 127, /* a command not found */
     NARU_EXIT_SIGNAL = 128,     /* plus the signal's number: 130 after an interrupt from the keyboard */
-    NARU_EXIT_INTERRUPTED = 130
+    NARU_EXIT_INTERRUPTED = 130,
+    NARU_EXIT_BROKEN_PIPE = 141 /* main() makes it a real SIGPIPE, which shells and xargs look for */
 };
 
 /* The exit code for what a naru function returned: 0 and counts are success, -errno is what went wrong. */

@@ -30,7 +30,7 @@ static int end_by_broken_pipe(void)
 {
     (void)signal(SIGPIPE, SIG_DFL);
     (void)raise(SIGPIPE);
-    return NARU_EXIT_SIGNAL + SIGPIPE;
+    return NARU_EXIT_BROKEN_PIPE;
 }
 
 /* Why an earlier write failed is forgotten by now; a pipe without a reader still says so: poll(2). */
@@ -46,6 +46,8 @@ static int finish_output(int code)
 {
     bool failed = ferror(stdout) != 0;
 
+    if (code == NARU_EXIT_BROKEN_PIPE)
+        return end_by_broken_pipe();
     errno = 0;
     if (fflush(stdout) == 0 && !failed)
         return code;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -102,10 +101,8 @@ int output_message(struct output *out, enum mark mark, const void *data, size_t 
 
 int output_report(const struct output *out, int error)
 {
-    if (error == -EPIPE) {
-        (void)signal(SIGPIPE, SIG_DFL);
-        (void)raise(SIGPIPE);
-    }
+    if (error == -EPIPE)
+        return NARU_EXIT_BROKEN_PIPE;
     if (out->held <= 1)
         return report_errno(-error, "a message was received and could not be written to standard output");
     return report_errno(

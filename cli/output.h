@@ -37,7 +37,7 @@ int output_message(struct output *out, enum mark mark, const void *data, size_t 
 int output_flush(struct output *out);
 
 /* After one of these failed on standard output: reports it and how many messages are lost by it, and returns
- * the exit code. A reader that went away ends the process by SIGPIPE, silently, as any tool. */
+ * the exit code. A reader that went away (`naru recv ... | head`) is not worth a word. */
 int output_report(const struct output *out, int error);
 
 #endif

@@ -11,6 +11,7 @@
     VERB(cat)        \
     VERB(listen)     \
     VERB(ls)         \
+    VERB(create)     \
     VERB(rm)         \
     VERB(signal)     \
     VERB(tour)       \

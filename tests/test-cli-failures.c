@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* What naru says and returns when something is wrong: the sentence and the exit code of each. */
+#include <unistd.h>
+
+#include "runner-shell.h"
+#include "runner.h"
+
+TEST(unknown_words_suggest_the_nearest)
+{
+    SHELL(2, "", "naru: there is no verb 'sned'; did you mean 'send'? (see `naru --help`)", "naru sned");
+    SHELL(2, "", "naru: there is no verb 'xyzzy' (see `naru --help`)", "naru xyzzy");
+    SHELL(2, "", "naru recv: unknown option '--jsn'; did you mean '--json'? (see `naru recv --help`)",
+          "naru recv --jsn unix:s");
+    SHELL(2, "", "naru recv: unknown option '-x'", "naru recv -x unix:s");
+    SHELL(2, "", "naru: unknown option '--json'; the verb comes first", "naru --json recv");
+    SHELL(2, "", "did you mean 'bash'?", "naru completion bsh");
+}
+
+TEST(no_verb_prints_help_on_stderr)
+{
+    SHELL(2, "", "Usage: naru VERB", "naru");
+}
+
+TEST(wrong_values_say_what_was_expected)
+{
+    SHELL(2, "", "naru recv: --timeout: expected a duration such as 500ms, 2s, 1m or forever, got '5x'",
+          "naru recv -t 5x unix:s");
+    SHELL(2, "", "naru recv: --count: expected a number from 1 to", "naru recv -n 0 unix:s");
+    SHELL(2, "", "naru recv: --count: expected a number from 1 to", "naru recv --count=many unix:s");
+    SHELL(2, "", "naru send: --frame: expected one of line, nul, len32, raw, whole, got 'lines'",
+          "naru send -f lines unix:s");
+    SHELL(2, "", "naru recv: --timeout needs a value: DURATION", "naru recv --timeout");
+    SHELL(2, "", "naru recv: --json takes no value", "naru recv --json=yes unix:s");
+    SHELL(2, "", "naru recv: expected URL", "naru recv");
+    SHELL(2, "", "naru recv: unexpected 'more'", "naru recv unix:s more");
+    SHELL(2, "", "naru recv: --keep waits for further senders", "naru recv --keep --connect unix:s");
+    SHELL(2, "", "naru listen: --echo, --reply and a command exclude each other",
+          "naru listen --echo unix:s -- cat");
+    SHELL(2, "", "naru listen: expected a command behind '--'", "naru listen unix:s --");
+}
+
+TEST(wrong_urls_say_what_was_expected)
+{
+    SHELL(2, "", "naru recv: unknwon:x: unknown scheme 'unknwon'; expected one of", "naru recv unknwon:x");
+    SHELL(2, "", "naru recv: '/tmp/x' is not a URL; expected scheme:target", "naru recv /tmp/x");
+    SHELL(2, "", "expected host:port", "naru recv tcp://nowhere");
+    SHELL(2, "", "option 'mod' means nothing to unix", "naru recv \"unix://$PWD/s?mod=0600\"");
+    SHELL(2, "", "expected ?mode= octal permission bits", "naru recv \"unix://$PWD/s?mode=999\"");
+    SHELL(2, "", "naru send: --priority: a TCP socket has no priorities",
+          "naru send -p 1 -m x tcp://127.0.0.1:$port");
+    SHELL(2, "", "naru recv: --type: a TCP socket has no message types",
+          "naru recv -T 1 tcp://127.0.0.1:$port");
+}
+
+TEST(a_missing_path_is_not_found)
+{
+    SHELL(3, "", "/none/s", "naru recv unix://$PWD/none/s");
+    SHELL(3, "", "/none/f", "naru recv fifo://$PWD/none/f");
+    SHELL(3, "", "naru rm: ", "naru rm fifo://$PWD/f");
+    SHELL(3, "", "naru rm: ", "naru rm posixmq:/naru-none-$$");
+    SHELL(0, "", "", "naru rm -f fifo://$PWD/f posixmq:/naru-none-$$");
+}
+
+TEST(an_endpoint_in_use_is_refused_and_left_alone)
+{
+    SHELL(1, "here\n", "the port is in use",
+          "u=\"tcp://127.0.0.1:$port?frame=line\"; naru listen $u > got & p=$!; naru send -m here $u;"
+          "naru recv $u; r=$?; until [ -s got ]; do sleep 0.01; done; kill $p; wait; cat got; exit $r");
+    SHELL(
+        1, "here\n", "naru recv: ",
+        "naru recv unix://$PWD/s > got & until [ -S s ]; do sleep 0.01; done; naru recv unix://$PWD/s; r=$?;"
+        "naru send -m here unix://$PWD/s; wait; cat got; exit $r");
+}
+
+TEST(nobody_there_is_a_timeout)
+{
+    SHELL(124, "", "naru send: unix:///", "naru send -t 50ms -m x unix://$PWD/s");
+    SHELL(124, "", "naru recv: unix:///", "naru recv -t 50ms unix://$PWD/s");
+    SHELL(124, "", "nobody", "naru cat -t 50ms tcp://127.0.0.1:$port < /dev/null");
+    SHELL(124, "x\n", "no further message came in time",
+          "q=posixmq:/naru-test-$$; naru create $q; naru send -m x $q; naru recv -t 50ms $q; r=$?; naru rm "
+          "$q; exit $r");
+}
+
+TEST(a_full_queue_makes_the_sender_wait_and_time_out)
+{
+    SHELL(124, "", "(2 sent before)",
+          "q=posixmq:/naru-test-$$; naru create \"$q?maxmsg=2\"; naru send -t 50ms -n 3 -m x $q; r=$?; naru "
+          "rm $q; exit $r");
+}
+
+TEST(limits_of_queues_are_explained)
+{
+    SHELL(1, "", "message of 9000 bytes exceeds msgsize=8192; create the queue with ?msgsize=9000",
+          "q=posixmq:/naru-test-$$; naru create $q; head -c 9000 /dev/zero | naru send -f whole $q; r=$?; "
+          "naru rm $q; exit $r");
+    SHELL(2, "", "?maxmsg=", "naru create 'posixmq:/naru-test?maxmsg=0'");
+    SHELL(1, "", "exceeds",
+          "q=sysvmq:0x4d3; naru create $q; head -c 100000 /dev/zero | naru send -f whole $q; r=$?;"
+          "naru rm $q; exit $r");
+}
+
+TEST(a_queue_removed_underneath_is_reported)
+{
+    SHELL(1, "x\n", "naru recv: sysvmq:0x4d4: the queue has been removed",
+          "naru create sysvmq:0x4d4; naru recv sysvmq:0x4d4 > got & p=$!; naru send -m x sysvmq:0x4d4;"
+          "until [ -s got ]; do sleep 0.01; done; naru rm sysvmq:0x4d4; wait $p; r=$?; cat got; exit $r");
+}
+
+/* As another user: what belongs to root must say so. */
+TEST(permission_denied_says_so)
+{
+    if (geteuid() != 0)
+        test_skip("needs root, to become another user");
+    SHELL(4, "", "permission denied",
+          "naru create fifo://$PWD/f; chmod 755 .; naru=$(command -v naru); setpriv --reuid 65534 "
+          "--clear-groups --regid 65534 "
+          "$naru send -t 5s -m x fifo://$PWD/f 2>&1 | tr A-Z a-z >&2; exit ${PIPESTATUS[0]}");
+    SHELL(4, "", "permission denied",
+          "q=sysvmq:0x4d5; naru create $q; naru=$(command -v naru); setpriv --reuid 65534 --clear-groups "
+          "--regid 65534 "
+          "$naru send -t 5s -m x $q 2>&1 | tr A-Z a-z >&2; r=${PIPESTATUS[0]}; naru rm $q; exit $r");
+    SHELL(4, "", "permission denied",
+          "q=posixmq:/naru-test-$$; naru create $q; naru=$(command -v naru); setpriv --reuid 65534 "
+          "--clear-groups --regid 65534 "
+          "$naru send -t 5s -m x $q 2>&1 | tr A-Z a-z >&2; r=${PIPESTATUS[0]}; naru rm $q; exit $r");
+}
+
+TEST(a_full_disk_is_reported_with_what_is_lost)
+{
+    SHELL(1, "",
+          "the last 5 messages were received and could not all be written to standard output: No space left",
+          "seq 5 | naru send unix://$PWD/s & naru recv unix://$PWD/s > /dev/full");
+    SHELL(1, "", "naru recv: a message was received and could not be written",
+          "naru send -m x unix://$PWD/s & naru recv -n 1 --json unix://$PWD/s > /dev/full");
+    SHELL(1, "", "naru: standard output: No space left on device", "naru --help > /dev/full");
+    SHELL(1, "", "standard output: No space left on device", "naru ls --json > /dev/full");
+    SHELL(1, "", "standard output: No space left on device", "naru completion bash > /dev/full");
+}
+
+TEST(closed_standard_descriptors_are_reported)
+{
+    SHELL(1, "", "naru send: standard input: Bad file descriptor",
+          "naru recv unix://$PWD/s & naru send unix://$PWD/s <&-; r=$?; wait; exit $r");
+    SHELL(1, "", "Bad file descriptor", "naru send -m x unix://$PWD/s & naru recv unix://$PWD/s >&-");
+    SHELL(1, "", "Bad file descriptor", "naru --version >&-");
+    SHELL(2, "", "", "naru sned 2>&-");
+}
+
+TEST(a_reader_that_went_away_ends_quietly)
+{
+    SHELL(0, "1\n141\n", "",
+          "seq 100000 > in; naru send unix://$PWD/s < in 2> /dev/null &"
+          "naru recv unix://$PWD/s | head -n 1; echo ${PIPESTATUS[0]}; wait");
+    SHELL(141, "", "", "mkfifo p; exec 8<>p 9>p 8>&-; exec naru --help >&9");
+}
+
+TEST(an_interrupt_ends_with_130_and_leaves_nothing)
+{
+    SHELL(130, "", "",
+          "env --default-signal=INT naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -INT "
+          "$!; wait $!;"
+          "r=$?; find . -name 's*'; exit $r");
+    SHELL(143, "", "",
+          "naru listen unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -TERM $!; wait $!; r=$?; "
+          "find . -name 's*'; exit $r");
+    SHELL(129, "", "",
+          "naru send --listen -m x unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -HUP $!; wait "
+          "$!; r=$?; find . -name 's*'; exit $r");
+}
+
+TEST(what_arrived_before_an_interrupt_is_printed)
+{
+    SHELL(130, "x\n", "",
+          "mkfifo in; env --default-signal=INT naru recv unix://$PWD/s > got & naru send unix://$PWD/s < in "
+          "& exec 8> in;"
+          "echo x >&8; until [ -s got ]; do sleep 0.01; done; kill -INT %1; wait %1; r=$?; cat got; exec "
+          "8>&-; wait; exit $r");
+}
+
+/* A sender that waits for its receiver has nothing to clean up, and must not need a second signal. */
+TEST(an_interrupt_ends_a_sender_that_waits_for_its_receiver)
+{
+    SHELL(130, "", "",
+          "env --default-signal=INT naru send -m x unix://$PWD/s & until grep -q naru /proc/$!/comm; do "
+          "sleep 0.01; done;"
+          "kill -INT $!; wait $!");
+}
+
+TEST(a_killed_sender_is_told_from_a_closed_one)
+{
+    SHELL(1, "x\n", "was killed",
+          "mkfifo in; naru recv unix://$PWD/s > got & naru send unix://$PWD/s < in & exec 8> in; echo x >&8;"
+          "until [ -s got ]; do sleep 0.01; done; kill -KILL %2; wait %1; r=$?; cat got; exec 8>&-; wait "
+          "2>/dev/null; exit $r");
+}

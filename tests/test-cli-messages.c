@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* naru send and naru recv: what is sent arrives, whichever way it is cut, and whoever starts first. */
+#include "runner-shell.h"
+#include "runner.h"
+
+TEST(lines_arrive_in_order)
+{
+    SHELL(0, "1\n2\n3\n", "", "naru recv unix://$PWD/s & seq 3 | naru send unix://$PWD/s && wait $!");
+}
+
+TEST(receiver_may_start_after_the_sender)
+{
+    SHELL(0, "x\n", "", "naru send -m x unix://$PWD/s & naru recv unix://$PWD/s && wait $!");
+}
+
+TEST(every_mechanism_with_a_name_carries_lines)
+{
+    SHELL(
+        0, "", "",
+        "for url in unix://$PWD/a 'unix://'$PWD'/b?type=seqpacket' unix:@naru-test-$$ tcp://127.0.0.1:$port "
+        "fifo://$PWD/f; do"
+        "  naru recv \"$url\" > got & seq 5000 | naru send \"$url\" && wait $! || echo \"$url: $?\";"
+        "  cmp got <(seq 5000) || echo $url;"
+        "done");
+}
+
+/* A queue never ends, so the receiver counts. */
+TEST(queues_carry_lines)
+{
+    SHELL(0, "", "",
+          "for url in 'unix://'$PWD'/d?type=dgram' sysvmq:0x4d2 posixmq:/naru-test-$$; do"
+          "  naru recv -n 500 \"$url\" > got & seq 500 | naru send \"$url\" && wait $! || echo \"$url: $?\";"
+          "  cmp got <(seq 500) || echo $url;"
+          "done;"
+          "naru rm sysvmq:0x4d2 posixmq:/naru-test-$$");
+}
+
+TEST(half_a_million_lines_arrive_unchanged)
+{
+    SHELL(0, "", "",
+          "naru recv unix://$PWD/s > got & seq 500000 | naru send unix://$PWD/s && wait $! && cmp got <(seq "
+          "500000)");
+}
+
+TEST(a_last_line_without_newline_is_a_message)
+{
+    SHELL(0, "a\nb\n", "", "naru recv unix://$PWD/s & printf 'a\\nb' | naru send unix://$PWD/s && wait $!");
+}
+
+TEST(empty_lines_are_empty_messages)
+{
+    SHELL(0, "a\n\nb\n", "",
+          "naru recv unix://$PWD/s & printf 'a\\n\\nb\\n' | naru send unix://$PWD/s && wait $!");
+}
+
+TEST(input_is_cut_as_asked)
+{
+    SHELL(0, "a\nb|c|", "",
+          "naru recv -f nul unix://$PWD/s | tr '\\0' '|' & printf 'a\\nb\\0c' | naru send -f nul "
+          "unix://$PWD/s && wait $!");
+    SHELL(0, "1\n2\n", "",
+          "naru recv -f raw unix://$PWD/s & seq 2 | naru send -f whole unix://$PWD/s && wait $!");
+    SHELL(0, "00 00 00 02 68 69 00 00 00 00\n", "",
+          "naru recv -f len32 unix://$PWD/s > got & naru send -m hi -m '' unix://$PWD/s && wait $! &&"
+          "od -An -tx1 got | sed 's/^ //'");
+    SHELL(0, "hi\n\n", "",
+          "naru recv unix://$PWD/s & printf '\\0\\0\\0\\2hi\\0\\0\\0\\0' | naru send -f len32 unix://$PWD/s "
+          "&& wait $!");
+}
+
+TEST(input_that_ends_inside_a_message_is_reported)
+{
+    SHELL(1, "", "naru send: standard input ended inside a message",
+          "naru recv unix://$PWD/s & printf '\\0\\0\\0\\5hi' | naru send -f len32 unix://$PWD/s; r=$?; wait; "
+          "exit $r");
+}
+
+TEST(binary_survives_raw_and_whole)
+{
+    SHELL(0, "", "",
+          "head -c 3000000 /dev/urandom > in;"
+          "naru recv -f raw unix://$PWD/s > got & naru send -f raw unix://$PWD/s < in && wait $! && cmp in "
+          "got &&"
+          "{ naru recv -f raw unix://$PWD/s > got & } && naru send -f whole unix://$PWD/s < in && wait $! && "
+          "cmp in got");
+}
+
+TEST(a_line_longer_than_the_buffer_stays_one_message)
+{
+    SHELL(0, "300001\n1\n", "",
+          "naru recv unix://$PWD/s > got & { head -c 300000 /dev/zero | tr '\\0' x; echo; } | naru send "
+          "unix://$PWD/s &&"
+          "wait $! && wc -c < got && wc -l < got");
+}
+
+TEST(count_stops_both_sides)
+{
+    SHELL(0, "1\n2\n", "", "naru recv -n 2 unix://$PWD/s & seq 2 | naru send -n 2 unix://$PWD/s && wait $!");
+    SHELL(0, "a\nb\na\n", "", "naru recv unix://$PWD/s & naru send -n 3 -m a -m b unix://$PWD/s && wait $!");
+}
+
+TEST(fewer_messages_than_asked_for_is_a_failure)
+{
+    SHELL(1, "x\n", "the sender closed after 1 of 5 messages",
+          "naru send -m x unix://$PWD/s & naru recv -n 5 unix://$PWD/s");
+}
+
+TEST(json_tells_all_there_is)
+{
+    SHELL(0, "{\"length\": 2, \"data\": \"\\u0001\\\"\"}\n{\"length\": 2, \"data_base64\": \"//4=\"}\n", "",
+          "naru recv --json tcp://127.0.0.1:$port &"
+          "naru send -m $'\\x01\"' -m $'\\xff\\xfe' tcp://127.0.0.1:$port && wait $!");
+    SHELL(0, "0\n", "",
+          "naru recv --json -n 1 \"unix://$PWD/s?type=seqpacket\" > got & naru send -m x "
+          "\"unix://$PWD/s?type=seqpacket\" &&"
+          "wait $! && python3 -c 'import json; print(json.load(open(\"got\"))[\"sender\"][\"uid\"])'");
+}
+
+TEST(verbose_describes_messages_on_stderr)
+{
+    SHELL(0, "x\n", "naru recv: 1 bytes, type 7\n",
+          "naru create sysvmq:0x4d2; naru send -T 7 -m x sysvmq:0x4d2; naru recv -v -n 1 sysvmq:0x4d2;"
+          "naru rm sysvmq:0x4d2");
+}
+
+TEST(priorities_overtake)
+{
+    SHELL(0, "high\nlow\n", "",
+          "q=posixmq:/naru-test-$$; naru create $q;"
+          "naru send -p 1 -m low $q && naru send -p 9 -m high $q && naru recv -n 2 $q; naru rm $q");
+}
+
+TEST(types_are_chosen_by)
+{
+    SHELL(
+        0, "two\none\n", "",
+        "q=sysvmq:0x4d2; naru create $q;"
+        "naru send -T 1 -m one $q && naru send -T 2 -m two $q && naru recv -n 1 -T 2 $q && naru recv -n 1 $q;"
+        "naru rm $q");
+}
+
+TEST(keep_goes_on_with_the_next_sender)
+{
+    SHELL(0, "1\n2\n", "",
+          "naru recv --keep -n 2 unix://$PWD/s & naru send -m 1 unix://$PWD/s && naru send -m 2 "
+          "unix://$PWD/s && wait $!");
+}
+
+TEST(the_sender_may_listen)
+{
+    SHELL(0, "x\n", "",
+          "naru send --listen -m x unix://$PWD/s & naru recv --connect unix://$PWD/s && wait $!");
+}
+
+TEST(newlines_within_lines_are_pointed_out)
+{
+    SHELL(0, "a\nb\n", "message 1 holds the mark that ends each",
+          "naru recv unix://$PWD/s & naru send -m $'a\\nb' unix://$PWD/s && wait $!");
+}
+
+/* What arrived is printed at once, though the sender goes on: the reader sees it before the sender's input
+ * ends. */
+TEST(a_slow_stream_is_printed_as_it_comes)
+{
+    SHELL(0, "first\nsecond\n", "",
+          "mkfifo in out; naru recv unix://$PWD/s > out & naru send unix://$PWD/s < in &"
+          "exec 8> in 9< out; echo first >&8; read -r line <&9; echo $line; echo second >&8; read -r line "
+          "<&9; echo $line;"
+          "exec 8>&- 9<&-; wait");
+}
+
+TEST(everything_was_taken_when_asked_to_wait)
+{
+    SHELL(0, "x\n", "", "naru recv unix://$PWD/s & naru send --taken -m x unix://$PWD/s && wait $!");
+}
