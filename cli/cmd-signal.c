@@ -328,20 +328,19 @@ const struct verb verb_signal = {
     .group = GROUP_SYNC,
     .summary = "send signals with values, wait for them, look at who blocks which",
     .operands = "send PID|NAME... SIG | wait SIG... | list | show PID",
-    .details =
-        "SIG is a name (INT, SIGTERM, RTMIN+1) or a number.\n"
-        "\n"
-        "wait blocks the signals and prints each that comes: which, from whom, with what\n"
-        "value. A process that has not begun to wait yet would be killed by most signals;\n"
-        "send --ready waits for it.\n"
-        "\n"
-        "show tells what a process has pending, blocks, ignores and catches, from\n"
-        "/proc/PID/status.\n"
-        "\n"
-        "  naru signal wait RTMIN+1 &\n"
-        "  naru signal send --ready --value 42 $! RTMIN+1\n"
-        "  naru signal send sshd HUP\n"
-        "  naru signal show $$",
+    .details = "SIG is a name (INT, SIGTERM, RTMIN+1) or a number.\n"
+               "\n"
+               "wait blocks the signals and prints each that comes: which, from whom, with what\n"
+               "value. A process that has not begun to wait yet would be killed by most signals;\n"
+               "send --ready waits for it.\n"
+               "\n"
+               "show tells what a process has pending, blocks, ignores and catches, from\n"
+               "/proc/PID/status.\n"
+               "\n"
+               "  naru signal wait RTMIN+1 &\n"
+               "  naru signal send --ready --value 42 $! RTMIN+1\n"
+               "  naru signal send sshd HUP\n"
+               "  naru signal show $$",
     .options = options_table,
     .options_size = sizeof(struct options),
     .defaults = &defaults,

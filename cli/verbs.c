@@ -13,7 +13,11 @@
     VERB(ls)         \
     VERB(create)     \
     VERB(rm)         \
+    VERB(lock)       \
+    VERB(sem)        \
+    VERB(event)      \
     VERB(signal)     \
+    VERB(demo)       \
     VERB(tour)       \
     VERB(bench)      \
     VERB(completion) \

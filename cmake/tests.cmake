@@ -15,6 +15,10 @@ foreach(source ${test_sources})
   set_property(GLOBAL APPEND PROPERTY naru_tests ${name})
 endforeach()
 
+# It counts the library's allocations: these functions of its own stand in for the allocator's.
+target_link_options(test-conformance-memory PRIVATE
+                    -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
+
 # What tests/run runs: these programs, and scripts that speak as the runner does (they get NARU_BUILD).
 file(GLOB test_scripts CONFIGURE_DEPENDS tests/test-*.sh)
 get_property(test_programs GLOBAL PROPERTY naru_tests)

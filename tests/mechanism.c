@@ -39,8 +39,13 @@ static const struct variant variants[] = {
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
     {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
     {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
-    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED | ROOM_UNTOLD},
+    {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED | PROCESS | ROOM_UNTOLD},
 };
+
+/* Rows whose far end cannot be any process's, and that have a file of their own instead. */
+static const char *const elsewhere[] = {"exec", "fd", "stdio"};
+
+enum { ELSEWHERE = sizeof elsewhere / sizeof *elsewhere };
 enum { VARIANTS = sizeof variants / sizeof *variants, CASES_MAX = 128 };
 
 static struct variant cases[CASES_MAX];
@@ -50,6 +55,9 @@ static void add_cases(const struct naru_mechanism *row)
 {
     size_t before = case_count;
 
+    for (size_t i = 0; i < ELSEWHERE; i++)
+        if (strcmp(elsewhere[i], row->name) == 0)
+            return;
     for (size_t i = 0; i < VARIANTS; i++)
         if (strcmp(variants[i].row, row->name) == 0)
             cases[case_count++] = variants[i];
@@ -143,6 +151,11 @@ void link_open(struct link *link, size_t index, const struct naru_options *optio
 bool link_can(const struct link *link, uint32_t capability)
 {
     return (link->row->capabilities & capability) == capability;
+}
+
+bool link_knows_death(const struct link *link)
+{
+    return link_can(link, NARU_CAN_KNOW_DEATH) && !(link->variant->traits & PAIRED);
 }
 
 static void *connect_thread(void *argument)
@@ -248,8 +261,7 @@ void message_make(const struct link *link, uint64_t number, void *buffer, size_t
     memcpy(buffer, head, 8);
 }
 
-/* The number that a message says it has; -1: none. */
-static long long number_of(const struct link *link, const void *data, size_t length)
+long long message_number(const struct link *link, const void *data, size_t length)
 {
     char head[9] = "";
     int32_t value;
@@ -271,13 +283,13 @@ void message_check(const char *file, int line, const struct link *link, uint64_t
         test_fail(file, line, "message %llu: %lld: %s", (unsigned long long)number, length, naru_explain());
     if ((size_t)length != size)
         test_fail(file, line, "message %llu has %lld bytes, expected %zu (it may be number %lld)",
-                  (unsigned long long)number, length, size, number_of(link, data, (size_t)length));
+                  (unsigned long long)number, length, size, message_number(link, data, (size_t)length));
     expected = malloc(size + 1);
     CHECK(expected != NULL);
     message_make(link, number, expected, size);
     if (memcmp(expected, data, size) != 0)
         test_fail(file, line, "message %llu differs from what was sent (it may be number %lld)",
-                  (unsigned long long)number, number_of(link, data, size));
+                  (unsigned long long)number, message_number(link, data, size));
     free(expected);
 }
 
@@ -360,12 +372,12 @@ void wait_asleep(int pid)
     WAIT_UNTIL(state_of(path) == 'S');
 }
 
-void wait_thread_asleep(int tid)
+bool is_thread_asleep(int tid)
 {
     char path[64];
 
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    WAIT_UNTIL(state_of(path) == 'S');
+    return state_of(path) == 'S';
 }
 
 void kill_unreaped(int pid)

@@ -35,6 +35,7 @@ enum trait {
     FIXED = 1 << 2,       /* messages of exactly 4 bytes */
     HAS_MODE = 1 << 3,    /* ?mode= decides which uids may connect */
     HAS_NAME = 1 << 4,    /* naru_remove() can remove something */
+    PROCESS = 1 << 7,     /* the receiving endpoint is a process: it goes with it, and no sooner */
     ROOM_UNTOLD = 1 << 6, /* nobody can know when there is room: the sender's descriptor is always ready */
     LOSSY = 1 << 5        /* the network's word on closing may be -ECONNRESET */
 };
@@ -66,6 +67,9 @@ void link_open_with(struct link *link, size_t index, const struct naru_options *
 
 bool link_can(const struct link *link, uint32_t capability);
 
+/* NARU_CAN_KNOW_DEATH, and these ends know each other. */
+bool link_knows_death(const struct link *link);
+
 /* Both ends in this process. */
 void link_both(struct link *link, struct naru_channel **ret_far, struct naru_channel **ret_near);
 
@@ -86,6 +90,9 @@ void message_make(const struct link *link, uint64_t number, void *buffer, size_t
 void message_check(const char *file, int line, const struct link *link, uint64_t number, const void *data,
                    long long length);
 
+/* The number that a message says it has; -1: none. */
+long long message_number(const struct link *link, const void *data, size_t length);
+
 /* Sends or receives message `number`, waiting as long as it takes. */
 #define PUT(link, ch, number)  put(__FILE__, __LINE__, link, ch, number)
 #define TAKE(link, ch, number) take(__FILE__, __LINE__, link, ch, number)
@@ -104,9 +111,9 @@ bool says_gone(const struct link *link, long long result);
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t now_ns(void);
 
-/* Waits until the process (or the thread of this process) sleeps in the kernel. */
+/* Waits until the process sleeps in the kernel; whether the thread of this process does. */
 void wait_asleep(int pid);
-void wait_thread_asleep(int tid);
+bool is_thread_asleep(int tid);
 
 /* Kills a process without reaping it, and waits until it is dead. */
 void kill_unreaped(int pid);

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GATES_MAX = 256, DESCRIPTORS_MAX = 65536, STRINGS_MAX = 512 };
+enum { GATES_MAX = 256, DESCRIPTORS_MAX = 65536, STRINGS_MAX = 4096 };
 
 struct test_context test_context;
 static struct test_gate gates[GATES_MAX];

@@ -26,7 +26,8 @@ enum naru_capability {
     NARU_CAN_FDS = 1 << 7,            /* message.fds */
     NARU_CAN_CREDENTIALS = 1 << 8,    /* naru_channel_info() knows the peer's pid, uid and gid */
     NARU_CAN_SURVIVE_SENDER = 1 << 9, /* what naru_send() accepted is delivered though the sender is killed */
-    NARU_CAN_KNOW_DEATH = 1 << 10,    /* tells a killed peer (-EOWNERDEAD) from a closed one (-EPIPE) */
+    NARU_CAN_KNOW_DEATH = 1 << 10,    /* tells a killed peer (-EOWNERDEAD) from a closed one (-EPIPE); not
+                                         between the ends of a pair: nobody knows who took the other */
     NARU_CAN_SEE_CLOSE = 1 << 11,     /* the receiver learns that the last sender is gone */
     NARU_CAN_SEE_RECEIVER = 1 << 12,  /* the sender learns that the receiver is gone */
     NARU_CAN_BE_RELIABLE = 1 << 13,   /* nothing accepted is dropped by the mechanism */

@@ -111,12 +111,10 @@ void fork_guard_deinit(struct fork_guard *guard)
     (void)pthread_mutex_unlock(&lock);
 }
 
-int fork_guard_enter(struct fork_guard *guard)
+int fork_guard_enter_slowly(struct fork_guard *guard)
 {
     uint64_t current = fork_generation();
 
-    if (__builtin_expect(guard->generation == current, 1))
-        return 0;
     if (guard->generation == 0) {
         guard->generation = current;
         return 0;

@@ -35,8 +35,15 @@ void fork_guard_add(struct fork_guard *guard, int *fd);
 /* No longer closes anything in children. Must precede the freeing of the guard. */
 void fork_guard_deinit(struct fork_guard *guard);
 
-/* 0 for the owner; takes ownership of what nobody owns; -ECHILD (explained) in another process. */
-int fork_guard_enter(struct fork_guard *guard);
+/* The rest of fork_guard_enter(), for everybody but the owner. */
+int fork_guard_enter_slowly(struct fork_guard *guard);
+
+/* 0 for the owner; takes ownership of what nobody owns; -ECHILD (explained) in another process. Inline: it
+ * stands in the path of every message. */
+static inline int fork_guard_enter(struct fork_guard *guard)
+{
+    return __builtin_expect(guard->generation == fork_generation(), 1) ? 0 : fork_guard_enter_slowly(guard);
+}
 
 /* Whether this process is, or may become, the owner. */
 bool fork_guard_is_mine(const struct fork_guard *guard);

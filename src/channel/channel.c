@@ -402,6 +402,8 @@ static int check_sendable(struct naru_channel *ch, const struct naru_message *m)
 
     if (length > ch->max_message)
         return channel_over_limit(ch, length);
+    if (__builtin_expect(!(m->fd_count || m->priority || m->type), 1))
+        return 0;
     if (m->fd_count && (!(capabilities & NARU_CAN_FDS) || m->fd_count > CHANNEL_FDS_MAX))
         return capabilities & NARU_CAN_FDS
                    ? error_set(EINVAL, "%s: %zu descriptors in one message; the kernel takes %d", ch->url,

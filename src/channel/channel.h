@@ -222,10 +222,19 @@ void channel_give_address(struct naru_message *m, const struct channel_address *
 void channel_count_dropped(struct naru_channel *ch, int direction, uint64_t dropped);
 
 /* Message number i of an array whose elements are as large as their size field says. */
-const struct naru_message *message_at(const struct naru_message *m, size_t i);
+static inline const struct naru_message *message_at(const struct naru_message *m, size_t i)
+{
+    return (const struct naru_message *)(const void *)((const char *)m + i * m->size);
+}
 
-/* Bytes in all pieces; SIZE_MAX if they overflow. */
-size_t message_length(const struct naru_message *m);
+/* Bytes in all pieces; SIZE_MAX if they overflow. Inline for the usual case of one piece: it stands in
+ * the path of every message. */
+size_t message_length_of_pieces(const struct naru_message *m);
+
+static inline size_t message_length(const struct naru_message *m)
+{
+    return m->iov_count == 1 ? m->iov->iov_len : message_length_of_pieces(m);
+}
 
 /* Copies between the pieces, from byte offset on, and contiguous bytes; stops at the end of either. Returns
  * the number copied. */

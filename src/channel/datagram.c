@@ -24,6 +24,7 @@ enum { PIECES = 64, BATCH = 64 };
 static int send_failed(struct naru_channel *ch, const struct naru_message *m)
 {
     bool network = ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
+    const struct datagram *d = ch->state;
 
     switch (errno) {
     case EAGAIN:
@@ -33,8 +34,11 @@ static int send_failed(struct naru_channel *ch, const struct naru_message *m)
         return -EAGAIN; /* the device's queue is full: socket(7) and packet drivers say so for a moment */
     case EMSGSIZE:
         return channel_too_large(ch, message_length(m), ch->max_message, ch->limit_mend);
-    case EDESTADDRREQ:
     case ENOTCONN:
+        if (!network && !d->reply) /* a dead receiver is refused once, and then disconnected (unix(7)) */
+            return channel_peer_gone(ch);
+        /* fall through */
+    case EDESTADDRREQ:
         return error_set(EDESTADDRREQ,
                          "%s: nobody to send to yet; receive first (replies go to the last sender) or set "
                          "message.address",

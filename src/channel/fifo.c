@@ -256,6 +256,8 @@ static int fifo_listen(struct naru_listener *l, struct url *url, const struct na
         return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
     r = parse_options(f, url, opt, &many);
     if (r == 0)
+        r = url_check_unused(url); /* before anything is made */
+    if (r == 0)
         r = open_listener(l, f, url, opt->mode, many);
     if (r < 0) {
         l->lock_fd = fd_close(l->lock_fd);

@@ -9,12 +9,7 @@
 #include "base/fd.h"
 #include "channel/channel.h"
 
-const struct naru_message *message_at(const struct naru_message *m, size_t i)
-{
-    return (const struct naru_message *)(const void *)((const char *)m + i * m->size);
-}
-
-size_t message_length(const struct naru_message *m)
+size_t message_length_of_pieces(const struct naru_message *m)
 {
     size_t length = 0;
 
@@ -47,6 +42,10 @@ size_t message_gather(const struct naru_message *m, void *data, size_t capacity)
 {
     size_t copied = 0;
 
+    if (m->iov_count == 1 && m->iov->iov_len <= capacity && m->iov->iov_len > 0) {
+        memcpy(data, m->iov->iov_base, m->iov->iov_len);
+        return m->iov->iov_len;
+    }
     for (size_t i = 0; i < m->iov_count && copied < capacity; i++) {
         size_t part = m->iov[i].iov_len < capacity - copied ? m->iov[i].iov_len : capacity - copied;
 

@@ -8,7 +8,6 @@
  * switched, which two threads could not share. On Linux a queue's descriptor can be polled, and so does all
  * that mq_notify(3) is for, without being lost to the one process that may register.
  */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -352,15 +351,23 @@ static void posixmq_unlisten(struct naru_listener *l, bool owner)
     free(l->state);
 }
 
-static void posixmq_close(struct naru_channel *ch, bool owner)
+/* The listener, if it is still there, may accept anew. */
+static void make_ready(struct naru_listener *l)
 {
     static const uint64_t one = 1;
+    ssize_t n = write(l->fd, &one, sizeof one);
+
+    (void)n; /* our own eventfd, never near its limit: cannot fail */
+}
+
+static void posixmq_close(struct naru_channel *ch, bool owner)
+{
     struct queue *q = ch->state;
 
     if (owner && q->unlink)
         (void)mq_unlink(q->unlink);
-    if (owner && ch->listener && write(ch->listener->fd, &one, sizeof one) < 0)
-        assert(!"an eventfd near its limit");
+    if (owner && ch->listener)
+        make_ready(ch->listener);
     free(q->unlink);
     free(q->out);
     free(q);

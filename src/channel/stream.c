@@ -119,6 +119,16 @@ size_t stream_held(const struct stream *s)
     return held(s);
 }
 
+size_t stream_forget(struct stream *s)
+{
+    size_t forgotten = held(s) + s->direct;
+
+    s->head = s->tail = 0;
+    s->scanned = s->direct = 0;
+    s->in_buffer = false;
+    return forgotten;
+}
+
 static int say_broken(struct naru_channel *ch)
 {
     return error_set(EPROTO, "%s: the stream is not framed as ?frame=%s says: %s", ch->url,

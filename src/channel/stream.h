@@ -17,6 +17,10 @@ enum naru_frame stream_frame(const struct stream *s);
 /* Bytes that were read ahead and not delivered. */
 size_t stream_held(const struct stream *s);
 
+/* For ops->read, when it has nothing more: drops what was read of the message that is still incomplete.
+ * Returns how many bytes that were. */
+size_t stream_forget(struct stream *s);
+
 /* The send, send_batch and recv of every byte-stream mechanism's channel_ops. */
 int stream_send(struct naru_channel *ch, const struct naru_message *m, bool block);
 ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block);

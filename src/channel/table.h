@@ -7,6 +7,7 @@
 
 extern const struct channel_ops pipe_ops;
 extern const struct channel_ops fifo_ops;
+extern const struct channel_ops file_ops;
 extern const struct channel_ops exec_ops;
 extern const struct channel_ops fd_ops, stdio_ops;
 extern const struct channel_ops unix_stream_ops, unix_seqpacket_ops, unix_dgram_ops;

@@ -514,13 +514,17 @@ TEST(running_out_of_descriptors_is_not_taken_for_that)
     (void)naru_channel_close(out);
 }
 
-static int fork_as_nobody(void)
+/* To be asked before anything is made that a skipped test would leave. */
+static void need_root(void)
 {
-    int pid;
-
     if (geteuid() != 0)
         test_skip("only root can become somebody else");
-    pid = test_fork();
+}
+
+static int fork_as_nobody(void)
+{
+    int pid = test_fork();
+
     if (pid == 0) {
         CHECK_INT(setgid(NOBODY), 0);
         CHECK_INT(setuid(NOBODY), 0);
@@ -530,6 +534,7 @@ static int fork_as_nobody(void)
 
 TEST(the_systems_limits_are_explained_to_who_must_keep_them)
 {
+    need_root();
     int pid = fork_as_nobody();
 
     if (pid == 0) {
@@ -572,6 +577,7 @@ TEST(the_number_of_queues_is_a_limit_that_is_explained)
 
 TEST(another_user_is_kept_out_and_told_so)
 {
+    need_root();
     struct naru_listener *l = listen_on("?unlink");
     int pid = fork_as_nobody();
 
@@ -595,6 +601,7 @@ TEST(another_user_is_kept_out_and_told_so)
 
 TEST(a_mode_lets_others_send_but_not_receive)
 {
+    need_root();
     struct naru_channel *in = receiver("?mode=0622");
     int pid = fork_as_nobody();
 

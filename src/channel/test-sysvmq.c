@@ -642,13 +642,17 @@ TEST(the_number_of_queues_is_a_limit_that_is_explained)
 
 /* --- somebody else --- */
 
-static int fork_as_nobody(void)
+/* To be asked before anything is made that a skipped test would leave. */
+static void need_root(void)
 {
-    int pid;
-
     if (geteuid() != 0)
         test_skip("only root can become somebody else");
-    pid = test_fork();
+}
+
+static int fork_as_nobody(void)
+{
+    int pid = test_fork();
+
     if (pid == 0) {
         CHECK_INT(setgid(NOBODY), 0);
         CHECK_INT(setuid(NOBODY), 0);
@@ -658,6 +662,7 @@ static int fork_as_nobody(void)
 
 TEST(another_user_is_kept_out_and_told_so)
 {
+    need_root();
     struct naru_listener *l = listen_on("");
     int pid = fork_as_nobody();
 
@@ -681,6 +686,7 @@ TEST(another_user_is_kept_out_and_told_so)
 
 TEST(a_mode_lets_others_send_but_not_receive)
 {
+    need_root();
     struct naru_channel *in = receiver("?mode=0622");
     int pid = fork_as_nobody();
 
@@ -704,6 +710,7 @@ TEST(a_mode_lets_others_send_but_not_receive)
 
 TEST(only_root_makes_a_queue_above_msgmnb)
 {
+    need_root();
     int pid = fork_as_nobody();
 
     if (pid == 0) {

@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: MIT */
+/* file: appending and following, against plain writers and readers, and what may happen to a file meanwhile.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "naru/naru.h"
+#include "runner.h"
+
+static const int64_t patience = NARU_S(10);
+
+static const char *path(void)
+{
+    return test_format("%s/log", test_directory());
+}
+
+static const char *url(const char *query)
+{
+    return test_format("file://%s%s", path(), query);
+}
+
+static struct naru_channel *connect_as(const char *to, enum naru_direction direction)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *ch = NULL;
+
+    options.direction = direction;
+    CHECK_INT(naru_connect(to, &options, patience, &ch), 0);
+    return ch;
+}
+
+static struct naru_channel *writer(const char *query)
+{
+    return connect_as(url(query), NARU_DIRECTION_DEFAULT);
+}
+
+static struct naru_channel *reader(const char *query)
+{
+    return connect_as(url(query), NARU_DIRECTION_RECEIVE);
+}
+
+static void put(struct naru_channel *ch, const char *text)
+{
+    CHECK_INT(naru_send(ch, text, strlen(text), NARU_NOWAIT), 0);
+}
+
+static void check_recv(struct naru_channel *ch, const char *expected)
+{
+    char buffer[256];
+    ssize_t n = naru_recv(ch, buffer, sizeof buffer - 1, patience);
+
+    CHECK_INT(n, strlen(expected));
+    buffer[n] = '\0';
+    CHECK_STR(buffer, expected);
+}
+
+static void check_none(struct naru_channel *ch, int code)
+{
+    char buffer[256];
+
+    CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT), code);
+}
+
+/* Appends with plain system calls. */
+static void append(const char *text, size_t length)
+{
+    int fd = open(path(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0);
+    CHECK_INT(write(fd, text, length), length);
+    (void)close(fd);
+}
+
+static void check_file(const char *expected)
+{
+    char buffer[4096] = "";
+    int fd = open(path(), O_RDONLY | O_CLOEXEC);
+
+    CHECK_INT(read(fd, buffer, sizeof buffer - 1), strlen(expected));
+    CHECK_STR(buffer, expected);
+    (void)close(fd);
+}
+
+static bool is_readable(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+TEST(a_stream_grows_0_to_5_to_12_bytes)
+{
+    struct naru_channel *out = writer("?frame=raw"), *in = reader("?frame=raw");
+    struct stat status;
+
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_size, 0);
+    check_none(in, -EAGAIN);
+    put(out, "hello");
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_size, 5);
+    check_recv(in, "hello");
+    put(out, ", world");
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_size, 12);
+    check_recv(in, ", world");
+    naru_channel_close(out);
+    naru_channel_close(in);
+}
+
+TEST(every_reader_gets_everything_also_later)
+{
+    struct naru_channel *out = writer(""), *first = reader(""), *second = reader(""), *late;
+
+    put(out, "one");
+    check_recv(first, "one");
+    put(out, "");
+    put(out, "two");
+    check_recv(first, "");
+    check_recv(second, "one");
+    check_recv(first, "two");
+    check_recv(second, "");
+    naru_channel_close(out);
+    late = reader("");
+    check_recv(late, "one");
+    check_recv(late, "");
+    check_recv(late, "two");
+    check_recv(second, "two");
+    check_none(late, -EAGAIN);
+    check_file("one\n\ntwo\n");
+    naru_channel_close(first);
+    naru_channel_close(second);
+    naru_channel_close(late);
+}
+
+TEST(a_listener_waits_for_the_file_and_gives_one_channel)
+{
+    struct naru_listener *l = NULL;
+    struct naru_channel *in = NULL, *out;
+
+    CHECK_INT(naru_listen(url(""), NULL, &l), 0);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), -EAGAIN);
+    CHECK_INT(naru_accept(l, NARU_MS(1), &in), -ETIMEDOUT);
+    CHECK(!is_readable(naru_listener_fd(l)));
+    out = writer("");
+    CHECK(is_readable(naru_listener_fd(l)));
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), 0);
+    put(out, "one");
+    check_recv(in, "one");
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &out), -EBUSY);
+    naru_channel_close(in);
+    naru_listener_close(l);
+
+    CHECK_INT(naru_listen(url("?unlink=yes"), NULL, &l), 0);
+    CHECK(is_readable(naru_listener_fd(l))); /* it is there already */
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), 0);
+    check_recv(in, "one");
+    naru_channel_close(in);
+    naru_listener_close(l);
+    CHECK_INT(access(path(), F_OK), -1);
+    naru_channel_close(out);
+}
+
+TEST(a_waiting_reader_is_woken_by_another_process)
+{
+    const char *deep = test_format("file://%s/a/b/log", test_directory());
+    struct naru_channel *in, *out;
+    int child = test_fork();
+    char buffer[8];
+
+    if (child == 0) {
+        in = connect_as(deep, NARU_DIRECTION_RECEIVE); /* not even its directory exists */
+        for (int i = 0; i < 100; i++)
+            CHECK_INT(naru_recv(in, buffer, sizeof buffer, i % 2 ? NARU_FOREVER : patience), 1);
+        naru_channel_close(in);
+        test_child_end();
+    }
+    CHECK_INT(mkdir(test_format("%s/a", test_directory()), 0700), 0);
+    CHECK_INT(mkdir(test_format("%s/a/b", test_directory()), 0700), 0);
+    out = connect_as(deep, NARU_DIRECTION_SEND);
+    for (int i = 0; i < 100; i++)
+        put(out, "x");
+    naru_channel_close(out);
+    test_join(child);
+}
+
+TEST(without_follow_the_end_is_the_end)
+{
+    struct naru_channel *in;
+
+    append("one\ntwo", 7);
+    in = reader("?follow=no");
+    check_recv(in, "one");
+    check_recv(in, "two");
+    check_none(in, -EPIPE);
+    append("\nthree\n", 7);
+    check_none(in, -EPIPE);
+    naru_channel_close(in);
+    in = reader("?follow=no&frame=len32");
+    check_none(in, -EPROTO);
+    naru_channel_close(in);
+}
+
+TEST(half_a_record_is_waited_for)
+{
+    struct naru_channel *in = NULL;
+    static char large[200000];
+    static char expected[sizeof large];
+
+    append("ha", 2);
+    in = reader("");
+    check_none(in, -EAGAIN);
+    append("lf", 2);
+    check_none(in, -EAGAIN);
+    append("\nnext\n", 6);
+    check_recv(in, "half");
+    check_recv(in, "next");
+    naru_channel_close(in);
+    CHECK_INT(unlink(path()), 0);
+
+    memset(large, 'x', sizeof large);
+    append("\0\3\015", 3); /* len32 of 200000 */
+    in = reader("?frame=len32");
+    check_none(in, -EAGAIN);
+    append("\100", 1);
+    CHECK_INT(naru_recv(in, expected, sizeof expected, NARU_NOWAIT), -EAGAIN);
+    append(large, 150000);
+    CHECK_INT(naru_recv(in, expected, sizeof expected, NARU_NOWAIT), -EAGAIN);
+    append(large, 50000);
+    CHECK_INT(naru_recv(in, expected, sizeof expected, NARU_NOWAIT), sizeof large);
+    CHECK(memcmp(large, expected, sizeof large) == 0);
+    naru_channel_close(in);
+}
+
+TEST(half_a_record_that_its_writer_takes_back_was_never_there)
+{
+    struct naru_channel *in;
+
+    append("one\npart of a rec", 17);
+    in = reader("");
+    check_recv(in, "one");
+    check_none(in, -EAGAIN);
+    CHECK_INT(truncate(path(), 4), 0);
+    check_none(in, -EAGAIN);
+    append("two\n", 4);
+    check_recv(in, "two");
+    naru_channel_close(in);
+}
+
+TEST(a_reader_begins_where_it_is_told)
+{
+    struct naru_channel *in, *out;
+    static char large[100000];
+
+    append("one\ntwo\nthr", 11);
+    in = reader("?from=4");
+    check_recv(in, "two");
+    naru_channel_close(in);
+    in = reader("?from=end");
+    check_none(in, -EAGAIN);
+    append("ee\n", 3);
+    check_recv(in, "three"); /* not its tail alone */
+    naru_channel_close(in);
+    CHECK_INT(unlink(path()), 0);
+
+    out = writer("?frame=varint");
+    put(out, "one");
+    CHECK_INT(naru_send(out, large, sizeof large, NARU_NOWAIT), 0);
+    for (int i = 0; i < 30000; i++)
+        put(out, "small");
+    append("\5ab", 3); /* a part of a record */
+    in = reader("?frame=varint&from=end");
+    check_none(in, -EAGAIN);
+    append("cde", 3);
+    check_recv(in, "abcde");
+    naru_channel_close(in);
+    naru_channel_close(out);
+    CHECK_INT(unlink(path()), 0);
+
+    append("", 0);
+    in = reader("?from=end");
+    append("first\n", 6);
+    check_recv(in, "first");
+    naru_channel_close(in);
+}
+
+TEST(nothing_unread_escapes_an_event_loop)
+{
+    struct naru_channel *in, *out = writer("");
+    int fd;
+
+    put(out, "before");
+    in = reader("");
+    fd = naru_channel_fd(in);
+    CHECK(fd >= 0 && is_readable(fd));
+    check_recv(in, "before");
+    check_none(in, -EAGAIN);
+    CHECK(!is_readable(fd));
+    put(out, "one");
+    put(out, "two");
+    CHECK(is_readable(fd));
+    check_recv(in, "one");
+    CHECK(is_readable(fd));
+    check_recv(in, "two");
+    check_none(in, -EAGAIN);
+    CHECK(!is_readable(fd));
+    (void)is_readable(naru_channel_fd(out)); /* it exists */
+    append("part", 4);
+    CHECK(is_readable(fd));
+    check_none(in, -EAGAIN);
+    CHECK(!is_readable(fd));
+    CHECK_INT(unlink(path()), 0);
+    CHECK(is_readable(fd));
+    check_none(in, -ENOENT);
+    CHECK(is_readable(fd)); /* the error stands */
+    naru_channel_close(in);
+    naru_channel_close(out);
+}
+
+TEST(a_removed_file_is_read_to_its_end_first)
+{
+    struct naru_channel *in = NULL, *out = writer("");
+
+    in = reader("");
+    put(out, "one");
+    CHECK_INT(unlink(path()), 0);
+    put(out, "two");
+    check_recv(in, "one");
+    check_recv(in, "two");
+    check_none(in, -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "the file was removed or renamed; all that it held has been received");
+    naru_channel_close(in);
+    naru_channel_close(out);
+}
+
+TEST(a_replaced_file_is_told)
+{
+    struct naru_channel *in, *out = writer("");
+    const char *other = test_format("%s/other", test_directory());
+    int fd = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    (void)close(fd);
+    in = reader("");
+    put(out, "one");
+    CHECK_INT(rename(other, path()), 0);
+    check_recv(in, "one");
+    check_none(in, -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "replaced by another one of that name");
+    naru_channel_close(in);
+    naru_channel_close(out);
+}
+
+TEST(a_file_cut_short_is_told)
+{
+    struct naru_channel *in, *out = writer("");
+
+    put(out, "one");
+    put(out, "two");
+    in = reader("");
+    check_recv(in, "one");
+    check_recv(in, "two");
+    CHECK_INT(truncate(path(), 3), 0);
+    check_none(in, -ESTALE);
+    CHECK_CONTAINS(naru_explain(), "the file was cut to 3 bytes, and 8 were read already; open it again");
+    naru_channel_close(in);
+    naru_channel_close(out);
+}
+
+TEST(a_record_of_many_pieces_is_one_write)
+{
+    enum { PIECES = 500 };
+    struct naru_channel *out = writer("?frame=len32"), *in = reader("?frame=len32");
+    struct naru_message m = NARU_INIT(struct naru_message);
+    static char text[PIECES * 100], got[sizeof text];
+    struct iovec iov[PIECES];
+    struct stat status;
+
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (char)(i % 251);
+    for (size_t i = 0; i < PIECES; i++)
+        iov[i] = (struct iovec){text + i * 100, 100};
+    m.iov = iov;
+    m.iov_count = PIECES;
+    CHECK_INT(naru_send_message(out, &m, NARU_NOWAIT), 0);
+    CHECK_INT(naru_send_batch(out, &m, 1, NARU_NOWAIT), 1);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(naru_recv(in, got, sizeof got, NARU_NOWAIT), sizeof text);
+        CHECK(memcmp(got, text, sizeof text) == 0);
+    }
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_size, 2 * (sizeof text + 4));
+    naru_channel_close(in);
+    naru_channel_close(out);
+}
+
+/* One of several writers, each with a letter of its own and records of changing length. */
+static void write_many(int number, int count)
+{
+    struct naru_channel *out = writer(number % 2 ? "?sync=none" : "");
+    char text[256];
+
+    for (int i = 0; i < count; i++) {
+        size_t length = (size_t)snprintf(text, sizeof text, "%d %d ", number, i);
+
+        memset(text + length, 'a' + number, (size_t)(i % 200));
+        length += (size_t)(i % 200);
+        CHECK_INT(naru_send(out, text, length, NARU_FOREVER), 0);
+    }
+    naru_channel_close(out);
+}
+
+TEST(records_of_several_writers_never_mix)
+{
+    enum { WRITERS = 3, COUNT = 1000 };
+    struct naru_channel *in;
+    int children[WRITERS], next[WRITERS] = {0};
+
+    for (int i = 0; i < WRITERS; i++) {
+        children[i] = test_fork();
+        if (children[i] == 0) {
+            write_many(i, COUNT);
+            test_child_end();
+        }
+    }
+    in = reader("");
+    for (int i = 0; i < WRITERS * COUNT; i++) {
+        char text[512], *body;
+        ssize_t n = naru_recv(in, text, sizeof text - 1, patience);
+        long number, place;
+
+        CHECK(n > 0);
+        text[n] = '\0';
+        number = strtol(text, &body, 10);
+        CHECK(number >= 0 && number < WRITERS);
+        place = strtol(body, &body, 10);
+        CHECK_INT(place, next[number]++);
+        for (body++; *body; body++)
+            CHECK_INT(*body, 'a' + number);
+        CHECK_INT(n - (body - text), 0);
+    }
+    for (int i = 0; i < WRITERS; i++)
+        test_join(children[i]);
+    naru_channel_close(in);
+}
+
+TEST(what_a_killed_writer_was_told_is_there)
+{
+    struct test_gate gate;
+    struct naru_channel *in;
+    int child;
+
+    test_gate_init(&gate);
+    child = test_fork();
+    if (child == 0) {
+        struct naru_channel *out = writer("?sync=each");
+
+        for (int i = 0; i < 20; i++)
+            put(out, "accepted");
+        test_gate_open(&gate);
+        for (;;)
+            put(out, "later");
+    }
+    test_gate_wait(&gate);
+    test_kill(child);
+    in = reader("?follow=no");
+    for (int i = 0; i < 20; i++)
+        check_recv(in, "accepted");
+    naru_channel_close(in);
+}
+
+static void limit_file_size(rlim_t size)
+{
+    struct rlimit limit;
+
+    CHECK_INT(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+TEST(a_size_limit_leaves_no_part_of_a_record_and_kills_nobody)
+{
+    struct naru_channel *out, *in;
+
+    limit_file_size(10);
+    out = writer("");
+    in = reader("");
+    put(out, "12345");
+    CHECK_INT(naru_send(out, "too long", 8, NARU_NOWAIT), -EFBIG);
+    CHECK_CONTAINS(naru_explain(),
+                   "the file has reached this process's limit (ulimit -f): nothing of the message was kept");
+    check_file("12345\n");
+    put(out, "789");                                       /* what fits still goes */
+    CHECK_INT(naru_send(out, "", 0, NARU_NOWAIT), -EFBIG); /* at the limit: SIGXFSZ's case */
+    check_file("12345\n789\n");
+    limit_file_size(1000);
+    put(out, "again");
+    check_recv(in, "12345");
+    check_recv(in, "789");
+    check_recv(in, "again");
+    naru_channel_close(out);
+    naru_channel_close(in);
+}
+
+TEST(a_full_disk_leaves_no_part_of_a_record)
+{
+    static char block[3000];
+    struct naru_channel *out, *in;
+    const char *there = test_format("%s/small", test_directory());
+    const char *log = test_format("file://%s/log", there);
+    int sent = 0, r;
+
+    CHECK_INT(mkdir(there, 0700), 0);
+    if (unshare(CLONE_NEWNS) < 0 || mount("tmpfs", there, "tmpfs", 0, "size=64k") < 0)
+        test_skip("no right to mount a small file system");
+    memset(block, 'x', sizeof block);
+    out = connect_as(log, NARU_DIRECTION_SEND);
+    in = connect_as(log, NARU_DIRECTION_RECEIVE);
+    while ((r = naru_send(out, block, sizeof block, NARU_NOWAIT)) == 0)
+        sent++;
+    CHECK_INT(r, -ENOSPC);
+    CHECK_CONTAINS(naru_explain(), "nothing of the message was kept");
+    CHECK(sent > 10);
+    for (int i = 0; i < sent; i++)
+        CHECK_INT(naru_recv(in, block, sizeof block, NARU_NOWAIT), sizeof block);
+    check_none(in, -EAGAIN);
+    naru_channel_close(out);
+    naru_channel_close(in);
+    CHECK_INT(umount(there), 0);
+}
+
+TEST(mode_heeds_no_umask)
+{
+    struct naru_channel *out;
+    struct stat status;
+
+    (void)umask(077);
+    out = writer("?mode=0664");
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_mode & 0777, 0664);
+    naru_channel_close(out);
+    out = writer("?mode=0600"); /* exists: left as it is */
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_mode & 0777, 0664);
+    naru_channel_close(out);
+    CHECK_INT(naru_remove(url("")), 0);
+    CHECK_INT(naru_remove(url("")), -ENOENT);
+    out = writer("");
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_mode & 0777, 0600);
+    naru_channel_close(out);
+}
+
+TEST(somebody_else_may_read_but_not_append_nor_see_the_directory)
+{
+    struct naru_channel *out = writer("?mode=0644"), *none = NULL;
+    int child;
+
+    if (geteuid() != 0)
+        test_skip("only root can become somebody else");
+    CHECK_INT(chmod(test_directory(), 0711), 0);
+    child = test_fork();
+    if (child == 0) {
+        struct naru_channel *in;
+
+        CHECK_INT(setuid(65534), 0);
+        CHECK_INT(naru_connect(url(""), NULL, patience, &none), -EACCES);
+        CHECK_CONTAINS(naru_explain(), "cannot open the file to append to it: Permission denied");
+        in = reader(""); /* inotify may not watch the directory: looked at by back-off */
+        check_recv(in, "one");
+        check_recv(in, "two");
+        CHECK_INT(naru_channel_fd(in), -ENOTSUP);
+        naru_channel_close(in);
+        test_child_end();
+    }
+    put(out, "one");
+    put(out, "two");
+    test_join(child);
+    naru_channel_close(out);
+}
+
+TEST(misuse_is_explained)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch = NULL;
+
+    CHECK_INT(naru_connect("file:", NULL, NARU_NOWAIT, &ch), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "expected the path of a file, as in file:///var/log/my.log");
+    CHECK_INT(naru_listen("file://", NULL, &l), -EINVAL);
+    options.direction = NARU_DIRECTION_BOTH;
+    CHECK_INT(naru_connect(url(""), &options, NARU_NOWAIT, &ch), -ENOTSUP);
+    CHECK_CONTAINS(naru_explain(), "not both by one channel; open two");
+    options.direction = NARU_DIRECTION_SEND;
+    CHECK_INT(naru_listen(url(""), &options, &l), -ENOTSUP);
+    options.direction = NARU_DIRECTION_RECEIVE;
+    CHECK_INT(naru_connect(url(""), &options, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK_CONTAINS(naru_explain(), "there is no such file; it is made when something is sent to it");
+    append("one\n", 4);
+    CHECK_INT(naru_connect(url("?from=middle"), &options, NARU_NOWAIT, &ch), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "expected ?from=start, end or an offset in bytes, got 'middle'");
+    CHECK_INT(naru_connect(url("?from=5"), &options, NARU_NOWAIT, &ch), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "?from=5 lies behind the end of the file, which has 4 bytes");
+    CHECK_INT(naru_connect(url("?sync=each"), &options, NARU_NOWAIT, &ch), -EINVAL);
+    CHECK_INT(naru_connect(url("?from=end&frame=header"), &options, NARU_NOWAIT, &ch), -EPROTO);
+    CHECK_CONTAINS(naru_explain(), "the file is not framed as ?frame=header says: at byte 0 it");
+    CHECK_INT(naru_connect(url("?sync=sometimes"), NULL, NARU_NOWAIT, &ch), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "expected ?sync=none|each");
+    CHECK_INT(naru_connect(test_format("file://%s", test_directory()), NULL, NARU_NOWAIT, &ch), -EISDIR);
+    CHECK_CONTAINS(naru_explain(), "that is a directory");
+    CHECK_INT(naru_listen(test_format("file://%s", test_directory()), NULL, &l), -EISDIR);
+    CHECK_INT(naru_connect(test_format("file://%s/no/log", test_directory()), NULL, NARU_NOWAIT, &ch),
+              -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "the directory must exist");
+    CHECK_INT(unlink(path()), 0);
+    CHECK_INT(mkfifo(path(), 0600), 0);
+    CHECK_INT(naru_connect(url(""), NULL, NARU_NOWAIT, &ch), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "that is a FIFO, not a regular file; use fifo:");
+    CHECK_INT(naru_connect(url(""), &options, NARU_NOWAIT, &ch), -EEXIST);
+    CHECK_INT(naru_remove(url("")), -EEXIST);
+    CHECK_INT(unlink(path()), 0);
+    CHECK_INT(symlink("no/where", path()), 0);
+    CHECK_INT(naru_connect(url(""), NULL, NARU_NOWAIT, &ch), -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "a symbolic link that leads nowhere");
+}
+
+TEST(a_forked_child_has_no_part_in_it)
+{
+    struct naru_channel *out = writer(""), *in = reader("");
+    int child = test_fork();
+
+    if (child == 0) {
+        CHECK_INT(naru_send(out, "x", 1, NARU_NOWAIT), -ECHILD);
+        check_none(in, -ECHILD);
+        naru_channel_close(out);
+        naru_channel_close(in);
+        test_child_end();
+    }
+    test_join(child);
+    put(out, "mine");
+    check_recv(in, "mine");
+    naru_channel_close(out);
+    naru_channel_close(in);
+}
+
+TEST(an_interrupt_ends_the_wait_for_more)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *out = writer(""), *in = NULL;
+
+    options.direction = NARU_DIRECTION_RECEIVE;
+    options.interruptible = 1;
+    CHECK_INT(naru_connect(url(""), &options, patience, &in), 0);
+    CHECK_INT(naru_interrupt(in), 0);
+    {
+        char buffer[8];
+
+        CHECK_INT(naru_recv(in, buffer, sizeof buffer, NARU_FOREVER), -ECANCELED);
+    }
+    put(out, "after");
+    check_recv(in, "after");
+    naru_channel_close(in);
+    naru_channel_close(out);
+}

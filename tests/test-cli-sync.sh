@@ -1,0 +1,250 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# naru lock, sem and event as a shell uses them: who gets in, what is passed on, and what a kill leaves behind.
+# Speaks TAP, as tests/run expects. NARU_BUILD: where the naru command is.
+set -u
+naru=${NARU_BUILD:?expected the build directory}/naru
+scratch=$(mktemp -d)
+id=cli-test-$$
+key=0x6d$(printf %06x $((BASHPID & 0xffffff)))
+passed=0 failed=0 skipped=0
+
+cleanup() {
+    local kind
+    for kind in mutex semaphore event; do rm -f /dev/shm/naru.$kind.$id-*; done
+    "$naru" sem "sem+sysv:$key" rm 2>/dev/null
+    "$naru" sem "sem+posix:/$id" rm 2>/dev/null
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+fail() { echo "#   $*" >&3; return 1; }
+
+# expect CODE COMMAND...: runs it, its output in $scratch/out and $scratch/err
+expect() {
+    local wanted=$1 got
+    shift
+    timeout 60 "$@" >"$scratch/out" 2>"$scratch/err" 3>&-
+    got=$?
+    [ $got -eq "$wanted" ] || fail "$* ended with $got instead of $wanted: $(cat "$scratch/err")"
+}
+
+says() { grep -qF -- "$2" "$scratch/$1" || fail "no '$2' in: $(cat "$scratch/$1")"; }
+
+# until COMMAND...: waits until it succeeds, 20 seconds at most
+until_true() {
+    local i
+    for ((i = 0; i < 2000; i++)); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.01
+    done
+    fail "never came true: $*"
+}
+
+exit_status_is_passed_on() {
+    expect 7 "$naru" lock $id-a -- sh -c 'exit 7' && expect 0 "$naru" lock $id-a -- true &&
+        expect 137 "$naru" lock $id-a -- sh -c 'kill -9 $$' &&
+        expect 5 "$naru" sem $id-a run -- sh -c 'exit 5' &&
+        expect 127 "$naru" lock $id-a -- ./no-such-command && says err "cannot run './no-such-command'" &&
+        expect 126 "$naru" lock $id-a -- /etc/passwd && expect 127 "$naru" sem $id-a run -- ./no-such-command
+}
+
+holding() { [ -e "$scratch/held" ]; }
+
+hold() { # VERB-AND-NAME...: runs a command that holds it until $scratch/held goes; $holder is naru's pid
+    rm -f "$scratch/held"
+    "$naru" "$@" -- bash -c 'echo $$ >$0/pid; : >$0/held; while [ -e $0/held ]; do sleep 0.02; done; exit 0' \
+        "$scratch" 3>&- &
+    holder=$!
+    until_true holding
+}
+
+let_go() { rm -f "$scratch/held"; wait $holder; }
+
+a_held_lock_is_waited_for_or_not() {
+    hold lock $id-b || return 1
+    expect 124 "$naru" lock --try $id-b -- true && says err "held by process $holder" &&
+        expect 124 "$naru" lock --timeout 50ms $id-b -- true &&
+        expect 0 "$naru" lock --status $id-b && says out "held by process $holder" &&
+        expect 0 "$naru" lock --status --json $id-b && says out '"held": true' || return 1
+    let_go || fail "the holder ended with $?" || return 1
+    expect 0 "$naru" lock --try $id-b -- true && expect 0 "$naru" lock --status $id-b && says out free
+}
+
+count_under_lock() {
+    local i
+    for ((i = 0; i < 25; i++)); do
+        "$naru" lock $id-c -- sh -c 'n=$(cat "$0"); echo $((n + 1)) >"$0"' "$scratch/counter" 3>&- || return 1
+    done
+}
+
+no_update_is_lost() {
+    local i pids=()
+    echo 0 >"$scratch/counter"
+    for ((i = 0; i < 4; i++)); do
+        count_under_lock &
+        pids+=($!)
+    done
+    for i in "${pids[@]}"; do wait "$i" || fail "a worker failed" || return 1; done
+    [ "$(cat "$scratch/counter")" = 100 ] || fail "counted to $(cat "$scratch/counter") instead of 100"
+}
+
+is_gone() { ! kill -0 "$1"; }
+
+a_killed_holder_hands_the_lock_over_and_the_next_is_told() {
+    local command
+    hold lock $id-d || return 1
+    command=$(cat "$scratch/pid")
+    kill -9 $holder
+    expect 0 "$naru" lock -t 20s $id-d -- echo mine && says out mine && says err "process $holder, which held it, died" &&
+        expect 0 "$naru" lock --status --json $id-d && says out "\"last_dead\": $holder" &&
+        until_true is_gone "$command" && expect 0 "$naru" lock $id-d -- true &&
+        { [ ! -s "$scratch/err" ] || fail "said twice: $(cat "$scratch/err")"; }
+}
+
+signals_reach_the_command() {
+    rm -f "$scratch/held"
+    "$naru" lock $id-e -- bash -c 'trap "exit 42" USR1; : >$0/held; while :; do sleep 0.02; done' \
+        "$scratch" 3>&- &
+    holder=$!
+    until_true holding || return 1
+    kill -USR1 $holder
+    wait $holder
+    [ $? -eq 42 ] || fail "USR1 did not reach it" || return 1
+    hold lock $id-e || return 1
+    kill -TERM $holder
+    wait $holder
+    [ $? -eq 143 ] || fail "TERM did not end it" || return 1
+    expect 0 "$naru" lock --try $id-e -- true
+}
+
+a_waiter_is_ended_by_a_signal() {
+    local waiter
+    hold lock $id-f || return 1
+    # An interactive Ctrl-C; what runs in the background of a script ignores it otherwise.
+    (trap - INT; exec "$naru" lock $id-f -- touch "$scratch/never") 3>&- &
+    waiter=$!
+    until_true grep -q ') S' /proc/$waiter/stat || return 1
+    kill -TERM $waiter
+    wait $waiter
+    [ $? -eq 143 ] || fail "the waiter ended with $?" || return 1
+    let_go
+    [ ! -e "$scratch/never" ] || fail "its command ran"
+}
+
+what_makes_no_sense_is_refused() {
+    expect 2 "$naru" lock $id-g && says err "expected a command" && expect 2 "$naru" lock $id-g -- &&
+        expect 2 "$naru" lock --mode 999 $id-g -- true && says err octal && expect 2 "$naru" lock a/b -- true &&
+        expect 2 "$naru" lock --json $id-g -- true && expect 3 "$naru" lock --remove $id-g &&
+        expect 3 "$naru" lock --status $id-g && says err "nobody has made it" &&
+        expect 2 "$naru" sem $id-g fly && says err "post, wait, get, run or rm" && expect 2 "$naru" sem $id-g run &&
+        expect 2 "$naru" sem $id-g get -- true && expect 2 "$naru" sem $id-g post 0 &&
+        expect 2 "$naru" sem $id-g get 3 && expect 3 "$naru" sem $id-g get && expect 3 "$naru" sem $id-g rm &&
+        expect 2 "$naru" sem --value 1 sem+posix:/x post && expect 2 "$naru" event $id-g jump &&
+        expect 3 "$naru" event $id-g get && expect 3 "$naru" event $id-g pulse && expect 3 "$naru" event $id-g rm &&
+        expect 2 "$naru" event --auto --manual $id-g set && expect 3 "$naru" sem sem+posix:/$id get
+}
+
+permissions_decide() {
+    [ "$(id -u)" = 0 ] || { skip="needs root to become another user"; return 0; }
+    local nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+    "${nobody[@]}" test -x "$naru" || { skip="another user cannot reach the build directory"; return 0; }
+    expect 0 "$naru" lock $id-h -- true && expect 4 "${nobody[@]}" "$naru" lock $id-h -- true &&
+        says err "maker decides" && expect 4 "${nobody[@]}" "$naru" lock --remove $id-h &&
+        expect 0 "$naru" lock --mode 0666 $id-i -- true && expect 0 "${nobody[@]}" "$naru" lock $id-i -- true
+}
+
+enter_and_leave() { # counts who is inside by links, of which there may be as many as units
+    "$naru" sem --value 2 $id-j run -- bash -c '
+        : >"$0/in.$$"; set -- "$0"/in.*; [ $# -le 2 ] || : >"$0/crowd"; rm "$0/in.$$"' "$scratch" 3>&-
+}
+
+n_at_once_and_no_more() {
+    local i pids=()
+    for ((i = 0; i < 24; i++)); do
+        enter_and_leave &
+        pids+=($!)
+    done
+    for i in "${pids[@]}"; do wait "$i" || fail "a worker failed" || return 1; done
+    [ ! -e "$scratch/crowd" ] || fail "more than two were inside" || return 1
+    expect 0 "$naru" sem --json $id-j get && says out '"value": 2' && says out '"held": 0'
+}
+
+a_unit_is_held_as_long_as_the_command_lives() {
+    local command
+    hold sem $id-k run || return 1
+    command=$(cat "$scratch/pid")
+    kill -9 $holder # naru: the command goes on, and so does its unit
+    expect 124 "$naru" sem --try $id-k run -- true && expect 0 "$naru" sem $id-k get && says out 0 || return 1
+    kill -9 "$command"
+    expect 0 "$naru" sem --timeout 20s $id-k run -- true
+}
+
+units_are_posted_and_taken() {
+    expect 0 "$naru" sem $id-l post 3 && expect 0 "$naru" sem $id-l wait 2 && expect 0 "$naru" sem $id-l get &&
+        says out 1 && expect 0 "$naru" sem $id-l wait && expect 124 "$naru" sem --try $id-l wait &&
+        expect 124 "$naru" sem -t 20ms $id-l wait && expect 0 "$naru" sem $id-l rm || return 1
+    "$naru" sem --max 1 $id-l wait 3>&- &
+    until_true "$naru" sem --json $id-l get || return 1
+    expect 0 "$naru" sem $id-l post
+    wait $! || fail "the waiter ended with $?" || return 1
+    expect 0 "$naru" sem $id-l post && expect 1 "$naru" sem $id-l post && says err "at most 1"
+}
+
+other_programs_semaphores_are_shared() {
+    local url
+    for url in "sem+posix:/$id" "sem+sysv:$key"; do
+        expect 0 "$naru" sem "$url?create&value=1" post && expect 0 "$naru" sem "$url" get && says out 2 &&
+            expect 0 "$naru" sem "$url" run -- "$naru" sem "$url" get && says out 1 &&
+            expect 0 "$naru" sem "$url" wait 2 && expect 0 "$naru" sem --json "$url" get && says out '"value": 0' &&
+            expect 124 "$naru" sem --try "$url" run -- true && expect 124 "$naru" sem -t 20ms "$url" wait || return 1
+    done
+    ls /dev/shm/sem.$id >/dev/null || fail "not where sem_open() looks" || return 1
+    ipcs -s | grep -qi "$key" || fail "ipcs does not list $key" || return 1
+    expect 0 "$naru" sem "sem+sysv:$key" rm && expect 3 "$naru" sem "sem+sysv:$key" get
+}
+
+a_system_v_unit_comes_back_from_the_dead() {
+    hold sem "sem+sysv:$key?create&value=1" run || return 1
+    kill -9 $holder
+    expect 0 "$naru" sem -t 20s "sem+sysv:$key" run -- true
+}
+
+events_let_through() {
+    "$naru" event $id-m wait 3>&- &
+    until_true "$naru" event $id-m get || return 1
+    expect 0 "$naru" event $id-m set
+    wait $! || fail "the waiter ended with $?" || return 1
+    expect 0 "$naru" event --json $id-m get && says out '"set": false' && says out '"reset": "auto"' &&
+        expect 124 "$naru" event --try $id-m wait && expect 124 "$naru" event -t 20ms $id-m wait &&
+        expect 2 "$naru" event --manual $id-m get && expect 0 "$naru" event --manual $id-n set &&
+        expect 0 "$naru" event $id-n wait && expect 0 "$naru" event $id-n wait &&
+        expect 0 "$naru" event $id-n get && says out "set (manual-reset)" && expect 0 "$naru" event $id-n pulse &&
+        expect 124 "$naru" event --try $id-n wait && expect 0 "$naru" event $id-n reset &&
+        expect 0 "$naru" event $id-n rm
+}
+
+tests=(exit_status_is_passed_on a_held_lock_is_waited_for_or_not no_update_is_lost
+    a_killed_holder_hands_the_lock_over_and_the_next_is_told signals_reach_the_command a_waiter_is_ended_by_a_signal
+    what_makes_no_sense_is_refused permissions_decide n_at_once_and_no_more
+    a_unit_is_held_as_long_as_the_command_lives units_are_posted_and_taken other_programs_semaphores_are_shared
+    a_system_v_unit_comes_back_from_the_dead events_let_through)
+
+echo "TAP version 13"
+echo "1..${#tests[@]}"
+exec 3>&1
+for ((t = 0; t < ${#tests[@]}; t++)); do
+    skip=
+    if ! "${tests[t]}" 2>/dev/null; then
+        echo "not ok $((t + 1)) - ${tests[t]}"
+        failed=$((failed + 1))
+    elif [ -n "$skip" ]; then
+        echo "ok $((t + 1)) - ${tests[t]} # SKIP $skip"
+        skipped=$((skipped + 1))
+    else
+        echo "ok $((t + 1)) - ${tests[t]}"
+        passed=$((passed + 1))
+    fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]

@@ -1,0 +1,645 @@
+/* SPDX-License-Identifier: MIT */
+/* Conformance of every mechanism: how channels and endpoints begin and end: closing, dying, taking over a
+ * dead one's place, fork(), thousands of cycles. */
+#include "mechanism.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* What a receiver is told once all is received and the sender has gone. */
+static void expect_end(const struct link *link, struct naru_channel *ch, bool killed)
+{
+    uint8_t buffer[MESSAGE_MAX];
+
+    if (!link_can(link, NARU_CAN_SEE_CLOSE)) {
+        CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+        return;
+    }
+    for (int again = 0; again < 2; again++) {
+        long long r = naru_recv(ch, buffer, sizeof buffer, NARU_S(WAIT_LONG_S));
+
+        if (killed && link_knows_death(link))
+            CHECK_INT(r, -EOWNERDEAD);
+        else if (r != -ECONNRESET || !(link->variant->traits & LOSSY))
+            CHECK_INT(r, -EPIPE);
+        CHECK(strlen(naru_explain()) > 10);
+    }
+}
+
+TEST_EACH(what_was_sent_before_closing_arrives_and_then_the_end, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    for (uint64_t i = 0; i < 5; i++)
+        PUT(&link, far, i);
+    naru_channel_close(far);
+    for (uint64_t i = 0; i < 5; i++)
+        TAKE(&link, near, i);
+    expect_end(&link, near, false);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(a_sleeping_receiver_learns_that_the_sender_closed, each_variant)
+{
+    struct naru_channel *ch;
+    struct link link;
+    char buffer[64];
+    int pid;
+
+    link_open(&link, index, NULL);
+    if (!link_can(&link, NARU_CAN_SEE_CLOSE)) {
+        link_close(&link);
+        return;
+    }
+    pid = test_fork();
+    if (pid == 0) {
+        int parent = getppid();
+
+        ch = link_far(&link);
+        wait_asleep(parent);
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    ch = link_near(&link);
+    CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+    test_join(pid);
+    naru_channel_close(ch);
+    link_close(&link);
+}
+
+/* Sends until told that the receiver is gone; a socket may take some more at first. */
+static long long send_until_refused(const struct link *link, struct naru_channel *ch)
+{
+    uint8_t buffer[MESSAGE_MAX];
+    int64_t start = now_ns();
+    int r;
+
+    message_make(link, 0, buffer, message_size(link, 0));
+    do {
+        r = naru_send(ch, buffer, message_size(link, 0), NARU_S(WAIT_LONG_S));
+        CHECK(now_ns() - start < NARU_S(WAIT_LONG_S));
+    } while (r == 0);
+    return r;
+}
+
+TEST_EACH(a_sender_learns_that_the_receiver_closed, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    PUT(&link, far, 0);
+    TAKE(&link, near, 0);
+    naru_channel_close(near);
+    link.listener = naru_listener_close(link.listener); /* it too could have received */
+    if (link_can(&link, NARU_CAN_SEE_RECEIVER) && !(link.variant->traits & PROCESS))
+        for (int again = 0; again < 2; again++) { /* and SIGPIPE has not killed us */
+            CHECK(says_gone(&link, send_until_refused(&link, far)));
+            CHECK(strlen(naru_explain()) > 10);
+        }
+    else if (link_can(&link, NARU_CAN_PERSIST))
+        PUT(&link, far, 1);
+    naru_channel_close(far);
+    link_close(&link);
+}
+
+/* --- killed --- */
+
+TEST_EACH(what_a_killed_sender_sent_arrives_and_then_the_end, each_variant)
+{
+    enum { SENT = 7 };
+    struct naru_channel *ch;
+    struct test_gate sent;
+    struct link link;
+    int pid;
+
+    link_open(&link, index, NULL);
+    test_gate_init(&sent);
+    pid = test_fork();
+    if (pid == 0) {
+        ch = link_far(&link);
+        for (uint64_t i = 0; i < SENT; i++)
+            PUT(&link, ch, i);
+        test_gate_open(&sent);
+        for (;;)
+            pause();
+    }
+    ch = link_near(&link);
+    test_gate_wait(&sent);
+    kill_unreaped(pid);
+    for (uint64_t i = 0; i < SENT; i++) /* few and all taken in: these arrive even where no promise is made */
+        TAKE(&link, ch, i);
+    expect_end(&link, ch, true);
+    test_kill(pid);
+    naru_channel_close(ch);
+    link_close(&link);
+}
+
+TEST_EACH(a_sleeping_receiver_learns_that_the_sender_was_killed, each_variant)
+{
+    struct naru_channel *ch;
+    struct test_gate connected;
+    struct link link;
+    char buffer[64];
+    int sender, killer;
+
+    link_open(&link, index, NULL);
+    if (!link_can(&link, NARU_CAN_SEE_CLOSE)) {
+        link_close(&link);
+        return;
+    }
+    test_gate_init(&connected);
+    sender = test_fork();
+    if (sender == 0) {
+        ch = link_far(&link);
+        test_gate_open(&connected);
+        for (;;)
+            pause();
+    }
+    killer = test_fork();
+    if (killer == 0) {
+        naru_channel_close(link.pair[0]);
+        naru_channel_close(link.pair[1]);
+        test_gate_wait(&connected);
+        wait_asleep(getppid());
+        kill(sender, SIGKILL);
+        test_child_end();
+    }
+    ch = link_near(&link);
+    CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_S(WAIT_LONG_S)),
+              link_knows_death(&link) ? -EOWNERDEAD : -EPIPE);
+    test_kill(sender);
+    test_join(killer);
+    naru_channel_close(ch);
+    link_close(&link);
+}
+
+/* Connects and does nothing but live. */
+static int fork_receiver(struct link *link, struct test_gate *ready)
+{
+    int pid = test_fork();
+
+    if (pid == 0) {
+        struct naru_channel *ch = link_near(link);
+
+        TAKE(link, ch, 0);
+        test_gate_open(ready);
+        for (;;)
+            pause();
+    }
+    return pid;
+}
+
+/* The receiver listens itself, so that nobody else keeps its endpoint alive. Its URL comes over a pipe. */
+static int fork_listener(struct link *link, size_t index, struct test_gate *ready)
+{
+    int fds[2], pid;
+    char url[512] = "";
+
+    CHECK(pipe(fds) == 0);
+    pid = test_fork();
+    if (pid == 0) {
+        link_open(link, index, NULL);
+        CHECK(write(fds[1], link->url, strlen(link->url)) > 0);
+        close(fds[0]);
+        close(fds[1]);
+        struct naru_channel *ch = link_near(link);
+
+        TAKE(link, ch, 0);
+        test_gate_open(ready);
+        for (;;)
+            pause();
+    }
+    close(fds[1]);
+    CHECK(read(fds[0], url, sizeof url - 1) > 0);
+    close(fds[0]);
+    *link = (struct link){.variant = variant_at(index), .url = test_format("%s", url)};
+    link->options.size = sizeof link->options;
+    link->row = naru_mechanism_find(link->variant->row);
+    return pid;
+}
+
+TEST_EACH(a_sender_learns_that_the_receiver_was_killed, each_variant)
+{
+    struct naru_channel *ch;
+    struct test_gate ready;
+    struct link link;
+    int pid;
+
+    test_gate_init(&ready);
+    if (variant_at(index)->traits & PAIRED) {
+        link_open(&link, index, NULL);
+        pid = fork_receiver(&link, &ready);
+    } else {
+        pid = fork_listener(&link, index, &ready);
+    }
+    ch = link_far(&link);
+    PUT(&link, ch, 0);
+    test_gate_wait(&ready);
+    kill_unreaped(pid);
+    if (link_can(&link, NARU_CAN_SEE_RECEIVER)) {
+        long long r = send_until_refused(&link, ch);
+
+        if (link_knows_death(&link))
+            CHECK_INT(r, -EOWNERDEAD);
+        CHECK(says_gone(&link, r));
+    } else if (link_can(&link, NARU_CAN_PERSIST)) {
+        PUT(&link, ch, 1);
+    }
+    naru_channel_close(ch);
+    test_kill(pid);
+    if (link.variant->traits & HAS_NAME)
+        CHECK_OK(naru_remove(link.url)); /* what a killed process left is cleaned up like this */
+}
+
+TEST_EACH(a_sender_in_back_pressure_is_released_when_the_receiver_is_killed, each_variant)
+{
+    struct naru_channel *ch;
+    struct test_gate ready;
+    struct link link;
+    int receiver, killer;
+    long long r = 0;
+
+    test_gate_init(&ready);
+    if (variant_at(index)->traits & PAIRED) {
+        link_open(&link, index, NULL);
+        receiver = fork_receiver(&link, &ready);
+    } else {
+        receiver = fork_listener(&link, index, &ready);
+    }
+    if (!link_can(&link, NARU_CAN_SEE_RECEIVER | NARU_CAN_PUSH_BACK)) {
+        test_kill(receiver);
+        for (int i = 0; i < 2; i++)
+            naru_channel_close(link.pair[i]);
+        if (link.variant->traits & HAS_NAME)
+            CHECK_OK(naru_remove(link.url));
+        return;
+    }
+    killer = test_fork();
+    if (killer == 0) {
+        naru_channel_close(link.pair[0]);
+        naru_channel_close(link.pair[1]);
+        test_gate_wait(&ready);
+        test_gate_wait(&ready);
+        wait_asleep(getppid());
+        kill(receiver, SIGKILL);
+        test_child_end();
+    }
+    ch = link_far(&link);
+    PUT(&link, ch, 0);
+    (void)fill(&link, ch, 1);
+    test_gate_open(&ready);
+    while (r == 0) {
+        uint8_t buffer[MESSAGE_MAX];
+
+        message_make(&link, 12, buffer, message_size(&link, 12));
+        r = naru_send(ch, buffer, message_size(&link, 12), NARU_FOREVER);
+    }
+    CHECK(says_gone(&link, r));
+    if (link_knows_death(&link))
+        CHECK_INT(r, -EOWNERDEAD);
+    test_join(killer);
+    test_kill(receiver);
+    naru_channel_close(ch);
+    if (link.variant->traits & HAS_NAME)
+        CHECK_OK(naru_remove(link.url));
+}
+
+/* --- endpoints --- */
+
+TEST_EACH(a_live_endpoint_is_not_taken_over, each_variant)
+{
+    struct naru_listener *second = NULL;
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (link.listener && !link_can(&link, NARU_CAN_SHARE_RECEIVE) && !link_can(&link, NARU_CAN_BROADCAST)) {
+        CHECK_INT(naru_listen(link.url, NULL, &second), -EADDRINUSE);
+        CHECK_CONTAINS(naru_explain(), link.url);
+        CHECK(second == NULL); /* untouched */
+        PUT(&link, far, 1);    /* and the first was not disturbed */
+        TAKE(&link, near, 1);
+        if (link.variant->traits & HAS_NAME) {
+            CHECK_INT(naru_remove(link.url), -EBUSY);
+            PUT(&link, far, 2);
+            TAKE(&link, near, 2);
+        }
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(a_dead_endpoint_is_reclaimed, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct test_gate ready;
+    struct link link;
+    int pid;
+
+    if (variant_at(index)->traits & PAIRED)
+        return; /* it has no endpoint */
+    test_gate_init(&ready);
+    pid = fork_listener(&link, index, &ready);
+    far = link_far(&link);
+    PUT(&link, far, 0);
+    test_gate_wait(&ready);
+    naru_channel_close(far);
+    test_kill(pid);
+    if (!(link.variant->traits & PROCESS)) /* there, the endpoint is the process */
+        CHECK_OK(naru_listen(link.url, &link.options, &link.listener));
+    else
+        link_open(&link, index, NULL);
+    link.opened = true;
+    link_both(&link, &far, &near);
+    PUT(&link, far, 9);
+    TAKE(&link, near, 9);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(accepting_waits_as_long_as_told, each_variant)
+{
+    struct naru_channel *near = NULL, *second = NULL;
+    struct link link;
+    int64_t start = now_ns();
+    int fd;
+
+    link_open(&link, index, NULL);
+    if (!link.listener) {
+        CHECK_INT(naru_listen(link.url, NULL, &link.listener),
+                  link_can(&link, NARU_CAN_LISTEN) ? -EINVAL : -ENOTSUP); /* a pair's URL names nothing */
+        CHECK_CONTAINS(naru_explain(), link.row->scheme);
+    } else if (link_can(&link, NARU_CAN_ACCEPT_MANY)) {
+        CHECK_INT(naru_accept(link.listener, NARU_NOWAIT, &near), -EAGAIN);
+        CHECK_INT(naru_accept(link.listener, NARU_MS(20), &near), -ETIMEDOUT);
+        CHECK(now_ns() - start >= NARU_MS(20));
+        fd = (int)CHECK_OK(naru_listener_fd(link.listener));
+        CHECK_INT(naru_listener_want(link.listener), NARU_IN);
+        CHECK(!is_readable(fd));
+    } else if (naru_accept(link.listener, NARU_NOWAIT, &near) == 0) {
+        CHECK_INT(naru_accept(link.listener, NARU_NOWAIT, &second), -EBUSY);
+        CHECK_CONTAINS(naru_explain(), link.url);
+        naru_channel_close(near);
+        CHECK_OK(naru_accept(link.listener, NARU_NOWAIT, &near)); /* once the first is closed */
+    }
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(each_connection_is_its_own, each_variant)
+{
+    struct naru_channel *far[3], *near[3];
+    struct link link;
+
+    link_open(&link, index, NULL);
+    if (link_can(&link, NARU_CAN_ACCEPT_MANY) && link.listener) {
+        for (int i = 0; i < 3; i++)
+            CHECK_OK(naru_connect(link.url, NULL, NARU_S(WAIT_LONG_S), &far[i]));
+        WAIT_UNTIL(is_readable(naru_listener_fd(link.listener)));
+        for (int i = 0; i < 3; i++) {
+            CHECK_OK(naru_accept(link.listener, NARU_S(WAIT_LONG_S), &near[i]));
+            PUT(&link, far[i], (uint64_t)i);
+        }
+        for (int i = 2; i >= 0; i--) {
+            TAKE(&link, near[i], (uint64_t)i);
+            naru_channel_close(near[i]);
+            naru_channel_close(far[i]);
+        }
+    }
+    link_close(&link);
+}
+
+TEST_EACH(connecting_waits_for_the_listener, each_variant)
+{
+    struct naru_channel *ch = NULL;
+    struct link link;
+    int64_t start;
+    int pid;
+
+    link_open(&link, index, NULL);
+    if (!link.listener) {
+        CHECK(!link_can(&link, NARU_CAN_CONNECT) || link_can(&link, NARU_CAN_PAIR));
+        if (!link_can(&link, NARU_CAN_CONNECT))
+            CHECK_INT(naru_connect(link.url, NULL, NARU_NOWAIT, &ch), -ENOTSUP);
+        link_close(&link);
+        return;
+    }
+    link_close(&link); /* its name is known, and nobody is there */
+    if (strcmp(link.row->scheme, "udp") != 0 && !(link.variant->traits & PROCESS) &&
+        strcmp(link.row->scheme, "file") != 0) {
+        CHECK_INT(naru_connect(link.url, NULL, NARU_NOWAIT, &ch), -EAGAIN);
+        CHECK_CONTAINS(naru_explain(), link.url);
+        start = now_ns();
+        CHECK_INT(naru_connect(link.url, NULL, NARU_MS(30), &ch), -ETIMEDOUT);
+        CHECK(now_ns() - start >= NARU_MS(30));
+        CHECK_CONTAINS(naru_explain(), link.url);
+        CHECK(ch == NULL);
+        pid = test_fork();
+        if (pid == 0) {
+            link.listener = NULL;
+            ch = link_far(&link);
+            PUT(&link, ch, 4);
+            naru_channel_close(ch);
+            test_child_end();
+        }
+        wait_asleep(pid);
+        CHECK_OK(naru_listen(link.url, NULL, &link.listener));
+        link.opened = true;
+        ch = link_near(&link);
+        TAKE(&link, ch, 4);
+        test_join(pid);
+        naru_channel_close(ch);
+        link_close(&link);
+    }
+}
+
+TEST_EACH(thousands_of_openings_leak_nothing, each_variant)
+{
+    enum { CYCLES = 1000 };
+    struct naru_channel *far, *near;
+    struct link link;
+    bool paired = variant_at(index)->traits & PAIRED;
+
+    link_open(&link, index, NULL);
+    for (uint64_t i = 0; i < CYCLES; i++) {
+        if (paired && !link.pair[0])
+            CHECK_OK(naru_channel_pair(link.url, &link.options, link.pair));
+        if (i % 10 == 9 && link.listener && strncmp(link.url, "tcp", 3) != 0 &&
+            strncmp(link.url, "udp", 3) != 0) {
+            link.listener = naru_listener_close(link.listener);
+            CHECK_OK(naru_listen(link.url, &link.options, &link.listener));
+        }
+        if (paired || strcmp(link.row->scheme, "fifo") == 0) {
+            link_both(&link, &far, &near);
+        } else {
+            CHECK_OK(naru_connect(link.url, &link.options, NARU_S(WAIT_LONG_S), &far));
+            CHECK_OK(naru_accept(link.listener, NARU_S(WAIT_LONG_S), &near));
+        }
+        PUT(&link, far, i);
+        if (link_can(&link, NARU_CAN_POLL)) {
+            CHECK_OK(naru_channel_fd(near));
+            CHECK_OK(naru_channel_fd(far));
+        }
+        TAKE(&link, near, i);
+        naru_channel_close(far);
+        naru_channel_close(near);
+    }
+    link_close(&link); /* the runner counts descriptors */
+}
+
+/* --- fork --- */
+
+/* In a child that is not the owner. */
+static void expect_foreign(struct naru_channel *ch)
+{
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_view view = NARU_INIT(struct naru_view);
+    char buffer[8] = "";
+
+    CHECK_INT(naru_send(ch, buffer, 4, NARU_NOWAIT), -ECHILD);
+    CHECK_CONTAINS(naru_explain(), "fork");
+    CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT), -ECHILD);
+    CHECK_INT(naru_send_message(ch, &m, NARU_NOWAIT), -ECHILD);
+    CHECK_INT(naru_recv_message(ch, &m, NARU_NOWAIT), -ECHILD);
+    CHECK_INT(naru_send_batch(ch, &m, 1, NARU_NOWAIT), -ECHILD);
+    CHECK_INT(naru_loan(ch, 4, NARU_NOWAIT, &loan), -ECHILD);
+    CHECK_INT(naru_borrow(ch, NARU_NOWAIT, &view), -ECHILD);
+    CHECK_INT(naru_flush(ch, NARU_SENT, NARU_NOWAIT), -ECHILD);
+    CHECK_INT(naru_channel_fd(ch), -ECHILD);
+    CHECK_INT(naru_channel_adopt(ch), -EINVAL);
+}
+
+TEST_EACH(a_forked_child_may_not_use_and_does_not_hold_a_channel, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct test_gate done;
+    struct link link;
+    char buffer[8];
+    int pid;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    PUT(&link, far, 1);
+    TAKE(&link, near, 1);
+    test_gate_init(&done);
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_channel *none;
+
+        expect_foreign(far);
+        expect_foreign(near);
+        if (link.listener) {
+            CHECK_INT(naru_accept(link.listener, NARU_NOWAIT, &none), -ECHILD);
+            CHECK_INT(naru_listener_fd(link.listener), -ECHILD);
+            naru_listener_close(link.listener);
+        }
+        naru_channel_close(near);
+        test_gate_open(&done);
+        for (;;) /* `far` is not closed here, only inherited */
+            pause();
+    }
+    test_gate_wait(&done);
+    PUT(&link, far, 2); /* what the child did harmed nothing */
+    TAKE(&link, near, 2);
+    naru_channel_close(far);
+    if (link_can(&link, NARU_CAN_SEE_CLOSE)) /* the child does not keep it alive */
+        CHECK(says_gone(&link, naru_recv(near, buffer, sizeof buffer, NARU_S(WAIT_LONG_S))));
+    test_kill(pid);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(a_kept_channel_is_adopted_by_a_child, each_variant)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *far, *near;
+    struct link link;
+    int pid;
+
+    options.keep_on_fork = 1;
+    link_open(&link, index, &options);
+    link_both(&link, &far, &near);
+    PUT(&link, far, 1);
+    TAKE(&link, near, 1);
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK_INT(naru_send(far, "four", 4, NARU_NOWAIT), -ECHILD);
+        CHECK_OK(naru_channel_adopt(far));
+        PUT(&link, far, 2);
+        naru_channel_close(far);
+        test_child_end();
+    }
+    TAKE(&link, near, 2);
+    test_join(pid);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+/* --- other users --- */
+
+enum { NOBODY = 65534 };
+
+/* As nobody: whether connecting is allowed. */
+static void connect_as_nobody(struct link *link, bool allowed)
+{
+    struct naru_channel *ch = NULL;
+    int pid = test_fork(), r;
+
+    if (pid == 0) {
+        CHECK(setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
+        r = naru_connect(link->url, NULL, NARU_S(WAIT_LONG_S), &ch);
+        if (allowed) {
+            CHECK_OK(r);
+            PUT(link, ch, 3);
+            naru_channel_close(ch);
+        } else {
+            CHECK(r == -EACCES || r == -EPERM);
+            CHECK_CONTAINS(naru_explain(), link->url);
+            CHECK(strstr(naru_explain(), "permission denied") || strstr(naru_explain(), "not permitted"));
+        }
+        test_child_end();
+    }
+    if (allowed) {
+        ch = link_near(link);
+        TAKE(link, ch, 3);
+        naru_channel_close(ch);
+    }
+    test_join(pid);
+}
+
+TEST_EACH(permissions_decide_which_user_may_connect, each_variant)
+{
+    struct link link;
+
+    if (getuid() != 0)
+        test_skip("only root can become another user");
+    link_open(&link, index, NULL);
+    if (link.variant->traits & HAS_MODE) {
+        connect_as_nobody(&link, false); /* 0600 unless told */
+        link_close(&link);
+        link_open_with(&link, index, NULL, "mode=0666");
+        connect_as_nobody(&link, true);
+    } else if (link.variant->traits & PROCESS) {
+        connect_as_nobody(&link, false);
+    } else if (link.listener) {
+        connect_as_nobody(&link, true);
+    }
+    link_close(&link);
+}
