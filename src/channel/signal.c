@@ -90,11 +90,12 @@ struct target {
     int64_t pid;
     int sig;
     bool check; /* that it would survive the signal */
+    int unsure; /* how often that could not be said */
 };
 
 /* Whether the process would take the signal and live: 0 with *ret_peer; -EAGAIN while it would not
  * (explained, for when the time is up); other errors are final. */
-static int look_at_receiver(const struct target *to, int pidfd, struct naru_peer *ret_peer)
+static int look_at_receiver(struct target *to, int pidfd, struct naru_peer *ret_peer)
 {
     struct signal_status thread, process;
     uint64_t bit = naru_signal_bit(to->sig);
@@ -104,13 +105,17 @@ static int look_at_receiver(const struct target *to, int pidfd, struct naru_peer
         return error_set(EPERM,
                          "%s: not permitted; process %" PRId64 " belongs to another user (only root may)",
                          to->url, to->pid);
-    r = to->check ? signal_find_open_thread(to->pid, bit, &thread) : 0;
-    if (r > 0 && !(thread.sets.caught & bit))
+    r = to->check ? signal_find_open_thread(to->pid, bit, &thread) : SIGNAL_BLOCKED;
+    if (r == SIGNAL_OPEN && !(thread.sets.caught & bit))
         return error_set(
             EAGAIN,
             "%s: thread %" PRId64 " (%s) does not block %s, and would be killed by it; it must "
             "naru_listen() for it or block it (if it sleeps in sigwait, which hides that: ?check=no)",
             to->url, thread.pid, thread.name, naru_signal_name(to->sig));
+    if (r == SIGNAL_UNSURE && ++to->unsure < SIGNAL_LOOKS)
+        return error_set(
+            EAGAIN, "%s: process %" PRId64 " blocks everything at this moment, perhaps for this moment only",
+            to->url, to->pid);
     if (r >= 0)
         r = signal_status_read(to->pid, &process);
     if (r == -ESRCH || has_ended(pidfd)) /* else all we read was of the process behind the pidfd */
@@ -122,7 +127,7 @@ static int look_at_receiver(const struct target *to, int pidfd, struct naru_peer
 }
 
 /* One look. On success *ret_pidfd is the caller's. */
-static int find_receiver(const struct target *to, struct naru_peer *ret_peer, int *ret_pidfd)
+static int find_receiver(struct target *to, struct naru_peer *ret_peer, int *ret_pidfd)
 {
     FD_CLEANUP int pidfd = pidfd_open((pid_t)to->pid, 0);
     int r;

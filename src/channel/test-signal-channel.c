@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -112,6 +113,14 @@ TEST(a_value_too_large_for_the_buffer_is_kept)
     close_both(in, l);
 }
 
+static bool is_told_that_it_would_kill(const char *url)
+{
+    struct naru_channel *out = NULL;
+
+    CHECK_INT(naru_connect(url, NULL, NARU_NOWAIT, &out), -EAGAIN); /* in fork() it blocks everything */
+    return strstr(naru_explain(), "does not block SIGRTMIN+2, and would be killed by it") != NULL;
+}
+
 TEST(connecting_waits_until_the_receiver_blocks_the_signal)
 {
     struct test_gate go;
@@ -132,8 +141,7 @@ TEST(connecting_waits_until_the_receiver_blocks_the_signal)
         close_both(in, l);
         _exit(0);
     }
-    CHECK_INT(naru_connect(url_of(child, "RTMIN+2"), NULL, NARU_NOWAIT, &out), -EAGAIN);
-    CHECK_CONTAINS(naru_explain(), "does not block SIGRTMIN+2, and would be killed by it");
+    WAIT_UNTIL(is_told_that_it_would_kill(url_of(child, "RTMIN+2")));
     CHECK_INT(naru_connect(url_of(child, "RTMIN+2"), NULL, NARU_MS(2), &out), -ETIMEDOUT);
     test_gate_open(&go);
     CHECK_INT(naru_connect(url_of(child, "RTMIN+2"), NULL, NARU_S(10), &out), 0);
@@ -154,6 +162,45 @@ static bool sleeps_in_sigwait(int pid)
         number[0] = '\0'; /* it is being started */
     fclose(file);
     return atoi(number) == SYS_rt_sigtimedwait;
+}
+
+static void block_everything(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    CHECK_INT(sigprocmask(SIG_SETMASK, &all, NULL), 0);
+}
+
+TEST(who_blocks_everything_is_believed_when_it_sleeps_or_persists)
+{
+    struct test_gate ready;
+    struct naru_channel *out = NULL;
+    int sleeper, spinner;
+
+    test_gate_init(&ready);
+    spinner = test_fork();
+    if (spinner == 0) {
+        block_everything(); /* as the C library does for a moment in fork() and pthread_create() */
+        test_gate_open(&ready);
+        for (;;)
+            getppid();
+    }
+    test_gate_wait(&ready);
+    CHECK_INT(naru_connect(url_of(spinner, "RTMIN"), NULL, NARU_NOWAIT, &out), -EAGAIN);
+    CHECK_CONTAINS(naru_explain(), "blocks everything at this moment");
+    CHECK_INT(naru_connect(url_of(spinner, "RTMIN"), NULL, NARU_S(10), &out), 0);
+    naru_channel_close(out);
+    test_kill(spinner);
+    sleeper = test_fork();
+    if (sleeper == 0) {
+        block_everything();
+        for (;;)
+            pause();
+    }
+    WAIT_UNTIL(naru_connect(url_of(sleeper, "RTMIN"), NULL, NARU_NOWAIT, &out) == 0);
+    naru_channel_close(out);
+    test_kill(sleeper);
 }
 
 static void add_up(int sig, siginfo_t *info, void *context)
@@ -238,6 +285,8 @@ TEST(a_full_queue_makes_the_sender_wait)
         struct naru_channel *queue;
 
         CHECK_INT(setrlimit(RLIMIT_SIGPENDING, &limit), 0);
+        if (geteuid() == 0) /* and all its user's processes share it: be a user of our own */
+            CHECK_INT(setuid(1000000 + (uid_t)getpid()), 0);
         queue = receiver("signal:?sig=RTMIN+1", &mine);
         test_gate_wait(&full);
         for (int32_t i = 0; value != 999; i++) {

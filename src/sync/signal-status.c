@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "sync/signal.h"
+
+enum { PATH_ROOM = 96 };
 
 static bool parse_set(const char *line, const char *key, uint64_t *ret_set)
 {
@@ -84,39 +87,62 @@ int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets)
     return 0;
 }
 
-int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread)
+static int thread_reception(const struct signal_status *thread, uint64_t set)
 {
-    char path[64 + 256];
-    struct dirent *entry;
-    DIR *tasks;
-    int r = 0, threads = 0;
+    const uint64_t not_for_programs =
+        naru_signal_bit(SIGKILL) | naru_signal_bit(SIGSTOP) | naru_signal_bit(32) | naru_signal_bit(33);
 
-    if (pid == 0)
-        (void)snprintf(path, sizeof path, "/proc/self/task");
-    else
-        (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/task", pid);
-    tasks = opendir(path);
-    if (!tasks)
-        return errno == ENOENT ? -ESRCH : -errno;
-    while (r == 0 && (errno = 0, entry = readdir(tasks))) {
-        struct signal_status status;
+    if (set & ~thread->sets.blocked)
+        return SIGNAL_OPEN;
+    if ((thread->sets.blocked | not_for_programs) == UINT64_MAX && thread->state == 'R' &&
+        thread->pid != gettid())
+        return SIGNAL_UNSURE;
+    return SIGNAL_BLOCKED;
+}
+
+/* tasks: an open /proc/PID/task; path: room for the names below it, which is its first length bytes. */
+static int look_at_threads(DIR *tasks, char *path, size_t length, uint64_t set,
+                           struct signal_status *ret_thread)
+{
+    int found = SIGNAL_BLOCKED, threads = 0;
+    struct dirent *entry;
+
+    while ((errno = 0, entry = readdir(tasks))) {
+        struct signal_status thread;
+        int r;
 
         if (entry->d_name[0] == '.')
             continue;
-        if (pid == 0)
-            (void)snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
-        else
-            (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/task/%s/status", pid, entry->d_name);
-        r = read_status(path, &status);
-        if (r == -ESRCH || (r == 0 && strchr("ZX", status.state)))
-            r = 0; /* that thread has ended */
-        else if (r == 0 && ++threads && (set & ~status.sets.blocked)) {
-            *ret_thread = status;
-            r = 1;
+        (void)snprintf(path + length, PATH_ROOM - length, "/%.20s/status", entry->d_name);
+        r = read_status(path, &thread);
+        if (r == -ESRCH || (r == 0 && strchr("ZX", thread.state)))
+            continue; /* that thread has ended */
+        if (r < 0)
+            return r;
+        threads++;
+        r = thread_reception(&thread, set);
+        if (r == SIGNAL_OPEN) {
+            *ret_thread = thread;
+            return r;
         }
+        found = r == SIGNAL_UNSURE ? r : found;
     }
-    if (r == 0 && errno && errno != ESRCH)
-        r = -errno;
+    if (errno && errno != ESRCH)
+        return -errno;
+    return threads ? found : -ESRCH;
+}
+
+int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread)
+{
+    char path[PATH_ROOM];
+    int length = pid == 0 ? snprintf(path, sizeof path, "/proc/self/task")
+                          : snprintf(path, sizeof path, "/proc/%" PRId64 "/task", pid);
+    DIR *tasks = opendir(path);
+    int r;
+
+    if (!tasks)
+        return errno == ENOENT ? -ESRCH : -errno;
+    r = look_at_threads(tasks, path, (size_t)length, set, ret_thread);
     (void)closedir(tasks);
-    return r == 0 && threads == 0 ? -ESRCH : r;
+    return r;
 }

@@ -339,6 +339,17 @@ int naru_signal_send_value(int64_t pid, int sig, int32_t value)
                                                                              : 0;
 }
 
+/* As signal_find_open_thread() of this process, looking again while it is not sure. */
+static int look_at_own_threads(uint64_t set, struct signal_status *ret_thread)
+{
+    int64_t step = 0;
+    int r, looks = 0;
+
+    while ((r = signal_find_open_thread(0, set, ret_thread)) == SIGNAL_UNSURE && ++looks < SIGNAL_LOOKS)
+        (void)backoff_sleep(&step, NARU_FOREVER);
+    return r;
+}
+
 int signal_block_everywhere(uint64_t set, const char *doing)
 {
     struct signal_status thread;
@@ -349,11 +360,11 @@ int signal_block_everywhere(uint64_t set, const char *doing)
         r = change_blocked(SIG_BLOCK, &converted, NULL);
     if (r < 0)
         return r;
-    r = signal_find_open_thread(0, set, &thread);
+    r = look_at_own_threads(set, &thread);
     if (r < 0)
         return error_set(-r, "%s: looking at this process's threads in /proc/self/task: %s", doing,
                          error_text(-r));
-    if (r > 0)
+    if (r == SIGNAL_OPEN)
         return error_set(
             EBUSY,
             "%s: thread %" PRId64 " (%s) of this process does not block %s and would be struck by "

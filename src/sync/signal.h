@@ -22,10 +22,20 @@ struct signal_status {
  * error) or another -errno. */
 int signal_status_read(int64_t pid, struct signal_status *ret_status);
 
-/*
- * Looks for a thread of the process (0: this one) that does not block all of the set, and so would be struck
- * by its signals. 1: found, *ret_thread says which; 0: all block them; -ESRCH: no such process; -errno.
- */
+/* What the threads of a process do about a set of signals. */
+enum signal_reception {
+    SIGNAL_BLOCKED = 0, /* all of them block all of it */
+    SIGNAL_OPEN = 1,    /* some do not, and would be struck */
+    SIGNAL_UNSURE = 2 /* as SIGNAL_BLOCKED, but one that is running blocks everything there is: for a moment,
+                         as the C library does in fork(), pthread_create() and posix_spawn(), or for good */
+};
+
+/* How often to find SIGNAL_UNSURE, with growing pauses (backoff_sleep()), before believing that it is for
+ * good: some 30 ms. */
+enum { SIGNAL_LOOKS = 12 };
+
+/* What the threads of the process (0: this one) do about the set: an enum signal_reception, with *ret_thread
+ * the open one; or -ESRCH: no such process; or another -errno. */
 int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread);
 
 /* The kernel set as the C library's; -EINVAL (explained) for what cannot be in one: empty sets, SIGKILL,
