@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,11 +40,13 @@ static const struct variant variants[] = {
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
     {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
     {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
+    {"fd", "socketpair", "fd:%n", PAIRED | GIVEN | TEXT},
+    {"fd", "socketpair, len32", "fd:%n?frame=len32", PAIRED | GIVEN},
     {"signal", "SIGRTMIN+1", "signal:?sig=RTMIN+1", FIXED | PROCESS | ROOM_UNTOLD},
 };
 
 /* Rows whose far end cannot be any process's, and that have a file of their own instead. */
-static const char *const elsewhere[] = {"exec", "fd", "stdio"};
+static const char *const elsewhere[] = {"exec", "stdio"};
 
 enum { ELSEWHERE = sizeof elsewhere / sizeof *elsewhere };
 enum { VARIANTS = sizeof variants / sizeof *variants, CASES_MAX = 128 };
@@ -128,12 +131,17 @@ void link_open_with(struct link *link, size_t index, const struct naru_options *
 {
     const struct naru_options none = NARU_INIT(struct naru_options);
 
-    *link = (struct link){.variant = variant_at(index), .options = options ? *options : none};
+    *link =
+        (struct link){.variant = variant_at(index), .options = options ? *options : none, .given = {-1, -1}};
     if (!link->variant->url)
         test_fail(__FILE__, __LINE__, "mechanism %s has no variant in tests/mechanism.c", link->variant->row);
     link->row = naru_mechanism_find(link->variant->row);
     CHECK(link->row != NULL);
     link->url = make_url(link->variant, query);
+    if (link->variant->traits & GIVEN) {
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link->given) == 0);
+        return;
+    }
     if (link->variant->traits & PAIRED) {
         CHECK_OK(naru_channel_pair(link->url, &link->options, link->pair));
         return;
@@ -167,11 +175,29 @@ static void *connect_thread(void *argument)
     return ch;
 }
 
+/* Makes a channel of an inherited descriptor, which it duplicates. */
+static struct naru_channel *open_given(struct link *link, int end)
+{
+    const char *query = strchr(link->url, '?');
+    struct naru_channel *ch;
+
+    CHECK_OK(naru_connect(test_format("fd:%d%s", link->given[end], query ? query : ""), &link->options,
+                          NARU_NOWAIT, &ch));
+    close(link->given[end]);
+    link->given[end] = -1;
+    return ch;
+}
+
 void link_both(struct link *link, struct naru_channel **ret_far, struct naru_channel **ret_near)
 {
     pthread_t thread;
     void *far;
 
+    if (link->variant->traits & GIVEN) {
+        *ret_far = open_given(link, 0);
+        *ret_near = open_given(link, 1);
+        return;
+    }
     if (link->variant->traits & PAIRED) {
         *ret_far = link->pair[0];
         *ret_near = link->pair[1];
@@ -185,10 +211,25 @@ void link_both(struct link *link, struct naru_channel **ret_far, struct naru_cha
     *ret_far = far;
 }
 
+void link_leave(struct link *link)
+{
+    for (int i = 0; i < 2; i++) {
+        link->pair[i] = naru_channel_close(link->pair[i]);
+        if (link->given[i] >= 0)
+            close(link->given[i]);
+        link->given[i] = -1;
+    }
+}
+
 static struct naru_channel *take_pair_end(struct link *link, int end)
 {
     struct naru_channel *ch = link->pair[end];
 
+    if (link->variant->traits & GIVEN) {
+        ch = open_given(link, end);
+        link_leave(link);
+        return ch;
+    }
     naru_channel_close(link->pair[!end]);
     link->pair[0] = link->pair[1] = NULL;
     return ch;
@@ -215,8 +256,7 @@ struct naru_channel *link_near(struct link *link)
 
 void link_close(struct link *link)
 {
-    for (int i = 0; i < 2; i++)
-        link->pair[i] = naru_channel_close(link->pair[i]);
+    link_leave(link);
     link->listener = naru_listener_close(link->listener);
     if (link->opened && (link->variant->traits & HAS_NAME)) {
         int r = naru_remove(link->url);

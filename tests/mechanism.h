@@ -30,12 +30,13 @@ enum {
 };
 
 enum trait {
-    PAIRED = 1 << 0,      /* opened by naru_channel_pair() */
-    TEXT = 1 << 1,        /* payloads hold no newline and no NUL */
-    FIXED = 1 << 2,       /* messages of exactly 4 bytes */
-    HAS_MODE = 1 << 3,    /* ?mode= decides which uids may connect */
-    HAS_NAME = 1 << 4,    /* naru_remove() can remove something */
-    PROCESS = 1 << 7,     /* the receiving endpoint is a process: it goes with it, and no sooner */
+    PAIRED = 1 << 0,   /* opened by naru_channel_pair() */
+    TEXT = 1 << 1,     /* payloads hold no newline and no NUL */
+    FIXED = 1 << 2,    /* messages of exactly 4 bytes */
+    HAS_MODE = 1 << 3, /* ?mode= decides which uids may connect */
+    HAS_NAME = 1 << 4, /* naru_remove() can remove something */
+    GIVEN = 1 << 8,    /* with PAIRED: over the descriptors of a socketpair(2) that the processes inherit */
+    PROCESS = 1 << 7,  /* the receiving endpoint is a process: it goes with it, and no sooner */
     ROOM_UNTOLD = 1 << 6, /* nobody can know when there is room: the sender's descriptor is always ready */
     LOSSY = 1 << 5        /* the network's word on closing may be -ECONNRESET */
 };
@@ -57,6 +58,7 @@ struct link {
     const char *url; /* to connect to */
     struct naru_listener *listener;
     struct naru_channel *pair[2];
+    int given[2];
     bool opened; /* there is something to remove */
 };
 
@@ -76,6 +78,9 @@ void link_both(struct link *link, struct naru_channel **ret_far, struct naru_cha
 /* One end, in a process that leaves the other to another process. */
 struct naru_channel *link_far(struct link *link);
 struct naru_channel *link_near(struct link *link);
+
+/* In a process that uses neither end. */
+void link_leave(struct link *link);
 
 /* Ends the listener and removes what would outlive it. Channels are the caller's. */
 void link_close(struct link *link);

@@ -278,11 +278,11 @@ TEST_EACH(several_receivers_share_or_all_get_everything, each_variant)
 
     link_open(&link, index, NULL);
     if (link_can(&link, NARU_CAN_SHARE_RECEIVE) || link_can(&link, NARU_CAN_BROADCAST)) {
+        CHECK_OK(naru_connect(link.url, NULL, NARU_S(WAIT_LONG_S), &far));
         for (int i = 0; i < RECEIVERS; i++) {
             CHECK_OK(naru_listen(link.url, NULL, &listeners[i]));
             CHECK_OK(naru_accept(listeners[i], NARU_S(WAIT_LONG_S), &near[i]));
         }
-        CHECK_OK(naru_connect(link.url, NULL, NARU_S(WAIT_LONG_S), &far));
         for (uint64_t n = 0; n < RECEIVERS * EACH; n++) {
             PUT(&link, far, n);
             if (link_can(&link, NARU_CAN_SHARE_RECEIVE)) {
@@ -329,22 +329,29 @@ TEST_EACH(names_can_be_removed_and_what_is_gone_is_said_to_be, each_variant)
 TEST_EACH(a_misspelt_option_is_never_ignored, each_variant)
 {
     struct naru_listener *listener = NULL;
-    struct naru_channel *ch = NULL, *pair[2];
+    struct naru_channel *ch = NULL, *pair[2] = {NULL, NULL};
     struct link link;
     const char *url;
     int r;
 
     link_open(&link, index, NULL);
+    if (link.variant->traits & GIVEN)
+        link.url = test_format("fd:%d", link.given[0]);
     url = test_format("%s%sframme=line", link.url, strchr(link.url, '?') ? "&" : "?");
-    link_close(&link);
-    r = link.variant->traits & PAIRED ? naru_channel_pair(url, NULL, pair)
-                                      : naru_listen(url, NULL, &listener);
+    if (link.variant->traits & GIVEN) {
+        r = naru_connect(url, NULL, NARU_NOWAIT, &ch);
+        link_close(&link);
+    } else {
+        link_close(&link);
+        r = link.variant->traits & PAIRED ? naru_channel_pair(url, NULL, pair)
+                                          : naru_listen(url, NULL, &listener);
+    }
     CHECK_INT(r, -EINVAL);
     CHECK_CONTAINS(naru_explain(), "framme");
-    if (link_can(&link, NARU_CAN_CONNECT) && !(link.variant->traits & PAIRED)) {
+    CHECK(!ch && !listener && !pair[0] && !pair[1]);
+    if (link_can(&link, NARU_CAN_CONNECT) && !(link.variant->traits & PAIRED))
         CHECK(naru_connect(url, NULL, NARU_NOWAIT, &ch) < 0);
-        CHECK(ch == NULL);
-    }
+    CHECK(!ch);
     if (link.variant->traits & HAS_NAME) /* and nothing was made */
         CHECK_INT(naru_remove(link.url), -ENOENT);
 }

@@ -414,6 +414,7 @@ TEST_EACH(the_descriptor_is_readable_exactly_while_there_is_a_message, each_vari
         fd = (int)CHECK_OK(naru_channel_fd(near));
         CHECK_INT(naru_channel_fd(near), fd);
         CHECK(naru_channel_want(near) & NARU_IN);
+        CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EAGAIN);
         CHECK(!is_readable(fd));
         for (int round = 0; round < 3; round++) {
             for (uint64_t i = 0; i < 6; i++)
@@ -426,6 +427,9 @@ TEST_EACH(the_descriptor_is_readable_exactly_while_there_is_a_message, each_vari
                 CHECK(is_readable(fd));
                 TAKE(&link, near, i);
             }
+            /* A file's end is known only when it was seen; everything else knows at once. */
+            CHECK(link_can(&link, NARU_CAN_BROADCAST) || !is_readable(fd));
+            CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EAGAIN);
             CHECK(!is_readable(fd));
         }
     }

@@ -227,13 +227,17 @@ static int pair_url(struct url *url, const struct naru_options *opt, struct naru
     }
     if (r == 0)
         r = ops->pair(ends, url, &options);
-    if (r == 0)
-        r = url_check_unused(url);
+    for (int i = 0; i < 2 && r < 0; i++)
+        if (ends[i])
+            (void)channel_free(ends[i]);
+    if (r < 0)
+        return r;
+    r = url_check_unused(url);
     for (int i = 0; i < 2; i++) {
         if (r == 0)
             ret_ch[i] = ends[i];
-        else if (ends[i])
-            (void)channel_free(ends[i]);
+        else
+            (void)naru_channel_close(ends[i]);
     }
     return r;
 }

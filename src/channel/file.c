@@ -153,6 +153,8 @@ static int connect_writer(struct naru_channel *ch, struct url *url, const struct
     struct file *f;
 
     if (r == 0)
+        r = url_check_unused(url); /* before a file is made */
+    if (r == 0)
         r = open_append(url, opt->mode, &ch->wfd);
     if (r == 0)
         r = channel_make_stream(ch, opt, NARU_FRAME_LINE, false);
