@@ -72,7 +72,7 @@ struct channel_ops {
 
     /* Whether a receive is worth it although rfd (poll_fd) does not show it, for naru_channel_fd(). NULL: no.
      */
-    bool (*holds)(const struct naru_channel *ch);
+    bool (*holds)(struct naru_channel *ch);
 
     /* How much that was sent the peer has not taken: >= 0, or -errno. NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);

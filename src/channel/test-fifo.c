@@ -275,7 +275,7 @@ TEST(nothing_is_read_ahead_what_one_channel_left_the_next_one_gets)
 TEST(keep_hides_the_end_of_the_writers)
 {
     struct naru_listener *l = listen_on("?keep=yes");
-    struct naru_channel *out = connect_to(""), *in = accept_one(l);
+    struct naru_channel *out = connect_to("?keep=yes"), *in = accept_one(l);
     char buffer[8];
 
     naru_channel_close(out);
@@ -371,6 +371,8 @@ TEST(misuse_is_explained)
     CHECK_INT(naru_listen(url("?readers=two"), NULL, &l), -EINVAL);
     CHECK_CONTAINS(naru_explain(), "expected ?readers=one|many, got 'two'");
     CHECK_INT(naru_listen(url("?colour=red"), NULL, &l), -EINVAL);
+    CHECK_INT(naru_connect(url("?colour=red"), NULL, NARU_FOREVER, &ch), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "option 'colour' means nothing to fifo");
     options.direction = NARU_DIRECTION_SEND;
     CHECK_INT(naru_listen(url(""), &options, &l), -ENOTSUP);
     CHECK_CONTAINS(naru_explain(), "the side that listens receives");

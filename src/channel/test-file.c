@@ -147,7 +147,7 @@ TEST(a_listener_waits_for_the_file_and_gives_one_channel)
     struct naru_listener *l = NULL;
     struct naru_channel *in = NULL, *out;
 
-    CHECK_INT(naru_listen(url(""), NULL, &l), 0);
+    CHECK_INT(naru_listen(url("?create=no"), NULL, &l), 0);
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), -EAGAIN);
     CHECK_INT(naru_accept(l, NARU_MS(1), &in), -ETIMEDOUT);
     CHECK(!is_readable(naru_listener_fd(l)));
@@ -168,6 +168,27 @@ TEST(a_listener_waits_for_the_file_and_gives_one_channel)
     naru_listener_close(l);
     CHECK_INT(access(path(), F_OK), -1);
     naru_channel_close(out);
+}
+
+TEST(a_listener_makes_the_file)
+{
+    struct naru_listener *l = NULL;
+    struct naru_channel *in = NULL, *out;
+    struct stat status;
+
+    (void)umask(077);
+    CHECK_INT(naru_listen(url("?mode=0622&mood=good"), NULL, &l), -EINVAL);
+    CHECK_INT(access(path(), F_OK), -1);
+    CHECK_INT(naru_listen(url("?mode=0622"), NULL, &l), 0);
+    CHECK_INT(stat(path(), &status), 0);
+    CHECK_INT(status.st_mode & 0777, 0622);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), 0);
+    out = writer("?create=no");
+    put(out, "one");
+    check_recv(in, "one");
+    naru_channel_close(out);
+    naru_channel_close(in);
+    naru_listener_close(l);
 }
 
 TEST(a_waiting_reader_is_woken_by_another_process)
@@ -573,7 +594,7 @@ TEST(somebody_else_may_read_but_not_append_nor_see_the_directory)
 
         CHECK_INT(setuid(65534), 0);
         CHECK_INT(naru_connect(url(""), NULL, patience, &none), -EACCES);
-        CHECK_CONTAINS(naru_explain(), "cannot open the file to append to it: Permission denied");
+        CHECK_CONTAINS(naru_explain(), "permission denied to append to the file");
         in = reader(""); /* inotify may not watch the directory: looked at by back-off */
         check_recv(in, "one");
         check_recv(in, "two");
@@ -609,7 +630,7 @@ TEST(misuse_is_explained)
     CHECK_CONTAINS(naru_explain(), "expected ?from=start, end or an offset in bytes, got 'middle'");
     CHECK_INT(naru_connect(url("?from=5"), &options, NARU_NOWAIT, &ch), -EINVAL);
     CHECK_CONTAINS(naru_explain(), "?from=5 lies behind the end of the file, which has 4 bytes");
-    CHECK_INT(naru_connect(url("?sync=each"), &options, NARU_NOWAIT, &ch), -EINVAL);
+    CHECK_INT(naru_connect(url("?mood=good"), &options, NARU_NOWAIT, &ch), -EINVAL);
     CHECK_INT(naru_connect(url("?from=end&frame=header"), &options, NARU_NOWAIT, &ch), -EPROTO);
     CHECK_CONTAINS(naru_explain(), "the file is not framed as ?frame=header says: at byte 0 it");
     CHECK_INT(naru_connect(url("?sync=sometimes"), NULL, NARU_NOWAIT, &ch), -EINVAL);
@@ -620,7 +641,10 @@ TEST(misuse_is_explained)
     CHECK_INT(naru_connect(test_format("file://%s/no/log", test_directory()), NULL, NARU_NOWAIT, &ch),
               -ENOENT);
     CHECK_CONTAINS(naru_explain(), "the directory must exist");
+    CHECK_INT(naru_listen(test_format("file://%s/no/log", test_directory()), NULL, &l), -ENOENT);
     CHECK_INT(unlink(path()), 0);
+    CHECK_INT(naru_connect(url("?create=no"), NULL, NARU_NOWAIT, &ch), -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "there is no such file, and ?create=no forbids to make it");
     CHECK_INT(mkfifo(path(), 0600), 0);
     CHECK_INT(naru_connect(url(""), NULL, NARU_NOWAIT, &ch), -EEXIST);
     CHECK_CONTAINS(naru_explain(), "that is a FIFO, not a regular file; use fifo:");
