@@ -85,6 +85,7 @@ static struct relay_end relay_end_of(const struct side *s)
                               .url = s->url,
                               .sends = (s->direction & NARU_DIRECTION_SEND) != 0,
                               .receives = (s->direction & NARU_DIRECTION_RECEIVE) != 0,
+                              .standard = s->url[0] == '-',
                               .interactive = s->url[0] == '-' && isatty(STDIN_FILENO) == 1};
 }
 

@@ -117,8 +117,10 @@ static void print_bash(void)
                  "    local line=${COMP_LINE:0:COMP_POINT} cur='' prev operands=0 i words\n"
                  "    local verbs='");
     print_verb_names();
+    (void)printf("'\n    local schemes='");
+    print_schemes(" ");
     (void)printf(
-        "'\n    local schemes='-'\n"
+        "'\n"
         "    COMPREPLY=()\n"
         "    read -ra words <<<\"$line\"\n"
         "    [[ $line == *[[:space:]] ]] || { cur=${words[-1]}; unset 'words[-1]'; }\n"

@@ -28,10 +28,13 @@ struct direction {
 
 static int report_end(const struct direction *d, const struct relay_end *end, int result)
 {
-    if (result == -ECANCELED) /* by a signal, or because the other direction failed and has said so */
+    /* By a signal, or because the other direction failed and has said so; -EINPROGRESS: within a message. */
+    if (result == -ECANCELED || result == -EINPROGRESS)
         return interrupt_signal() ? interrupt_exit_code() : NARU_EXIT_OK;
     if (atomic_load(d->ending))
         return NARU_EXIT_OK;
+    if (result == -EPIPE && end->standard)
+        return NARU_EXIT_BROKEN_PIPE;
     if (result == -EPIPE)
         return report(NARU_EXIT_FAILED, "%s: closed while there was more to send to it", end->url);
     return report_failure_of(end->url, result, "");
@@ -83,9 +86,8 @@ static int pass_on(struct direction *d, size_t length)
 static void after_failed_send(struct direction *d, int result)
 {
     struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
-    bool answers = naru_channel_info(d->to->channel, &info) == 0 &&
-                   (info.mechanism->capabilities & NARU_CAN_SEE_CLOSE) && d->to->receives &&
-                   strcmp(info.mechanism->scheme, "-") != 0;
+    bool answers = !d->to->standard && d->to->receives && naru_channel_info(d->to->channel, &info) == 0 &&
+                   (info.mechanism->capabilities & NARU_CAN_SEE_CLOSE);
 
     d->code = report_end(d, d->to, result);
     /* What it said before it closed may still be on its way to us, and ends by itself. */

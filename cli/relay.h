@@ -16,6 +16,7 @@ struct relay_end {
     struct naru_channel *channel; /* opened with options.interruptible */
     const char *url;              /* as the user wrote it, for messages */
     bool sends, receives;         /* whether we send to it, and receive from it */
+    bool standard;    /* standard input and output: a reader that went away ends us as any tool, silently */
     bool interactive; /* a terminal: once the other end has nothing more to say, there is no use in typing */
 };
 

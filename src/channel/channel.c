@@ -393,9 +393,11 @@ int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t tim
 /* The caller's time is up: what a stream has begun is kept here, and counts as sent. */
 static int give_up_sending(struct naru_channel *ch, const struct naru_message *m, int r)
 {
-    int paused = ch->stream ? stream_pause_send(ch, m) : 0;
+    int paused = 0;
 
     ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
+    if (ch->stream && (ch->refused || r == -ECANCELED)) /* else nobody will take the rest */
+        paused = stream_pause_send(ch, m);
     return paused < 0 ? paused : r;
 }
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/* naru ls, create, rm, help and the completions. */
+#include <unistd.h>
+
+#include "runner-shell.h"
+#include "runner.h"
+
+TEST(ls_shows_objects_of_other_programs)
+{
+    SHELL(0, "1\n", "",
+          "id=$(ipcmk -Q -p 0640 | grep -o '[0-9]*$'); naru ls sysvmq | grep -c '0640.*0 messages'; ipcrm -q "
+          "$id");
+    SHELL(0, "1\n", "",
+          "id=$(ipcmk -M 4096 | grep -o '[0-9]*$'); naru ls shm+sysv | grep -c '4 KiB, 0 attached'; ipcrm -m "
+          "$id");
+    SHELL(0, "1\n", "",
+          "id=$(ipcmk -S 3 | grep -o '[0-9]*$'); naru ls sem+sysv | grep -c '3 semaphores'; ipcrm -s $id");
+    SHELL(0, "1\n", "",
+          "head -c 8192 /dev/zero > /dev/shm/naru-test-$$; naru ls shm+posix | grep -c "
+          "\"shm+posix:/naru-test-$$ .*8 KiB\";"
+          "rm /dev/shm/naru-test-$$");
+    SHELL(0, "1\n", "",
+          "socat unix-listen:$PWD/s - < /dev/null & until [ -S s ]; do sleep 0.01; done;"
+          "naru ls unix | grep -c \"unix://$PWD/s \"; kill $!; wait; rm -f s");
+}
+
+TEST(ls_json_is_json)
+{
+    SHELL(0, "sysvmq:0x4d2 1 5\n", "",
+          "naru create sysvmq:0x4d2; naru send -m hello sysvmq:0x4d2; naru ls --json sysvmq | python3 -c '"
+          "import json, sys\n"
+          "for o in json.load(sys.stdin): print(o[\"url\"], o[\"messages\"], o[\"bytes\"])'; naru rm "
+          "sysvmq:0x4d2");
+    SHELL(
+        0, "True\n", "",
+        "naru ls --mechanisms --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)) > 9)'");
+}
+
+TEST(ls_of_nothing_prints_nothing)
+{
+    SHELL(0, "", "naru ls: there are no sysvmq objects now", "naru ls sysvmq");
+    SHELL(0, "[]\n", "", "naru ls --json sysvmq");
+    SHELL(2, "", "expected one of sysvmq, posixmq", "naru ls sysvqm");
+}
+
+TEST(create_sets_sizes_and_permissions)
+{
+    SHELL(0, "prw-r----- \n", "", "naru create \"fifo://$PWD/f?mode=0640\"; ls -l f | cut -c 1-11");
+    SHELL(
+        0, "0640\n", "",
+        "naru create 'sysvmq:0x4d2?mode=0640'; naru ls --json sysvmq | grep -o '0640'; naru rm sysvmq:0x4d2");
+    SHELL(2, "", "exists only while somebody uses it", "naru create unix://$PWD/s");
+}
+
+TEST(rm_removes_each_and_reports_each)
+{
+    SHELL(3, "", "naru rm: ",
+          "naru create fifo://$PWD/f sysvmq:0x4d2; naru rm fifo://$PWD/f fifo://$PWD/none sysvmq:0x4d2;"
+          "r=$?; ls f 2> /dev/null; naru ls sysvmq 2> /dev/null; exit $r");
+}
+
+TEST(rm_leaves_live_endpoints_alone)
+{
+    SHELL(1, "x\n", "naru rm: unix:///",
+          "naru recv unix://$PWD/s > got & until [ -S s ]; do sleep 0.01; done; naru rm unix://$PWD/s; r=$?;"
+          "naru send -m x unix://$PWD/s; wait; cat got; exit $r");
+}
+
+TEST(version_is_told)
+{
+    SHELL(0, "naru 0.1.0\n", "", "naru --version");
+}
+
+TEST(every_verb_describes_itself)
+{
+    SHELL(0, "", "",
+          "verbs=$(naru --help | sed -n 's/^  \\([a-z]*\\)  .*/\\1/p'); [ $(wc -w <<<$verbs) -ge 9 ] || echo "
+          "too few: $verbs;"
+          "for v in $verbs; do"
+          "  cmp <(naru help $v) <(naru $v --help); naru $v -h | grep -q \"^Usage: naru $v\" || echo $v: no "
+          "usage;"
+          "done");
+}
+
+TEST(urls_are_described_from_the_table)
+{
+    SHELL(0, "", "",
+          "naru help urls > urls; naru ls -m --json | python3 -c '"
+          "import json, sys\n"
+          "text = open(\"urls\").read()\n"
+          "for m in json.load(sys.stdin):\n"
+          "    if m[\"example\"] not in text or m[\"limit\"] not in text: print(m[\"name\"])'");
+}
+
+/* What bash would offer behind the line. */
+#define COMPLETE(line)                                                                                       \
+    "source <(naru completion bash); COMP_LINE='" line "'; COMP_POINT=${#COMP_LINE}; _naru;"                 \
+    "printf '%s\\n' \"${COMPREPLY[@]}\" | sort | tr '\\n' ' '"
+
+TEST(bash_completes_verbs_options_words_and_urls)
+{
+    SHELL(0, "recv ", "", COMPLETE("naru rec"));
+    SHELL(0, "--json ", "", COMPLETE("naru recv --js"));
+    SHELL(0, "len32 line ", "", COMPLETE("naru recv --frame l"));
+    SHELL(0, "nul ", "", COMPLETE("naru send -f n"));
+    SHELL(0, "unix: ", "", COMPLETE("naru send uni"));
+    SHELL(0, "bash ", "", COMPLETE("naru completion b"));
+    SHELL(0, "sysvmq ", "", COMPLETE("naru ls sys"));
+    SHELL(0, "urls ", "", COMPLETE("naru help url"));
+    SHELL(0, " ", "", COMPLETE("naru recv --timeout 5"));
+}
+
+TEST(bash_completes_paths_within_urls)
+{
+    SHELL(0, "//landing.sock ", "", "touch landing.sock;" COMPLETE("naru send unix://landing.s"));
+}
+
+TEST(zsh_accepts_its_completion)
+{
+    if (access("/bin/zsh", X_OK) != 0 && access("/usr/bin/zsh", X_OK) != 0)
+        test_skip("zsh is not installed");
+    SHELL(0, "", "", "naru completion zsh > _naru && zsh -n _naru");
+    SHELL(0, "", "",
+          "naru completion zsh > _naru && zsh -f -c 'autoload -U compinit; compinit -D -u; source ./_naru'");
+}
