@@ -3,21 +3,13 @@
  * unix: sockets on one machine (unix(7)), in three kinds: a byte stream, seqpacket (messages over a
  * connection) and dgram (messages without one). Under a path, or under an abstract name (unix:@name) that
  * vanishes with its owner.
- *
- * Who may listen on a path is decided by a lock on the file PATH.lock beside it, not by probing: a dead
- * owner's lock is gone, so its socket file can be removed; a live owner's is held. A program that knows
- * nothing of the lock is found by one connect(2). The lock file is removed with the socket, and whoever
- * locked it meanwhile notices that its name leads elsewhere (or nowhere) and starts again.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/sockios.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -31,17 +23,12 @@
 #include "channel/socket-io.h"
 #include "channel/stream.h"
 #include "channel/table.h"
+#include "channel/unix-path.h"
 
 enum {
     BACKLOG = 128,
     LARGEST = 4 * 1024 * 1024, /* bytes; SO_SNDBUF's usual limit (net.core.wmem_max) doubled, and more */
     SNDBUF_OVERHEAD = 32       /* unix_dgram_sendmsg(): a message may have SO_SNDBUF - 32 bytes */
-};
-
-struct unix_name {
-    struct sockaddr_un address;
-    socklen_t length;
-    const char *path; /* in address; NULL for an abstract name */
 };
 
 static int kind_of(const struct channel_ops *ops)
@@ -243,78 +230,6 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
 
 /* --- listening --- */
 
-static int lock_path(const char *path, char *ret, size_t size)
-{
-    return snprintf(ret, size, "%s.lock", path) < (int)size ? 0 : -ENAMETOOLONG;
-}
-
-/* Whether fd is still what the path leads to: another owner may have removed it before we locked it. */
-static bool is_same_file(int fd, const char *path)
-{
-    struct stat held, named;
-
-    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
-           held.st_ino == named.st_ino;
-}
-
-/* Locks PATH.lock. The descriptor, or an explained -errno. */
-static int take_lock(const struct url *url, const char *path)
-{
-    char lock[PATH_MAX];
-
-    if (lock_path(path, lock, sizeof lock) < 0)
-        return error_set(ENAMETOOLONG, "%s: the path is too long", url->text);
-    for (;;) {
-        FD_CLEANUP int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-        if (fd < 0 && errno == EACCES)
-            return error_set(
-                EACCES,
-                "%s: permission denied; the directory, and %s if another user left it, must let you write",
-                url->text, lock);
-        if (fd < 0)
-            return error_set(errno, "%s: cannot make %s: %s", url->text, lock, error_text(errno));
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno == EWOULDBLOCK)
-                return error_set(EADDRINUSE,
-                                 "%s: another process listens there; stop it, or choose another path",
-                                 url->text);
-            return error_set(errno, "%s: cannot lock %s: %s", url->text, lock, error_text(errno));
-        }
-        if (is_same_file(fd, lock))
-            return fd_steal(&fd);
-    }
-}
-
-/* With the lock held: makes way for a new socket. 0 or an explained -errno. */
-static int clear_path(const struct url *url, const struct unix_name *name, int kind)
-{
-    struct stat status;
-    FD_CLEANUP int probe = -1;
-
-    if (lstat(name->path, &status) < 0)
-        return errno == ENOENT ? 0 : error_set(errno, "%s: %s", url->text, error_text(errno));
-    if (!S_ISSOCK(status.st_mode))
-        return error_set(
-            EEXIST, "%s: something that is not a socket is there already; choose another path, or remove it",
-            url->text);
-    probe = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (probe < 0)
-        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
-    /* ECONNREFUSED alone says that nobody is behind it: a foreign listener holds no lock. */
-    if (connect(probe, (const struct sockaddr *)&name->address, name->length) == 0 || errno != ECONNREFUSED)
-        return error_set(
-            EADDRINUSE,
-            "%s: another process listens there (it does not hold naru's lock); stop it, or choose "
-            "another path",
-            url->text);
-    if (unlink(name->path) < 0 && errno != ENOENT)
-        return error_set(errno, "%s: cannot remove the dead socket: %s", url->text, error_text(errno));
-    return 0;
-}
-
 /* bind(2) gives the file the socket's own mode less the umask; the exact mode is set once it listens, so that
  * who waits for the path is woken then. */
 static int bind_and_listen(int fd, const struct url *url, const struct unix_name *name, int kind,
@@ -335,15 +250,6 @@ static int bind_and_listen(int fd, const struct url *url, const struct unix_name
     return 0;
 }
 
-static void remove_names(const char *path)
-{
-    char lock[PATH_MAX];
-
-    (void)unlink(path); /* ENOENT: somebody removed it underneath, which is what we want too */
-    if (lock_path(path, lock, sizeof lock) == 0)
-        (void)unlink(lock);
-}
-
 static int unix_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
 {
     struct unix_name name;
@@ -352,8 +258,8 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
     int kind = kind_of(l->ops), r = parse_name(url, &name);
 
     if (r == 0 && name.path) {
-        lock = take_lock(url, name.path);
-        r = lock < 0 ? lock : clear_path(url, &name, kind);
+        lock = unix_path_lock(url, name.path);
+        r = lock < 0 ? lock : unix_path_clear(url, &name, kind);
     }
     if (r < 0)
         return r;
@@ -368,7 +274,7 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
     }
     if (r < 0) {
         if (name.path && r != -EADDRINUSE)
-            remove_names(name.path);
+            unix_path_remove(name.path);
         return r;
     }
     l->fd = fd_steal(&fd);
@@ -379,12 +285,8 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
 static void unix_unlisten(struct naru_listener *l, bool owner)
 {
     /* Only what still is ours: the path may have been removed and taken by another since. */
-    if (owner && l->state) {
-        char lock[PATH_MAX];
-
-        if (lock_path(l->state, lock, sizeof lock) == 0 && is_same_file(l->lock_fd, lock))
-            remove_names(l->state);
-    }
+    if (owner && l->state && unix_path_is_locked_by(l->lock_fd, l->state))
+        unix_path_remove(l->state);
     free(l->state);
 }
 
@@ -422,12 +324,12 @@ static int unix_remove(struct url *url)
         return error_set(ENOTSUP, "%s: an abstract name vanishes by itself with the socket", url->text);
     if (lstat(name.path, &status) < 0)
         return error_set(errno, "%s: %s", url->text, error_text(errno));
-    lock = take_lock(url, name.path);
+    lock = unix_path_lock(url, name.path);
     if (lock < 0)
         return lock == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text)
                                    : lock;
-    r = clear_path(url, &name, kind_of(channel_find(url)));
-    remove_names(name.path);
+    r = unix_path_clear(url, &name, kind_of(channel_find(url)));
+    unix_path_remove(name.path);
     return r;
 }
 

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A channel's beginning and end: options, connecting, pairs, ownership across fork(), closing; and who was at
+ * the other end. The mechanism opens the descriptors; everything around them is here.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "channel/channel.h"
+#include "channel/frame.h"
+#include "channel/stream.h"
+
+enum { MESSAGE_MAX_DEFAULT = 64 * 1024 * 1024 };
+
+int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    bool read_ahead;
+    int r, frame;
+
+    if (opt && opt->size < sizeof options)
+        return error_set(EINVAL,
+                         "%s: options.size is %zu, not sizeof(struct naru_options); start from NARU_INIT()",
+                         url->text, opt->size);
+    if (opt)
+        options = *opt;
+    frame = (int)options.frame - 1;
+    read_ahead = options.read_ahead == NARU_CHOICE_YES;
+    r = url_option_word(url, "frame", frame_names, &frame);
+    if (r == 0)
+        r = url_option_size(url, "max-message", 1, UINT32_MAX, &options.max_message);
+    if (r == 0)
+        r = url_option_size(url, "buffer", 1, 1 << 30, &options.buffer);
+    if (r == 0)
+        r = url_option_flag(url, "read-ahead", &read_ahead);
+    if (r == 0)
+        r = url_option_mode(url, "mode", &options.mode);
+    if (r < 0)
+        return r;
+    if (options.direction > NARU_DIRECTION_BOTH || frame >= NARU_FRAME_HEADER ||
+        options.max_message > UINT32_MAX)
+        return error_set(EINVAL, "%s: options.direction, frame or max_message is out of range", url->text);
+    options.frame = (enum naru_frame)(frame + 1);
+    if (url_option(url, "read-ahead"))
+        options.read_ahead = read_ahead ? NARU_CHOICE_YES : NARU_CHOICE_NO;
+    if (options.max_message == 0)
+        options.max_message = MESSAGE_MAX_DEFAULT;
+    if (options.mode == 0)
+        options.mode = 0600;
+    *ret_opt = options;
+    return 0;
+}
+
+static struct naru_channel *channel_free(struct naru_channel *ch)
+{
+    for (int i = 0; i < 2; i++)
+        ch->interrupt_fd[i] = fd_close(ch->interrupt_fd[i]);
+    if (ch->wfd != ch->rfd)
+        (void)fd_close(ch->wfd);
+    (void)fd_close(ch->rfd);
+    (void)fd_close(ch->poll_fd);
+    (void)fd_close(ch->peer_pidfd);
+    (void)fd_close(ch->fd);
+    (void)fd_close(ch->ready_fd);
+    (void)stream_free(ch->stream);
+    channel_free_blocks(ch);
+    for (size_t i = 0; i < ch->kept.fd_count; i++)
+        (void)fd_close(ch->kept.fds[i]);
+    free(ch->kept.data);
+    free(ch->url);
+    free(ch);
+    return NULL;
+}
+
+struct naru_channel *channel_new(const struct channel_ops *ops, const char *url,
+                                 const struct naru_options *opt)
+{
+    struct naru_channel *ch = calloc(1, sizeof *ch);
+
+    if (!ch)
+        goto no_memory;
+    ch->ops = ops;
+    ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->fd = ch->ready_fd = -1;
+    ch->interrupt_fd[0] = ch->interrupt_fd[1] = -1;
+    ch->peer = (struct naru_peer){-1, -1, -1};
+    ch->max_message = opt->max_message;
+    ch->limit_mend = "raise it with ?max-message= at both ends";
+    ch->keep_on_fork = opt->keep_on_fork;
+    ch->interruptible = opt->interruptible;
+    list_init(&ch->views);
+    fork_guard_init_unowned(&ch->guard);
+    ch->url = strdup(url);
+    if (!ch->url)
+        goto no_memory;
+    for (int i = 0; ch->interruptible && i < 2; i++) {
+        ch->interrupt_fd[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (ch->interrupt_fd[i] < 0) {
+            (void)error_set(errno, "%s: eventfd: %s", url, error_text(errno));
+            return channel_free(ch);
+        }
+    }
+    return ch;
+
+no_memory:
+    (void)error_set(ENOMEM, "%s: out of memory for a channel", url);
+    return ch ? channel_free(ch) : NULL;
+}
+
+void channel_abandon(struct naru_channel *ch)
+{
+    (void)channel_free(ch);
+}
+
+/* The mechanism has opened it: from now on it has an owner, and children close it. */
+void channel_own(struct naru_channel *ch)
+{
+    fork_guard_init(&ch->guard);
+    if (ch->keep_on_fork)
+        return;
+    fork_guard_add(&ch->guard, &ch->rfd);
+    if (ch->wfd != ch->rfd)
+        fork_guard_add(&ch->guard, &ch->wfd);
+    fork_guard_add(&ch->guard, &ch->poll_fd);
+    fork_guard_add(&ch->guard, &ch->fd);
+    fork_guard_add(&ch->guard, &ch->peer_pidfd);
+}
+
+int channel_enter(struct naru_channel *ch)
+{
+    if (__builtin_expect(ch->guard.generation == 0, 0)) {
+        channel_own(ch);
+        return 0;
+    }
+    return fork_guard_enter(&ch->guard);
+}
+
+int channel_make_stream(struct naru_channel *ch, const struct naru_options *opt, enum naru_frame usual,
+                        bool shared)
+{
+    enum naru_frame frame = opt->frame ? opt->frame : usual;
+    bool read_ahead = opt->read_ahead ? opt->read_ahead == NARU_CHOICE_YES : !shared;
+
+    ch->stream = stream_new(frame, read_ahead, ch->ops->row.capabilities & NARU_CAN_FDS);
+    return ch->stream ? 0 : error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+}
+
+/* What NULL among the operations means. */
+static int cannot(const struct url *url, const char *what, const char *instead)
+{
+    return error_set(ENOTSUP, "%s: %s cannot %s; %s", url->text, url->scheme, what, instead);
+}
+
+static int connect_url(struct url *url, const struct naru_options *opt, int64_t timeout_ns,
+                       struct naru_channel **ret_ch)
+{
+    const struct channel_ops *ops = channel_find(url);
+    struct naru_options options;
+    struct naru_channel *ch;
+    int r;
+
+    if (!ops)
+        return -EINVAL;
+    if (!ops->connect)
+        return cannot(url, "be connected to", "use naru_channel_pair(), or naru_listen()");
+    r = channel_options(url, opt, &options);
+    if (r < 0)
+        return r;
+    ch = channel_new(ops, url->text, &options);
+    if (!ch)
+        return -ENOMEM;
+    r = ops->connect(ch, url, &options, deadline_after(timeout_ns));
+    if (r == 0)
+        channel_own(ch);
+    if (r == 0 && (r = url_check_unused(url)) < 0)
+        (void)naru_channel_close(ch);
+    else if (r < 0)
+        (void)channel_free(ch);
+    else
+        *ret_ch = ch;
+    return r == -ETIMEDOUT && timeout_ns <= 0 ? -EAGAIN : r;
+}
+
+int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
+                 struct naru_channel **ret_ch)
+{
+    struct url parsed;
+    int r = url_parse(url, &parsed);
+
+    if (r < 0)
+        return r;
+    r = connect_url(&parsed, opt, timeout_ns, ret_ch);
+    url_deinit(&parsed);
+    return r;
+}
+
+static int pair_url(struct url *url, const struct naru_options *opt, struct naru_channel *ret_ch[2])
+{
+    const struct channel_ops *ops = channel_find(url);
+    struct naru_channel *ends[2] = {NULL, NULL};
+    struct naru_options options;
+    int r;
+
+    if (!ops)
+        return -EINVAL;
+    if (!ops->pair)
+        return cannot(url, "make a pair", "use naru_listen() and naru_connect()");
+    r = channel_options(url, opt, &options);
+    for (int i = 0; i < 2 && r == 0; i++) {
+        ends[i] = channel_new(ops, url->text, &options);
+        if (!ends[i])
+            r = -ENOMEM;
+    }
+    if (r == 0)
+        r = ops->pair(ends, url, &options);
+    for (int i = 0; i < 2 && r < 0; i++)
+        if (ends[i])
+            (void)channel_free(ends[i]);
+    if (r < 0)
+        return r;
+    r = url_check_unused(url);
+    for (int i = 0; i < 2; i++) {
+        if (r == 0)
+            ret_ch[i] = ends[i];
+        else
+            (void)naru_channel_close(ends[i]);
+    }
+    return r;
+}
+
+int naru_channel_pair(const char *url, const struct naru_options *opt, struct naru_channel *ret_ch[2])
+{
+    struct url parsed;
+    int r = url_parse(url, &parsed);
+
+    if (r < 0)
+        return r;
+    r = pair_url(&parsed, opt, ret_ch);
+    url_deinit(&parsed);
+    return r;
+}
+
+int naru_channel_adopt(struct naru_channel *ch)
+{
+    if (!fork_guard_is_mine(&ch->guard) && !ch->keep_on_fork)
+        return error_set(
+            EINVAL,
+            "%s: another process owns this end; only ends of a pair that nobody used yet, and channels "
+            "with options.keep_on_fork, can be adopted",
+            ch->url);
+    if (ch->guard.generation == 0 || !fork_guard_is_mine(&ch->guard)) {
+        fork_guard_deinit(&ch->guard);
+        channel_own(ch);
+    }
+    return 0;
+}
+
+struct naru_channel *naru_channel_close(struct naru_channel *ch)
+{
+    bool mine;
+
+    if (!ch)
+        return NULL;
+    mine = fork_guard_is_mine(&ch->guard);
+    if (ch->listener)
+        ch->listener->taken = NULL;
+    if (mine && ch->stream && stream_has_rest(ch->stream))
+        (void)stream_write_rest(ch, false); /* the last chance; -EINPROGRESS told to flush */
+    if (ch->ops->close)
+        ch->ops->close(ch, mine);
+    fork_guard_deinit(&ch->guard);
+    return channel_free(ch);
+}
+
+void channel_learn_peer(struct naru_channel *ch, int fd)
+{
+    struct ucred who;
+    socklen_t length = sizeof who;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 || who.pid <= 0)
+        return;
+    ch->peer = (struct naru_peer){who.pid, who.uid, who.gid};
+    ch->peer_pidfd = process_pidfd(who.pid);
+}
+
+int channel_peer_gone(struct naru_channel *ch)
+{
+    if (process_was_killed(ch->peer_pidfd, (pid_t)ch->peer.pid))
+        return error_set(EOWNERDEAD,
+                         "%s: process %lld at the other end was killed; all that it sent has been received",
+                         ch->url, (long long)ch->peer.pid);
+    return error_expected(EPIPE);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who may listen on a path is decided by a lock on the file PATH.lock beside it, not by probing: a dead
+ * owner's lock is gone, so its socket file can be removed; a live owner's is held. A program that knows
+ * nothing of the lock is found by one connect(2). The lock file is removed with the socket, and whoever
+ * locked it meanwhile notices that its name leads elsewhere (or nowhere) and starts again.
+ */
+#include "channel/unix-path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+static int lock_path(const char *path, char *ret, size_t size)
+{
+    return snprintf(ret, size, "%s.lock", path) < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+/* Whether fd is still what the path leads to: another owner may have removed it before we locked it. */
+static bool is_same_file(int fd, const char *path)
+{
+    struct stat held, named;
+
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+}
+
+/* Locks PATH.lock. The descriptor, or an explained -errno. */
+int unix_path_lock(const struct url *url, const char *path)
+{
+    char lock[PATH_MAX];
+
+    if (lock_path(path, lock, sizeof lock) < 0)
+        return error_set(ENAMETOOLONG, "%s: the path is too long", url->text);
+    for (;;) {
+        FD_CLEANUP int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0 && errno == EACCES)
+            return error_set(
+                EACCES,
+                "%s: permission denied; the directory, and %s if another user left it, must let you write",
+                url->text, lock);
+        if (fd < 0)
+            return error_set(errno, "%s: cannot make %s: %s", url->text, lock, error_text(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EWOULDBLOCK)
+                return error_set(EADDRINUSE,
+                                 "%s: another process listens there; stop it, or choose another path",
+                                 url->text);
+            return error_set(errno, "%s: cannot lock %s: %s", url->text, lock, error_text(errno));
+        }
+        if (is_same_file(fd, lock))
+            return fd_steal(&fd);
+    }
+}
+
+/* With the lock held: makes way for a new socket. 0 or an explained -errno. */
+int unix_path_clear(const struct url *url, const struct unix_name *name, int kind)
+{
+    struct stat status;
+    FD_CLEANUP int probe = -1;
+
+    if (lstat(name->path, &status) < 0)
+        return errno == ENOENT ? 0 : error_set(errno, "%s: %s", url->text, error_text(errno));
+    if (!S_ISSOCK(status.st_mode))
+        return error_set(
+            EEXIST, "%s: something that is not a socket is there already; choose another path, or remove it",
+            url->text);
+    probe = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    /* ECONNREFUSED alone says that nobody is behind it: a foreign listener holds no lock. */
+    if (connect(probe, (const struct sockaddr *)&name->address, name->length) == 0 || errno != ECONNREFUSED)
+        return error_set(
+            EADDRINUSE,
+            "%s: another process listens there (it does not hold naru's lock); stop it, or choose "
+            "another path",
+            url->text);
+    if (unlink(name->path) < 0 && errno != ENOENT)
+        return error_set(errno, "%s: cannot remove the dead socket: %s", url->text, error_text(errno));
+    return 0;
+}
+
+bool unix_path_is_locked_by(int lock_fd, const char *path)
+{
+    char lock[PATH_MAX];
+
+    return lock_path(path, lock, sizeof lock) == 0 && is_same_file(lock_fd, lock);
+}
+
+void unix_path_remove(const char *path)
+{
+    char lock[PATH_MAX];
+
+    (void)unlink(path); /* ENOENT: somebody removed it underneath, which is what we want too */
+    if (lock_path(path, lock, sizeof lock) == 0)
+        (void)unlink(lock);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* The path of a unix socket: who may listen on it, and how it is made free. See unix-path.c. */
+#ifndef NARU_CHANNEL_UNIX_PATH_H
+#define NARU_CHANNEL_UNIX_PATH_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/url.h"
+
+struct unix_name {
+    struct sockaddr_un address;
+    socklen_t length;
+    const char *path; /* in address; NULL for an abstract name */
+};
+
+/* Takes the right to listen on path. The descriptor that holds it until it is closed, or explained:
+ * -EADDRINUSE where somebody else has it. */
+int unix_path_lock(const struct url *url, const char *path);
+
+/* With the right held: removes a dead socket. socket_type: of the socket to be made. 0 or explained: -EEXIST
+ * where something else is in the way, -EADDRINUSE where a program without the lock listens. */
+int unix_path_clear(const struct url *url, const struct unix_name *name, int socket_type);
+
+/* Whether lock_fd still is the lock that others would find beside path. */
+bool unix_path_is_locked_by(int lock_fd, const char *path);
+
+/* Removes the socket and its lock. */
+void unix_path_remove(const char *path);
+
+#endif
