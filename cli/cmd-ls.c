@@ -56,7 +56,9 @@ static void describe_content(const struct object *o, char *text, size_t size)
     else if (o->users >= 0)
         (void)snprintf(users, sizeof users, ", %" PRId64 " attached", o->users);
     (void)snprintf(text, size, "%s%s%s", messages, bytes, users);
-    if (!*text)
+    if (*o->state)
+        (void)snprintf(text, size, "%s", o->state);
+    else if (!*text)
         (void)snprintf(text, size, "listening");
 }
 
@@ -100,6 +102,8 @@ static int print_object_json(const struct object *o, void *context)
     json_known(j, "bytes", o->bytes);
     json_known(j, strcmp(o->kind, "sem+sysv") == 0 ? "semaphores" : "attached", o->users);
     json_known(j, "pid", o->pid);
+    if (*o->state)
+        json_text(j, "state", o->state);
     json_end(j);
     return 0;
 }
@@ -211,7 +215,9 @@ const struct verb verb_ls = {
     .details = "Lists the IPC objects with a name that exist on this machine, of all kinds or of one:\n"
                "System V queues, segments and semaphores (sysvmq, shm+sysv, sem+sysv), POSIX ones (posixmq, "
                "shm+posix,\n"
-               "sem+posix) and unix sockets that listen (unix). `naru rm URL` removes one.\n\n"
+               "sem+posix), unix sockets that listen (unix), and what naru makes by name (mutex, rwlock,\n"
+               "semaphore, event, barrier). `naru rm URL` removes one; locks and the like have their own\n"
+               "verbs for it.\n\n"
                "  naru ls sysvmq\n"
                "  naru ls --json | jq '.[] | select(.messages > 0)'",
     .options = options,

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/objects-sync.h"
+
 typedef int visit_function(const struct object *o, void *context);
 
 static struct object object_of(const char *kind)
@@ -139,6 +141,9 @@ static int each_file(const char *path, const char *kind, const char *prefix,
         struct stat status;
         bool semaphore = strncmp(entry->d_name, "sem.", 4) == 0;
 
+        /* naru's own locks are no plain memory (objects-sync.c). */
+        if (strncmp(entry->d_name, "naru.", 5) == 0 && strcmp(kind, "shm+posix") == 0)
+            continue;
         if (entry->d_name[0] == '.' || (strcmp(kind, "posixmq") != 0 && semaphore != (*prefix != '\0')))
             continue;
         if (fstatat(dirfd(directory), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0) {
@@ -233,12 +238,13 @@ static const struct {
     {"unix", "/proc/net/unix", each_unix},
 };
 
-const char *const object_kinds[] = {"sysvmq",   "posixmq",   "shm+sysv", "shm+posix",
-                                    "sem+sysv", "sem+posix", "unix",     NULL};
+const char *const object_kinds[] = {"sysvmq",    "posixmq",   "shm+sysv", "shm+posix", "sem+sysv",
+                                    "sem+posix", "unix",      "mutex",    "rwlock",    "event",
+                                    "barrier",   "semaphore", NULL};
 
 int objects_each(const char *kind, visit_function *visit, void *context, const char **ret_missing)
 {
-    int missing = 0;
+    int missing = 0, locks;
 
     for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++) {
         int r;
@@ -253,5 +259,6 @@ int objects_each(const char *kind, visit_function *visit, void *context, const c
             return r;
         }
     }
-    return missing;
+    locks = objects_each_sync(kind, visit, context);
+    return locks ? locks : missing;
 }
