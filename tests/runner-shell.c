@@ -73,7 +73,7 @@ int shell_start(const char *script)
     _exit(127);
 }
 
-static const char *slurp(const char *path)
+static char *slurp(const char *path)
 {
     FILE *file = fopen(path, "r");
     char *text = NULL;
@@ -84,7 +84,10 @@ static const char *slurp(const char *path)
     n = getdelim(&text, &size, '\0', file); /* scripts under test print no NUL, or look at it themselves */
     fclose(file);
     unlink(path);
-    return n < 0 ? "" : text;
+    if (n >= 0)
+        return text;
+    free(text);
+    return strdup("");
 }
 
 struct shell shell_wait(int pid)
@@ -100,6 +103,12 @@ struct shell shell_wait(int pid)
     return s;
 }
 
+void shell_free(struct shell *s)
+{
+    free(s->out);
+    free(s->err);
+}
+
 void shell_check(const char *file, int line, int code, const char *out, const char *err_part,
                  const char *script)
 {
@@ -113,4 +122,5 @@ void shell_check(const char *file, int line, int code, const char *out, const ch
         test_check_contains(file, line, script, s.err, err_part);
     else
         test_check_str(file, line, script, s.err, "");
+    shell_free(&s);
 }

@@ -9,10 +9,10 @@
 #ifndef TESTS_RUNNER_SHELL_H
 #define TESTS_RUNNER_SHELL_H
 
-/* What a script did; the strings are the test's. */
+/* What a script did; to be ended with shell_free(). */
 struct shell {
     int code; /* exit code; 128 + signal if it was killed */
-    const char *out, *err;
+    char *out, *err;
 };
 
 /* The directory of the programs under test. */
@@ -22,6 +22,7 @@ const char *shell_build_directory(void);
  * have their default action there, whatever the runner was started with. */
 int shell_start(const char *script);
 struct shell shell_wait(int pid);
+void shell_free(struct shell *s);
 
 /* Runs it; fails the test unless it ends with that code, prints exactly out, and err holds err_part (or, if
  * that is
