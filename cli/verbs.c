@@ -16,6 +16,7 @@
     VERB(lock)       \
     VERB(sem)        \
     VERB(event)      \
+    VERB(segment)    \
     VERB(signal)     \
     VERB(demo)       \
     VERB(tour)       \

@@ -12,8 +12,8 @@ passed=0 failed=0 skipped=0
 cleanup() {
     local kind
     for kind in mutex semaphore event; do rm -f /dev/shm/naru.$kind.$id-*; done
-    "$naru" sem "sem+sysv:$key" rm 2>/dev/null
-    "$naru" sem "sem+posix:/$id" rm 2>/dev/null
+    "$naru" rm -f "sem+sysv:$key" 2>/dev/null
+    "$naru" rm -f "sem+posix:/$id" "shm+posix:/$id" "shm+sysv:$key" 2>/dev/null
     rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -224,11 +224,30 @@ events_let_through() {
         expect 0 "$naru" event $id-n rm
 }
 
+shared_memory_is_read_and_written() {
+    local url
+    for url in "shm+posix:/$id" "shm+sysv:$key" "mmap://$scratch/mapped"; do
+        expect 3 "$naru" segment "$url" read && expect 0 "$naru" segment "$url" create 27 &&
+            expect 1 "$naru" segment "$url" create 27 && expect 0 "$naru" segment "$url" write <<<3 &&
+            expect 0 "$naru" segment -l 1 "$url" read && [ "$(cat "$scratch/out")" = 3 ] &&
+            expect 0 "$naru" segment "$url" size && says out 27 && expect 0 "$naru" segment --json "$url" size &&
+            says out '"bytes": 27' && expect 1 "$naru" segment -o 26 "$url" write <<<too-much && says err "makes room" &&
+            expect 0 "$naru" segment "$url" rm && expect 3 "$naru" segment "$url" size || return 1
+    done
+    url=mmap://$scratch/grown
+    expect 0 "$naru" segment "$url" create 1k && expect 0 "$naru" segment "$url" grow 4k &&
+        expect 0 "$naru" segment "$url" size && says out 4096 && expect 1 "$naru" segment "$url" grow 1k &&
+        says err "cannot shrink" && expect 0 "$naru" segment -o 4095 "$url" write < <(printf x) &&
+        cmp -s <(tail -c 1 "$scratch/grown") <(printf x) && expect 2 "$naru" segment "$url" create &&
+        expect 2 "$naru" segment memfd: size && expect 2 "$naru" segment "$url" read 3 &&
+        expect 2 "$naru" segment "$url" shake && expect 2 "$naru" segment tcp://:1 read
+}
+
 tests=(exit_status_is_passed_on a_held_lock_is_waited_for_or_not no_update_is_lost
     a_killed_holder_hands_the_lock_over_and_the_next_is_told signals_reach_the_command a_waiter_is_ended_by_a_signal
     what_makes_no_sense_is_refused permissions_decide n_at_once_and_no_more
     a_unit_is_held_as_long_as_the_command_lives units_are_posted_and_taken other_programs_semaphores_are_shared
-    a_system_v_unit_comes_back_from_the_dead events_let_through)
+    a_system_v_unit_comes_back_from_the_dead events_let_through shared_memory_is_read_and_written)
 
 echo "TAP version 13"
 echo "1..${#tests[@]}"

@@ -50,7 +50,7 @@ struct request {
 
 static int failed(const char *url, int code, const char *what)
 {
-    const char *advice = publish_advice(code);
+    const char *advice = code == ENOENT ? "; ?create makes it" : publish_advice(code);
 
     if (code == ENOSPC)
         advice =
@@ -339,6 +339,11 @@ int64_t naru_raw_semaphore_value(struct naru_raw_semaphore *semaphore)
     return value;
 }
 
+static int cannot_remove(const char *url, int code)
+{
+    return error_set(code, "%s: cannot remove it: %s", url, error_text(code));
+}
+
 int naru_raw_semaphore_remove(const char *url)
 {
     struct request request;
@@ -347,11 +352,11 @@ int naru_raw_semaphore_remove(const char *url)
     if (r < 0)
         return r;
     if (*request.name) {
-        r = sem_unlink(request.name) < 0 ? failed(url, errno, "remove it") : 0;
+        r = sem_unlink(request.name) < 0 ? cannot_remove(url, errno) : 0;
     } else {
         id = semget((key_t)(uint32_t)request.key, 0, 0);
         if (id < 0 || semctl(id, 0, IPC_RMID) < 0)
-            r = failed(url, errno == EINVAL || errno == EIDRM ? ENOENT : errno, "remove it");
+            r = cannot_remove(url, errno == EINVAL || errno == EIDRM ? ENOENT : errno);
     }
     url_deinit(&request.url);
     return r;
