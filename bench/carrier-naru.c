@@ -82,7 +82,8 @@ static bool make_url(struct link *link, int direction)
     if (can(link, NARU_CAN_PAIR))
         (void)snprintf(url, URL_MAX, dash ? "%s:?type=%s" : "%s:", scheme, dash ? dash + 1 : "");
     else if (strcmp(scheme, "fifo") == 0 || strcmp(scheme, "file") == 0)
-        (void)snprintf(url, URL_MAX, "%s://%s/%s", scheme, link->load->directory, names[direction]);
+        (void)snprintf(url, URL_MAX, "%s://%s/%s?frame=len32", scheme, link->load->directory,
+                       names[direction]);
     else if (strcmp(scheme, "tcp") == 0 || strcmp(scheme, "udp") == 0)
         (void)snprintf(url, URL_MAX, "%s://127.0.0.1:0", scheme);
     else if (strcmp(scheme, "sysvmq") == 0)
@@ -121,8 +122,9 @@ static int tell(struct link *link, enum duo_side side)
 static int await(struct link *link, enum duo_side side)
 {
     char byte;
+    ssize_t n = read(link->told[side][0], &byte, 1);
 
-    return read(link->told[side][0], &byte, 1) == 1 ? 0 : duo_fail_errno("read");
+    return n == 1 ? 0 : n == 0 ? duo_fail(-EPIPE, "the other side has ended") : duo_fail_errno("read");
 }
 
 static void close_link(struct link *link)
@@ -214,16 +216,24 @@ static int attach_duplex(struct link *link, enum duo_side side)
     return r < 0 ? failed(r) : 0;
 }
 
-/* Two one-way ends: each side listens where it receives, and connects where it sends. */
+/* Two one-way ends: each side listens where it receives, and connects where it sends, once both listen: a
+ * file's reader gets what is appended from then on. */
 static int attach_one_way(struct link *link, enum duo_side side)
 {
     int r = naru_listen(link->urls[side == DUO_NEAR ? BACK : THERE], NULL, &link->listener);
 
-    if (r == 0 && side == DUO_NEAR) {
+    if (r < 0)
+        return failed(r);
+    r = tell(link, side);
+    if (r == 0)
+        r = await(link, side == DUO_NEAR ? DUO_FAR : DUO_NEAR);
+    if (r < 0)
+        return r;
+    if (side == DUO_NEAR) {
         r = naru_connect(link->urls[THERE], NULL, NARU_FOREVER, &link->tx);
         if (r == 0)
             r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
-    } else if (r == 0) {
+    } else {
         r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
         if (r == 0)
             r = naru_connect(link->urls[BACK], NULL, NARU_FOREVER, &link->tx);
@@ -273,12 +283,16 @@ static int attach_given(struct link *link, enum duo_side side)
         if (r == 0)
             r = naru_connect(url, &options, NARU_FOREVER, &link->tx);
     }
-    let_go(link); /* the channels have duplicates */
+    for (int i = 0; i < 4; i++) /* the channels have duplicates */
+        link->given[i / 2][i % 2] = close_fd(link->given[i / 2][i % 2]);
     return r < 0 ? failed(r) : 0;
 }
 
-static int attach(struct link *link, enum duo_side side)
+static int attach_somehow(struct link *link, enum duo_side side)
 {
+    enum duo_side other = side == DUO_NEAR ? DUO_FAR : DUO_NEAR;
+
+    link->told[other][1] = close_fd(link->told[other][1]); /* so that its end is seen */
     if (is_given(link->row))
         return attach_given(link, side);
     if (strcmp(link->row->scheme, "signal") == 0)
@@ -286,6 +300,18 @@ static int attach(struct link *link, enum duo_side side)
     if (can(link, NARU_CAN_PAIR))
         return take_pair(link, side);
     return can(link, NARU_CAN_DUPLEX) ? attach_duplex(link, side) : attach_one_way(link, side);
+}
+
+/* Neither begins (and perhaps ends) before the other is connected too. */
+static int attach(struct link *link, enum duo_side side)
+{
+    int r = attach_somehow(link, side);
+
+    if (r == 0)
+        r = tell(link, side);
+    if (r == 0)
+        r = await(link, side == DUO_NEAR ? DUO_FAR : DUO_NEAR);
+    return r;
 }
 
 static int send_one(struct link *link, const void *data, size_t length)

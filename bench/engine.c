@@ -232,7 +232,7 @@ static void note_sent(struct run *run, uint32_t number)
 /* Sends the messages from `number` on; how many, or negative. */
 static ssize_t send_some(struct run *run, uint32_t number)
 {
-    size_t size = run->load->size, n, limit = 2 * run->credit;
+    size_t size = run->load->size, n, limit = run->credit;
     int r;
 
     if (run->load->pattern != PATTERN_BATCH || !run->carrier->send_batch) {
@@ -245,7 +245,7 @@ static ssize_t send_some(struct run *run, uint32_t number)
     }
     n = SAMPLE - number % SAMPLE; /* to the next that is timed, so that each batch begins with one */
     if (limit && n > limit)
-        n = limit;
+        n = limit; /* more could wait for a credit that is given for messages not sent yet */
     r = take_credit(run, n);
     if (r < 0)
         return r;

@@ -21,6 +21,7 @@
 #include "cli/tour-extra.h"
 #include "cli/tour.h"
 #include "cli/verb.h"
+#include "cli/wrapped-table.h"
 
 enum { ROWS_MAX = 64 };
 
@@ -97,29 +98,37 @@ static int load_file(const char *path, struct tour_file *file)
 static void print_introduction(struct tour *tour)
 {
     struct environment e = environment_read();
-    char size[QUANTITY_SIZE], text[SHA256_TEXT];
+    char size[QUANTITY_SIZE], text[SHA256_TEXT], where[2 * ENVIRONMENT_TEXT + 2];
 
-    (void)printf(
-        "Two processes carry %s%s (%s)\nthrough every mechanism that Linux has for it; the receiving one "
-        "hashes what it got.\nsha256 %s\n%s, %s, %d CPU%s\n\n",
-        tour->file.cut ? "the beginning of " : "", tour->file.path,
-        format_size((double)tour->file.size, size), sha256_text(tour_digest(tour, tour->file.size), text),
-        e.kernel, e.cpu, e.cpus, e.cpus == 1 ? "" : "s");
+    (void)snprintf(where, sizeof where, "%s, %s", e.kernel, e.cpu);
+
+    (void)printf("Two processes carry %s%s (%s)\n", tour->file.cut ? "the beginning of " : "",
+                 tour->file.path, format_size((double)tour->file.size, size));
+    (void)printf("through every mechanism that Linux has; the far one hashes what arrives.\n");
+    (void)printf("sha256 %s\n%.70s, %d CPU%s\n\n", sha256_text(tour_digest(tour, tour->file.size), text),
+                 where, e.cpus, e.cpus == 1 ? "" : "s");
     tour_print_heading(stdout);
     (void)fflush(stdout);
 }
 
 static void print_conclusion(const struct tour_row *rows, size_t count)
 {
+    static const char *const remarks[] = {
+        "median and p99: the round trip of a small message, or the hand-off of a lock; who waits sleeps, and "
+        "each process has a CPU of its own if there are two. MB/s: the file in messages of up to 64 KiB, "
+        "from "
+        "the first send to the last receive.",
+        "`naru bench` holds naru against bare system calls; `naru help` lists all that it can do. Run it as",
+    };
+    int width = term_width(stdout);
     char own[PATH_MAX];
 
-    tour_print_textbook(stdout, term_width(stdout), rows, count);
-    (void)printf(
-        "\nmedian and p99: round trip of a small message, or hand-off of a lock, sleeping in between, each "
-        "process\non a CPU of its own. MB/s: the file in messages of up to 64 KiB, from the first send to "
-        "the last receive.\nMore: `naru bench` holds naru against bare system calls; `naru help` lists all "
-        "it can do.\n\nRun it as\n  %s\nor install it with `./dev install`.\n",
-        own_path(own));
+    tour_print_textbook(stdout, width, rows, count);
+    for (size_t i = 0; i < sizeof remarks / sizeof *remarks; i++) {
+        (void)putchar('\n');
+        wrapped_text_print(stdout, remarks[i], 0, width < 100 ? width : 100);
+    }
+    (void)printf("  %s\nor install it with `./dev install`.\n", own_path(own));
 }
 
 static struct tour_row row_of(const struct naru_mechanism *m)

@@ -26,7 +26,7 @@ static double rate(const struct tour_result *r)
 
 void tour_print_heading(FILE *out)
 {
-    (void)fprintf(out, "%s%-22s %10s %10s %8s  %s%s\n", term_style(out, STYLE_DIM), "mechanism", "median",
+    (void)fprintf(out, "%s%-18s %8s %8s %7s  %s%s\n", term_style(out, STYLE_DIM), "mechanism", "median",
                   "p99", "MB/s", "verified at the far end", term_style(out, STYLE_PLAIN));
 }
 
@@ -34,7 +34,7 @@ static void print_duration(FILE *out, uint64_t ns)
 {
     char text[QUANTITY_SIZE];
 
-    (void)fprintf(out, " %10s", ns ? format_duration((double)ns, text) : "-");
+    (void)fprintf(out, " %8s", ns ? format_duration((double)ns, text) : "-");
 }
 
 static void print_verdict(FILE *out, const struct tour_file *file, const struct tour_result *r)
@@ -49,7 +49,7 @@ static void print_verdict(FILE *out, const struct tour_file *file, const struct 
             (void)fprintf(out, " in %llu copies", (unsigned long long)(r->carried / file->size));
         break;
     case TOUR_PART:
-        (void)fprintf(out, "%syes%s, the first %s: all that fits in %.0f s", term_style(out, STYLE_GOOD),
+        (void)fprintf(out, "%syes%s, the first %s in %.0f s", term_style(out, STYLE_GOOD),
                       term_style(out, STYLE_PLAIN), format_size((double)r->carried, size), r->seconds);
         break;
     case TOUR_HANDED_OVER:
@@ -68,13 +68,13 @@ static void print_verdict(FILE *out, const struct tour_file *file, const struct 
 
 void tour_print_result(FILE *out, const struct tour_file *file, const char *name, const struct tour_result *r)
 {
-    (void)fprintf(out, "%s%-22s%s", term_style(out, STYLE_BOLD), name, term_style(out, STYLE_PLAIN));
+    (void)fprintf(out, "%s%-18s%s", term_style(out, STYLE_BOLD), name, term_style(out, STYLE_PLAIN));
     print_duration(out, r->p50);
     print_duration(out, r->p99);
     if (r->seconds > 0)
-        (void)fprintf(out, " %8.*f  ", rate(r) < 10 ? 2 : 0, rate(r));
+        (void)fprintf(out, " %7.*f  ", rate(r) < 10 ? 2 : 0, rate(r));
     else
-        (void)fprintf(out, " %8s  ", "-");
+        (void)fprintf(out, " %7s  ", "-");
     print_verdict(out, file, r);
     (void)fputc('\n', out);
     wrapped_text_print(out, r->note, 4, term_width(out));

@@ -1,0 +1,191 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# naru bench and naru tour as a user runs them: every report can be read by the program it is for, every byte arrives,
+# nothing is left behind. No figure is judged: how fast is not for tests to say. NARU_BUILD: where naru is.
+set -u
+naru=${NARU_BUILD:?expected the build directory}/naru
+scratch=$(mktemp -d)
+export TMPDIR=$scratch/tmp # what is left behind there is ours
+mkdir "$TMPDIR"
+passed=0 failed=0
+trap 'rm -rf "$scratch"' EXIT
+
+fail() { echo "#   $*" >&3; return 1; }
+
+# expect CODE COMMAND...: runs it, its output in $scratch/out and $scratch/err
+expect() {
+    local wanted=$1 got
+    shift
+    timeout 120 "$@" >"$scratch/out" 2>"$scratch/err" 3>&-
+    got=$?
+    [ $got -eq "$wanted" ] || fail "$* ended with $got instead of $wanted: $(cat "$scratch/out" "$scratch/err")"
+}
+
+says() { grep -qF -- "$2" "$scratch/$1" || fail "no '$2' in: $(cat "$scratch/$1")"; }
+
+python() { python3 -c "$1" <"$scratch/out" 2>"$scratch/python" || fail "$(cat "$scratch/python")"; }
+
+# Queues, segments and files that bear the name or key of a run: 0x4e is how its System V keys begin.
+nothing_is_left() {
+    [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(ls "$TMPDIR")" || return 1
+    [ -z "$(ls /dev/mqueue /dev/shm 2>/dev/null | grep -E "naru-(bench|tour)-${1:-}\b")" ] || fail "left: $(ls /dev/mqueue /dev/shm)"
+}
+
+bench_prints_tables_and_the_ratio() {
+    expect 0 "$naru" bench pipe sysvmq -r 3 -n 50 && says out "ping-pong, 64 B" && says out "a message holds at most" &&
+        says out "3 interleaved rounds" && says out "Promise:" && nothing_is_left
+}
+
+bench_prints_json_with_every_round() {
+    expect 0 "$naru" bench pipe unix -r 3 -n 50 -s 64,1k --json && python '
+import json, sys
+d = json.load(sys.stdin)
+assert d["settings"]["rounds_done"] == 3, d["settings"]
+assert len(d["results"]) == 4 * 3 * 2, len(d["results"])
+for r in d["results"]:
+    assert r["ratio"]["low_quartile"] <= r["ratio"]["median"] <= r["ratio"]["high_quartile"], r
+    for who in ("naru", "bare"):
+        assert len(r[who]["rounds"]) == 3 and r[who]["median"]["ns"] > 0, r
+        l = r[who]["latency_ns"]
+        assert 0 < l["min"] <= l["p50"] <= l["p90"] <= l["p99"] <= l["p99_9"] <= l["max"], l
+'
+}
+
+bench_prints_csv_that_a_spreadsheet_reads() {
+    expect 0 "$naru" bench pipe udp -r 1 -n 50 -s 64,64k --csv && python '
+import csv, sys
+rows = list(csv.DictReader(sys.stdin))
+assert len(rows) == 2 * 2 * 3 * 2, len(rows)
+assert all(None not in r and None not in r.values() for r in rows)
+assert sum("65507" in r["reason"] for r in rows) == 6, [r["reason"] for r in rows]
+assert all(float(r["ratio"]) > 0 for r in rows if not r["reason"])
+'
+}
+
+bench_draws_svg_that_is_xml() {
+    expect 0 "$naru" bench pipe tcp -r 1 -n 50 -s 64 --svg "$scratch/plot.svg" && cp "$scratch/plot.svg" "$scratch/out" && python '
+import sys, xml.etree.ElementTree as tree
+root = tree.parse(sys.stdin).getroot()
+assert root.tag.endswith("svg")
+texts = [t.text or "" for t in root.iter() if t.tag.endswith("text")]
+assert "pipe" in texts and "tcp" in texts and any("ping-pong" in t for t in texts), texts
+assert "nan" not in tree.tostring(root).decode()
+'
+}
+
+bench_refuses_what_makes_no_sense() {
+    expect 2 "$naru" bench nonsense && says err "there is no mechanism nonsense" &&
+        expect 2 "$naru" bench pip && says err "did you mean pipe?" &&
+        expect 2 "$naru" bench --size 3 && says err "expected 4 to 16M bytes" &&
+        expect 2 "$naru" bench --pattern nonsense && expect 2 "$naru" bench --json --csv &&
+        expect 2 "$naru" bench exec && says err "cannot be measured" &&
+        expect 3 "$naru" bench pipe -r 1 -n 10 -s 64 --svg "$scratch/none/plot.svg"
+}
+
+bench_ends_when_interrupted() {
+    timeout --preserve-status -s INT 1 "$naru" bench -r 99 -d 10s >/dev/null 2>&1 3>&-
+    [ $? -eq 130 ] || fail "an interrupted bench did not end with 130" || return 1
+    nothing_is_left
+}
+
+tour_verifies_every_row_or_says_why() {
+    head -c 100001 /dev/urandom >"$scratch/file"
+    expect 0 "$naru" tour "$scratch/file" --json && EXPECTED=$(sha256sum "$scratch/file" | cut -d' ' -f1) python '
+import json, os, sys
+d = json.load(sys.stdin)
+assert d["file"]["sha256"] == os.environ["EXPECTED"], d["file"]
+assert d["file"]["bytes"] == 100001
+names = [r["mechanism"] for r in d["rows"]]
+assert len(names) == len(set(names))
+for must in ("pipe", "fifo", "unix-stream", "tcp", "udp", "sysvmq", "posixmq", "signal", "exec", "semaphore", "mutex", "event"):
+    assert must in names, names
+for r in d["rows"]:
+    assert r["outcome"] in ("whole", "part", "handed over", "unavailable"), r
+    assert r["outcome"] != "unavailable" or r["note"], r
+    assert r["verified"] == (r["outcome"] in ("whole", "part")), r
+    assert r["outcome"] == "unavailable" or r.get("round_trip_p50_ns", r.get("hand_off_p50_ns")), r
+    for column in ("title", "use_when", "medium", "direction", "unit", "scope", "persistence", "limit", "wait"):
+        assert r[column], (r["mechanism"], column)
+' && nothing_is_left
+}
+
+tour_carries_odd_sizes() {
+    local size
+    for size in 1 3 4 65535 65537; do
+        head -c $size /dev/urandom >"$scratch/file"
+        expect 0 "$naru" tour "$scratch/file" -o pipe -o signal -o udp -o memfd -o exec --json && SIZE=$size python '
+import json, os, sys
+for r in json.load(sys.stdin)["rows"]:
+    assert r["verified"] and r["carried_bytes"] >= int(os.environ["SIZE"]), r
+' || return 1
+    done
+}
+
+tour_fits_the_width() {
+    local width
+    for width in 80 120 220; do
+        COLUMNS=$width expect 0 "$naru" tour -o pipe -o exec -o mutex || return 1
+        # The first line and the last name files, however long their paths.
+        ! sed '1d; /^  \//d' "$scratch/out" | grep -E "^.{$((width + 1))}" || fail "wider than $width" || return 1
+    done
+    says out "install it with" && ! grep -q "$(printf '\033')" "$scratch/out"
+}
+
+# Those with names and keys that outlive a process.
+named="-o fifo -o tcp -o sysvmq -o posixmq -o shm+posix -o shm+sysv -o mmap"
+
+two_tours_at_once_do_not_meet() {
+    local first second
+    "$naru" tour $named --json >"$scratch/first" 2>&1 3>&- &
+    first=$!
+    "$naru" tour $named --json >"$scratch/second" 2>&1 3>&- &
+    second=$!
+    wait $first || fail "the first of two: $(cat "$scratch/first")" || return 1
+    wait $second || fail "the second of two: $(cat "$scratch/second")" || return 1
+    nothing_is_left "$first" && nothing_is_left "$second"
+}
+
+tour_leaves_nothing_when_interrupted() {
+    local i pid
+    for i in 1 3 5; do
+        "$naru" tour $named >"$scratch/out" 2>&1 3>&- &
+        pid=$!
+        # Somewhere in the middle: after its i-th line of the table.
+        for ((j = 0; j < 3000; j++)); do
+            [ "$(wc -l <"$scratch/out")" -gt $((5 + i)) ] && break
+            sleep 0.01
+        done
+        kill -TERM $pid
+        wait $pid
+        [ $? -eq 143 ] || fail "a terminated tour ended with another code: $(tail -n 3 "$scratch/out")" || return 1
+        nothing_is_left $pid || return 1
+    done
+}
+
+tour_refuses_what_it_cannot_read() {
+    : >"$scratch/empty"
+    expect 3 "$naru" tour "$scratch/none" && says err "No such file" && expect 1 "$naru" tour "$scratch/empty" &&
+        says err "there is nothing to carry" && expect 1 "$naru" tour / && expect 2 "$naru" tour -o nonsense &&
+        expect 2 "$naru" tour a b
+}
+
+tests="bench_prints_tables_and_the_ratio bench_prints_json_with_every_round bench_prints_csv_that_a_spreadsheet_reads
+bench_draws_svg_that_is_xml bench_refuses_what_makes_no_sense bench_ends_when_interrupted
+tour_verifies_every_row_or_says_why tour_carries_odd_sizes tour_fits_the_width two_tours_at_once_do_not_meet
+tour_leaves_nothing_when_interrupted tour_refuses_what_it_cannot_read"
+exec 3>&1
+echo "TAP version 13"
+echo "1..$(wc -w <<<"$tests")"
+number=0
+for test in $tests; do
+    number=$((number + 1))
+    if $test; then
+        passed=$((passed + 1))
+        echo "ok $number - $test"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $test"
+    fi
+done
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
