@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* signal: what is particular to it. What it shares with every mechanism is the conformance suite's. */
+/* signal: what is particular to it. What it shares with every mechanism is the conformance suite's.
+ * To be run not under ThreadSanitizer: its runtime keeps signals back, and has a thread that blocks none. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
