@@ -128,18 +128,6 @@ static const char *make_url(const struct variant *variant, const char *query)
     return test_format("%s", text);
 }
 
-/* All processes of a user share one queue of signals: filling it up to a receiver's limit would refuse those
- * of other tests, whose limit is the usual one. */
-static void leave_room_to_other_tests(void)
-{
-    struct rlimit limit;
-
-    CHECK_OK(getrlimit(RLIMIT_SIGPENDING, &limit));
-    if (limit.rlim_cur > 20000)
-        limit.rlim_cur = 20000;
-    CHECK_OK(setrlimit(RLIMIT_SIGPENDING, &limit));
-}
-
 void link_open_with(struct link *link, size_t index, const struct naru_options *options, const char *query)
 {
     const struct naru_options none = NARU_INIT(struct naru_options);
@@ -150,8 +138,6 @@ void link_open_with(struct link *link, size_t index, const struct naru_options *
         test_fail(__FILE__, __LINE__, "mechanism %s has no variant in tests/mechanism.c", link->variant->row);
     link->row = naru_mechanism_find(link->variant->row);
     CHECK(link->row != NULL);
-    if (strcmp(link->variant->row, "signal") == 0)
-        leave_room_to_other_tests();
     link->url = make_url(link->variant, query);
     if (link->variant->traits & GIVEN) {
         CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link->given) == 0);
@@ -365,11 +351,29 @@ void take(const char *file, int line, const struct link *link, struct naru_chann
                   naru_recv(ch, buffer, sizeof buffer, NARU_S(WAIT_LONG_S)));
 }
 
+/* All processes of a user share one queue of signals, which is full for a receiver at its own limit
+ * (RLIMIT_SIGPENDING): lower that of the receiver here, or other tests would find the queue full, too. */
+static void lower_signal_limit(struct naru_channel *ch)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    struct naru_signal_sets sets = NARU_INIT(struct naru_signal_sets);
+    struct rlimit limit;
+
+    CHECK_OK(naru_channel_info(ch, &info));
+    CHECK_OK(naru_signal_sets(info.peer.pid, &sets));
+    CHECK_OK(prlimit((pid_t)info.peer.pid, RLIMIT_SIGPENDING, NULL, &limit));
+    if (limit.rlim_cur > sets.queued + 5000)
+        limit.rlim_cur = sets.queued + 5000;
+    CHECK_OK(prlimit((pid_t)info.peer.pid, RLIMIT_SIGPENDING, &limit, NULL));
+}
+
 uint64_t fill(const struct link *link, struct naru_channel *ch, uint64_t first)
 {
     uint8_t buffer[MESSAGE_MAX];
     uint64_t count = 0;
 
+    if (strcmp(link->variant->row, "signal") == 0)
+        lower_signal_limit(ch);
     for (;; count++) {
         size_t size = message_size(link, first + count);
         int r;
