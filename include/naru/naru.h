@@ -7,6 +7,7 @@
 #include "naru/channel.h"
 #include "naru/error.h"
 #include "naru/event.h"
+#include "naru/file.h"
 #include "naru/loop.h"
 #include "naru/mechanism.h"
 #include "naru/mutex.h"

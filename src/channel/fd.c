@@ -23,7 +23,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "channel/file-io.h"
+#include "base/file-io.h"
 #include "channel/pipe-io.h"
 #include "channel/socket-io.h"
 #include "channel/stream.h"

@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "channel/file-follow.h"
-#include "channel/file-io.h"
+#include "base/file-io.h"
 #include "channel/file-open.h"
 #include "channel/stream.h"
 #include "channel/table.h"

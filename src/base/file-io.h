@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Writing to regular files, where a limit on their size must not kill the program. */
-#ifndef NARU_CHANNEL_FILE_IO_H
-#define NARU_CHANNEL_FILE_IO_H
+#ifndef NARU_BASE_FILE_IO_H
+#define NARU_BASE_FILE_IO_H
 
 #include <stdbool.h>
 #include <sys/types.h>

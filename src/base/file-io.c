@@ -5,7 +5,7 @@
  * write and taken back if the write raised it. That costs two system calls, as much as the write itself; they
  * are spent only where there is a limit.
  */
-#include "channel/file-io.h"
+#include "base/file-io.h"
 
 #include <errno.h>
 #include <pthread.h>

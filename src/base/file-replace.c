@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Replacing a file as one step: the new contents are written to a file without a name (open(2), O_TMPFILE),
+ * brought to disk, given a name beside the old file, and renamed over it. So a process that is killed on the
+ * way leaves nothing behind, but for the moment between the last two steps. (linkat(2) cannot replace a name;
+ * that is why there are two.) File systems without O_TMPFILE (NFS, some overlays) get the name from the
+ * start.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/file-io.h"
+#include "naru/file.h"
+
+enum { NAME_ATTEMPTS = 100 };
+
+struct replacement {
+    const char *path; /* as the caller gave it, for sentences */
+    char *target;     /* where its symbolic links lead */
+    const char *base; /* its last component */
+    int directory_fd, fd;
+    char temporary[48]; /* its name in the directory; "": it has none yet */
+};
+
+static int failed(const struct replacement *x, const char *what)
+{
+    int code = errno;
+
+    return error_set(code, "%s: cannot %s: %s; the old contents stand", x->path, what, error_text(code));
+}
+
+static void choose_name(struct replacement *x)
+{
+    static _Atomic unsigned counter;
+
+    /* Relaxed: the numbers only have to differ. */
+    (void)snprintf(x->temporary, sizeof x->temporary, ".naru-%d-%u", (int)getpid(),
+                   atomic_fetch_add_explicit(&counter, 1, memory_order_relaxed));
+}
+
+/* A file beside the target that has a name from the start. */
+static int make_named(struct replacement *x)
+{
+    for (int i = 0; i < NAME_ATTEMPTS; i++) {
+        choose_name(x);
+        x->fd =
+            openat(x->directory_fd, x->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (x->fd >= 0)
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    x->temporary[0] = '\0';
+    return failed(x, "make a file beside it");
+}
+
+static int make_file(struct replacement *x)
+{
+    x->fd = openat(x->directory_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    if (x->fd >= 0)
+        return 0;
+    /* EISDIR: an old kernel's answer (open(2), O_TMPFILE). */
+    return errno == EOPNOTSUPP || errno == EISDIR ? make_named(x) : failed(x, "make a file beside it");
+}
+
+/* Gives the finished file a name, if it has none. */
+static int link_file(struct replacement *x)
+{
+    char self[32];
+
+    if (x->temporary[0])
+        return 0;
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", x->fd);
+    for (int i = 0; i < NAME_ATTEMPTS; i++) {
+        choose_name(x);
+        if (linkat(AT_FDCWD, self, x->directory_fd, x->temporary, AT_SYMLINK_FOLLOW) == 0)
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    x->temporary[0] = '\0';
+    return failed(x, "name the new file");
+}
+
+static int write_all(struct replacement *x, const void *data, size_t length)
+{
+    for (size_t done = 0; done < length;) {
+        struct iovec piece = {(uint8_t *)(uintptr_t)data + done, length - done};
+        ssize_t n = file_io_write(x->fd, &piece, 1, false);
+
+        if (n < 0 && n != -EINTR) {
+            errno = (int)-n;
+            return failed(x, "write the new contents");
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* The permissions and, for root, the owner of the file so far. */
+static int set_rights(struct replacement *x, unsigned mode)
+{
+    struct stat old;
+    bool exists = stat(x->target, &old) == 0;
+
+    if (exists && S_ISDIR(old.st_mode))
+        return error_set(EISDIR, "%s: that is a directory", x->path);
+    if (exists && (old.st_uid != geteuid() || old.st_gid != getegid()) &&
+        fchown(x->fd, old.st_uid, old.st_gid) < 0 && errno != EPERM)
+        return failed(x, "give the new file its owner");
+    if (mode == 0)
+        mode = exists ? old.st_mode & 07777 : 0600;
+    /* After the owner: fchown(2) takes the set-user-ID bit away. */
+    return fchmod(x->fd, mode) < 0 ? failed(x, "set its mode") : 0;
+}
+
+static int open_directory(struct replacement *x)
+{
+    char *slash;
+
+    x->target = realpath(x->path, NULL);
+    if (!x->target && errno != ENOENT)
+        return failed(x, "find it");
+    if (!x->target)
+        x->target = strdup(x->path);
+    if (!x->target)
+        return error_set(ENOMEM, "%s: out of memory", x->path);
+    slash = strrchr(x->target, '/');
+    x->base = slash ? slash + 1 : x->target;
+    if (!*x->base)
+        return error_set(EISDIR, "%s: expected the path of a file, not of a directory", x->path);
+    if (slash)
+        *slash = '\0';
+    x->directory_fd = open(!slash ? "." : *x->target ? x->target : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (slash)
+        *slash = '/';
+    return x->directory_fd < 0 ? failed(x, "open its directory") : 0;
+}
+
+static int replace(struct replacement *x, const void *data, size_t length, unsigned mode)
+{
+    int r = open_directory(x);
+
+    if (r == 0)
+        r = make_file(x);
+    if (r == 0)
+        r = set_rights(x, mode);
+    if (r == 0)
+        r = write_all(x, data, length);
+    if (r == 0 && fsync(x->fd) < 0)
+        r = failed(x, "bring the new contents to disk");
+    if (r == 0)
+        r = link_file(x);
+    if (r == 0 && renameat(x->directory_fd, x->temporary, x->directory_fd, x->base) < 0)
+        r = failed(x, "rename the new file over it");
+    if (r < 0)
+        return r;
+    x->temporary[0] = '\0';
+    if (fsync(x->directory_fd) < 0)
+        return error_set(errno, "%s: replaced, but fsync says that the disk may not have the new name: %s",
+                         x->path, error_text(errno));
+    return 0;
+}
+
+int naru_file_replace(const char *path, const void *data, size_t length, unsigned mode)
+{
+    struct replacement x = {.path = path, .directory_fd = -1, .fd = -1};
+    int r;
+
+    if (!path || !*path || mode > 07777)
+        return error_set(EINVAL, "expected the path of a file, and permission bits such as 0644");
+    r = replace(&x, data, length, mode);
+    if (x.temporary[0])
+        (void)unlinkat(x.directory_fd, x.temporary,
+                       0); /* if even that fails, the explanation is of the cause */
+    (void)fd_close(x.fd);
+    (void)fd_close(x.directory_fd);
+    free(x.target);
+    return r;
+}
+
+ssize_t naru_file_read(const char *path, void *buf, size_t cap)
+{
+    FD_CLEANUP int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat status;
+    size_t length = 0;
+    ssize_t n;
+    char beyond;
+
+    if (fd < 0)
+        return error_set(errno, "%s: %s", path, error_text(errno));
+    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return error_set(S_ISDIR(status.st_mode) ? EISDIR : EINVAL, "%s: that is not a regular file", path);
+    do {
+        n = length < cap ? read(fd, (uint8_t *)buf + length, cap - length) : read(fd, &beyond, 1);
+        if (n > 0 && length == cap)
+            return error_set(EMSGSIZE, "%s: the file has %lld bytes and the buffer only %zu", path,
+                             (long long)status.st_size, cap);
+        length += n > 0 ? (size_t)n : 0;
+    } while (n > 0 || (n < 0 && errno == EINTR));
+    return n < 0 ? error_set(errno, "%s: read: %s", path, error_text(errno)) : (ssize_t)length;
+}
