@@ -19,7 +19,8 @@
  * Trust. Who may write the memory shares its fate: he can always hold the lock, overwrite it, or truncate the
  * file under it (SIGBUS). Overwritten objects answer -EPROTO where it can be seen. Give access (mode) only to
  * those whom you would let into the data that the object guards. All users must be in one PID namespace
- * (-EXDEV says they are not) and of one machine word size.
+ * (-EXDEV says they are not; events do not mind) and of one machine word size. An object must stay mapped
+ * where it is while it is held or waited for: naru_segment_resize() and _refresh() may move a segment.
  *
  * Waiting: timeouts are as in naru/time.h: -EAGAIN under NARU_NOWAIT, -ETIMEDOUT at the end of a duration.
  * Signal handlers do not end or lengthen a wait. A process that is stopped (SIGSTOP) is alive: what it holds

@@ -70,8 +70,14 @@ static int open_path(const struct segment_request *request, const char *path, in
     return error_set(EAGAIN, "%s: others keep making and removing it", request->url->text);
 }
 
-static int remove_path(const struct url *url, const char *path)
+static int remove_path(const struct url *url, const char *path, const struct naru_segment *own)
 {
+    struct stat named, opened;
+
+    /* Somebody may have removed it and made another. */
+    if (own && (stat(path, &named) < 0 || fstat(own->fd, &opened) < 0 || named.st_dev != opened.st_dev ||
+                named.st_ino != opened.st_ino))
+        return 0;
     if (unlink(path) < 0) {
         int code = errno;
 
@@ -87,9 +93,9 @@ static int file_open(const struct segment_request *request, struct naru_segment 
     return open_path(request, request->url->target, 0, segment);
 }
 
-static int file_remove(struct url *url)
+static int file_remove(struct url *url, const struct naru_segment *own)
 {
-    return remove_path(url, url->target);
+    return remove_path(url, url->target, own);
 }
 
 /* "/name" or "name" to /dev/shm/name; shm_open(3) takes one slash, in front. */
@@ -113,12 +119,12 @@ static int posix_open(const struct segment_request *request, struct naru_segment
     return r < 0 ? r : open_path(request, path, O_NOFOLLOW, segment);
 }
 
-static int posix_remove(struct url *url)
+static int posix_remove(struct url *url, const struct naru_segment *own)
 {
     char path[sizeof SHM_DIRECTORY + 1 + NAME_MAX];
     int r = posix_path(url, path, sizeof path);
 
-    return r < 0 ? r : remove_path(url, path);
+    return r < 0 ? r : remove_path(url, path, own);
 }
 
 /* Writes the name into the URL, with what a URL gives a meaning escaped. */

@@ -244,7 +244,7 @@ struct naru_segment *naru_segment_close(struct naru_segment *segment)
 
         /* Somebody else may have removed it: closing has nothing to report. */
         if (url_parse(segment->url, &url) == 0) {
-            (void)segment->kind->remove(&url);
+            (void)segment->kind->remove(&url, segment);
             url_deinit(&url);
         }
     }
@@ -381,7 +381,7 @@ int naru_segment_remove(const char *url_text)
     else if (!kind->remove)
         r = error_set(ENOTSUP, "%s: it has no name to remove; it goes when the last one closes it", url_text);
     else
-        r = kind->remove(&url);
+        r = kind->remove(&url, NULL);
     url_deinit(&url);
     return r;
 }

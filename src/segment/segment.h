@@ -42,7 +42,8 @@ struct segment_kind {
     const char *scheme;
     /* Fills fd or shmid (and, for System V, data and mapped). 0 or -errno, explained. */
     int (*open)(const struct segment_request *request, struct naru_segment *segment);
-    int (*remove)(struct url *url); /* NULL: has no name */
+    /* NULL: has no name. own: only if the name still means this segment; NULL: whatever it means. */
+    int (*remove)(struct url *url, const struct naru_segment *own);
     int (*list)(int (*each)(const struct naru_segment_entry *entry, void *argument), void *argument);
 };
 

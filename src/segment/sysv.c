@@ -138,13 +138,15 @@ void segment_sysv_detach(struct naru_segment *segment)
     (void)shmdt(segment->data); /* can only fail for an address that is not attached */
 }
 
-static int sysv_remove(struct url *url)
+static int sysv_remove(struct url *url, const struct naru_segment *own)
 {
     key_t key;
     int id, r = parse_target(url, &key, &id);
 
     if (r < 0)
         return r;
+    if (own) /* the key may mean another by now */
+        id = own->shmid;
     if (id < 0)
         id = shmget(key, 0, 0);
     if (id < 0 || shmctl(id, IPC_RMID, NULL) < 0) {

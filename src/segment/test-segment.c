@@ -398,6 +398,22 @@ TEST(the_permission_mode_is_exact_and_decides)
     }
 }
 
+TEST(closing_does_not_unlink_what_somebody_else_made_meanwhile)
+{
+    for (const char *const *kind = named_kinds; *kind; kind++) {
+        char url[512];
+        struct naru_segment *old = open_new(url_of(*kind, url, sizeof url), 8), *new = NULL;
+
+        CHECK_INT(naru_segment_remove(url), 0);
+        CHECK_INT(open_with(url, 8, NARU_CREATE_NEW, &new), 0);
+        (void)naru_segment_close(old);
+        (void)naru_segment_close(new);
+        CHECK_INT(naru_segment_open(url, 0, NULL, &new), 0);
+        (void)naru_segment_close(new);
+        CHECK_INT(naru_segment_remove(url), 0);
+    }
+}
+
 TEST(only_the_process_that_opened_it_unlinks)
 {
     char url[64];

@@ -36,7 +36,7 @@ void head_finish(struct head *head, enum naru_sync_kind kind);
 /* The first step of ending it: who uses it later gets -EPROTO. */
 void head_clear(struct head *head);
 
-/* 0, -EPROTO or -EXDEV (explained). */
+/* 0, -EPROTO or -EXDEV (explained). For events async-signal-safe while it is 0, and never -EXDEV. */
 int head_check(const struct head *head, enum naru_sync_kind kind);
 
 #endif

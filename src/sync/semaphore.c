@@ -259,6 +259,7 @@ int naru_semaphore_info(struct naru_semaphore *semaphore, struct naru_semaphore_
     struct holders table = table_of(s);
     struct naru_semaphore_info info = {.size = sizeof info};
     uint64_t value, held;
+    bool recovered;
     int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE);
 
     if (r < 0)
@@ -267,14 +268,17 @@ int naru_semaphore_info(struct naru_semaphore *semaphore, struct naru_semaphore_
         monitor_exit(&s->monitor);
         return error_set(EINVAL, "naru_semaphore_info(): expected a struct made by NARU_INIT");
     }
-    (void)recover(s);
+    recovered = recover(s);
     held = holders_sum(&table, &info.holders);
     value = free_units(s);
     info.held = held < UINT32_MAX ? (uint32_t)held : UINT32_MAX;
     info.value = value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
     info.maximum = s->maximum;
     info.recovered = s->recovered;
-    monitor_exit_and_wake(&s->monitor, INT_MAX);
+    if (recovered)
+        monitor_exit_and_wake(&s->monitor, INT_MAX);
+    else
+        monitor_exit(&s->monitor);
     *ret_info = info;
     return 0;
 }
