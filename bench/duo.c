@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -209,17 +210,29 @@ static int supervise(const struct duo *duo, const pid_t children[2], struct poll
     return 0;
 }
 
-/* One side's failure often makes the other fail, and that may be seen first: say both. */
-static void add_other(const struct duo *duo, int result, char *why)
+/* That the other side has gone says nothing of why. */
+static bool is_consequence(int r)
+{
+    return r == -EPIPE || r == -ECONNRESET || r == -EOWNERDEAD || r == -ECONNREFUSED;
+}
+
+/* One side's failure often makes the other fail, and that may be seen first. Puts the cause first, and what
+ * the other said behind it; returns the cause's code. */
+static int explain_both(const struct duo *duo, int result, char why[DUO_WHY_MAX])
 {
     for (int side = DUO_NEAR; side <= DUO_FAR; side++) {
         const struct duo_report *report = &duo->reports[side];
-        size_t used = strlen(why);
+        char both[DUO_WHY_MAX];
+        bool cause = is_consequence(result) && !is_consequence(report->result);
 
         if (report->result == 0 || report->result == -ECHILD || report->result == result)
             continue;
-        (void)snprintf(why + used, DUO_WHY_MAX - used, "%s%s", used ? "; the other side: " : "", report->why);
+        (void)snprintf(both, sizeof both, "%.180s; the other side: %.180s", cause ? report->why : why,
+                       cause ? why : report->why);
+        memcpy(why, both, sizeof both);
+        return cause ? report->result : result;
     }
+    return result;
 }
 
 int duo_run(struct duo *duo, int (*body)(void *, enum duo_side), void (*after_fork)(void *), void *context,
@@ -249,6 +262,6 @@ int duo_run(struct duo *duo, int (*body)(void *, enum duo_side), void (*after_fo
             (void)close(fds[side].fd);
         }
     if (r < 0 && r != -ECANCELED)
-        add_other(duo, r, ret_why);
+        r = explain_both(duo, r, ret_why);
     return r;
 }

@@ -11,7 +11,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-enum { MESSAGES = 1000 };
+enum { MESSAGES = 400 };
 
 static const struct engine_result *run(const struct carrier *carrier, enum pattern pattern, size_t size,
                                        int expected, char why[DUO_WHY_MAX])
