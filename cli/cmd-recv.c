@@ -169,6 +169,16 @@ static int conclude(const struct receiver *r, int result)
     return report_failure_of(r->url, result, "");
 }
 
+/* What the kernel or a policy threw away and told us of. */
+static void report_dropped(const struct receiver *r)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+
+    if (r->end.channel && naru_channel_info(r->end.channel, &info) == 0 && info.dropped > 0)
+        report_note("%s: %" PRIu64 " messages were dropped before they could be received", r->url,
+                    info.dropped);
+}
+
 static int receive_all(struct receiver *r)
 {
     int code = -1, result, flushed;
@@ -186,7 +196,8 @@ static int receive_all(struct receiver *r)
         if (result < 0)
             break;
     }
-    code = conclude(r, result); /* before the flush, which may not leave naru_explain() alone */
+    code = conclude(r, result); /* before anything else that may change naru_explain() */
+    report_dropped(r);
     flushed = output_flush(&r->out);
     return flushed < 0 ? output_report(&r->out, flushed) : code;
 }

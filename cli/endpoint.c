@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/interrupt.h"
+#include "cli/report.h"
 
 static int64_t now(void)
 {
@@ -17,27 +19,38 @@ static int64_t now(void)
     return NARU_S(t.tv_sec) + t.tv_nsec;
 }
 
-/* In slices once a signal must not end the process, because naru_connect() has no channel to interrupt yet.
- */
+/* A wait that can be ended by a signal: naru_connect() has no channel to interrupt yet. */
+static int connect_in_slices(struct endpoint *e, const char *url, const struct naru_options *opt,
+                             int64_t deadline)
+{
+    for (;;) {
+        int64_t left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+        bool last = left <= NARU_MS(200);
+        int r = naru_connect(url, opt, last ? (left > 0 ? left : NARU_NOWAIT) : NARU_MS(200), &e->channel);
+
+        if (r == -ETIMEDOUT && interrupt_signal())
+            return -ECANCELED;
+        if (r != -ETIMEDOUT || last)
+            return r;
+    }
+}
+
+/* Somebody who sits before the terminal learns why nothing happens. */
 int endpoint_connect(struct endpoint *e, const char *url, const struct naru_options *opt, int64_t timeout_ns)
 {
-    bool sliced = interrupt_fd() >= 0 && timeout_ns > NARU_MS(200);
+    bool tell = isatty(STDERR_FILENO) == 1 && timeout_ns > NARU_S(1);
     int64_t deadline = timeout_ns == NARU_FOREVER ? NARU_FOREVER : now() + timeout_ns;
-    int r;
+    int r = -ETIMEDOUT;
 
     *e = (struct endpoint){0};
-    if (!sliced) {
-        r = naru_connect(url, opt, timeout_ns, &e->channel);
-    } else {
-        do {
-            int64_t left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
-
-            r = naru_connect(url, opt, left < NARU_MS(200) ? (left > 0 ? left : 0) : NARU_MS(200),
-                             &e->channel);
-        } while (r == -ETIMEDOUT && !interrupt_signal() && (deadline == NARU_FOREVER || now() < deadline));
-        if (r == -ETIMEDOUT && interrupt_signal())
-            r = -ECANCELED;
-    }
+    if (tell)
+        r = naru_connect(url, opt, NARU_MS(500), &e->channel);
+    if (tell && r == -ETIMEDOUT && !interrupt_signal())
+        report_note("%s; waiting for that", naru_explain());
+    if (r == -ETIMEDOUT && interrupt_fd() >= 0)
+        r = connect_in_slices(e, url, opt, deadline);
+    else if (r == -ETIMEDOUT)
+        r = naru_connect(url, opt, deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now(), &e->channel);
     if (r == 0)
         interrupt_watch(e->channel);
     return r;

@@ -10,14 +10,14 @@
     VERB(recv)       \
     VERB(cat)        \
     VERB(listen)     \
-    VERB(ls)         \
-    VERB(create)     \
-    VERB(rm)         \
     VERB(lock)       \
     VERB(sem)        \
     VERB(event)      \
     VERB(segment)    \
     VERB(signal)     \
+    VERB(ls)         \
+    VERB(create)     \
+    VERB(rm)         \
     VERB(demo)       \
     VERB(tour)       \
     VERB(bench)      \

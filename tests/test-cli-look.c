@@ -82,6 +82,16 @@ TEST(every_verb_describes_itself)
           "done");
 }
 
+TEST(every_verb_is_in_the_manual)
+{
+    SHELL(0, "", "",
+          "build=$(dirname $(command -v naru)); page=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "
+          "$build/CMakeCache.txt)/man/naru.1.scd;"
+          "for v in $(naru --help | sed -n 's/^  \\([a-z]*\\)  .*/\\1/p'); do"
+          "  grep -q \"^\\*$v\\*\" $page || echo $v; naru help --man $v | grep -q '^# OPTIONS' || echo $v;"
+          "done");
+}
+
 TEST(urls_are_described_from_the_table)
 {
     SHELL(0, "", "",
