@@ -110,28 +110,42 @@ static int tcp_connect(struct naru_channel *ch, struct url *url, const struct na
     return connect_failed(ch, r);
 }
 
-static int tcp_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+/* A socket that listens at the address, or an explained -errno. */
+static int listen_at(const struct url *url, const struct address *address)
 {
-    struct addresses addresses;
-    FD_CLEANUP int fd = -1;
+    FD_CLEANUP int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
     int on = 1, r;
 
-    (void)opt;
-    r = addresses_resolve(url, SOCK_STREAM, true, &addresses);
-    if (r < 0)
-        return r;
-    fd = socket(addresses.list[0].family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
     if (fd < 0)
         return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
     /* Connections of a dead predecessor linger in TIME_WAIT; a live listener is still refused (socket(7),
      * SO_REUSEADDR). */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
         return error_set(errno, "%s: SO_REUSEADDR: %s", url->text, error_text(errno));
-    r = address_bind(url, fd, &addresses.list[0]);
+    r = address_bind(url, fd, address);
     if (r < 0)
         return r;
-    if (listen(fd, BACKLOG) < 0)
-        return address_bind_failed(url, errno);
+    return listen(fd, BACKLOG) < 0 ? address_bind_failed(url, errno) : fd_steal(&fd);
+}
+
+static int tcp_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    struct addresses addresses;
+    FD_CLEANUP int fd = -1;
+    int r;
+
+    (void)opt;
+    r = addresses_resolve(url, SOCK_STREAM, true, &addresses);
+    if (r < 0)
+        return r;
+    /* A machine may have no IPv6, which stands first for "*": then the next address does. */
+    for (size_t i = 0; i < addresses.count; i++) {
+        fd = listen_at(url, &addresses.list[i]);
+        if (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL)
+            break;
+    }
+    if (fd < 0)
+        return fd;
     r = address_listener_url(l, url, fd);
     if (r == 0)
         l->fd = fd_steal(&fd);
