@@ -123,8 +123,8 @@ struct naru_channel_info {
  * blocks the signal) until the timeout.
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
- * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EBADMSG
- * never. Any other errno of the system calls beneath: socket(2), connect(2), open(2), mq_open(3), msgget(2).
+ * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. Any other
+ * errno of the system calls beneath: socket(2), connect(2), open(2), mq_open(3), msgget(2).
  */
 NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
                                           struct naru_channel **ret_ch);
@@ -199,7 +199,8 @@ NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data
  *   call with room gets it. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there is none; nothing was lost.
  * -EPIPE: the senders closed and everything they sent has been received. -EOWNERDEAD: likewise, but the
  * sender was killed. -EREMOTEIO: likewise, but exec:'s command ended with a status other than 0.
- * -EPROTO: the stream broke off inside a message, or is not framed as told. -ECANCELED: naru_interrupt().
+ * -EPROTO: the stream broke off inside a message, or is not framed as told. -EBADMSG: the kernel cut off a
+ * datagram larger than any expected; it is lost, and counted as dropped. -ECANCELED: naru_interrupt().
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap,
                                            int64_t timeout_ns);
