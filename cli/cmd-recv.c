@@ -204,6 +204,7 @@ static int receive_all(struct receiver *r)
 
 static int open_end(struct receiver *r, const char *url)
 {
+    const struct naru_mechanism *row = endpoint_mechanism(url);
     struct naru_options options = NARU_INIT(struct naru_options);
     int result = interrupt_graceful();
 
@@ -211,7 +212,10 @@ static int open_end(struct receiver *r, const char *url)
         return result;
     options.direction = NARU_DIRECTION_RECEIVE;
     options.interruptible = 1;
-    if (r->options->connect)
+    /* `(naru recv -n 1 -; cat)`: what we were not asked for is for the next one. */
+    if (row && strcmp(row->scheme, "-") == 0 && r->options->count)
+        options.read_ahead = NARU_CHOICE_NO;
+    if (r->options->connect || (row && !(row->capabilities & NARU_CAN_LISTEN)))
         return endpoint_connect(&r->end, url, &options, r->options->timeout);
     result = endpoint_listen(&r->end, url, &options);
     return result < 0 ? result : endpoint_accept(&r->end, r->options->timeout);
