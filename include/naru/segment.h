@@ -52,6 +52,14 @@ struct naru_segment_options {
     unsigned mode;           /* ?mode=  permission bits of what is made, exactly (no umask); 0: 0600 */
     int unlink;              /* ?unlink  remove the name or key at naru_segment_close() */
     int read_only;           /* ?read-only  map and open for reading only */
+    /*
+     * If not NULL: called on the bytes of an object that is made now, before anybody else can see them, so
+     * that the others find it filled in whenever its maker is killed (say, with a naru_mutex initialised in
+     * it). 0, or a negative errno, which ends the opening. -ENOTSUP for shm+sysv:, which has a name from the
+     * first.
+     */
+    int (*initialise)(void *data, size_t size, void *argument);
+    void *argument;
 };
 
 /*

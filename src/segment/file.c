@@ -49,6 +49,7 @@ static int open_existing(const struct segment_request *request, const char *path
 static int open_path(const struct segment_request *request, const char *path, int extra_flags,
                      struct naru_segment *segment)
 {
+    struct segment_request making = *request;
     int r = url_check_unused(request->url);
 
     if (r < 0)
@@ -61,7 +62,7 @@ static int open_path(const struct segment_request *request, const char *path, in
         }
         if (request->size == 0 || request->read_only)
             return error_set(EINVAL, "%s: to be made it needs a size, and writing", request->url->text);
-        r = publish_create(path, request->mode, request->size, NULL, NULL, &segment->fd);
+        r = publish_create(path, request->mode, request->size, segment_initialise, &making, &segment->fd);
         if (r == 0)
             return 0;
         if (r != -EEXIST || request->exclusive)

@@ -14,6 +14,7 @@
 static int memfd_open(const struct segment_request *request, struct naru_segment *segment)
 {
     const char *text = request->url->text;
+    struct segment_request making = *request;
     FD_CLEANUP int fd = -1;
     int r = url_check_unused(request->url);
 
@@ -33,6 +34,9 @@ static int memfd_open(const struct segment_request *request, struct naru_segment
     if (r < 0)
         return error_set(-r, "%s: cannot reserve %zu bytes of memory: %s", text, request->size,
                          error_text(-r));
+    r = segment_initialise(fd, &making);
+    if (r < 0)
+        return error_set(-r, "%s: it could not be initialised: %s", text, error_text(-r));
     segment->fd = fd_steal(&fd);
     return 0;
 }

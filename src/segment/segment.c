@@ -53,6 +53,22 @@ int segment_check_size(const struct segment_request *request, uint64_t bytes)
                      request->url->text, bytes, request->size);
 }
 
+int segment_initialise(int fd, void *argument)
+{
+    const struct segment_request *request = argument;
+    void *data;
+    int r;
+
+    if (!request->initialise)
+        return 0;
+    data = mmap(NULL, request->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED)
+        return -errno;
+    r = request->initialise(data, request->size, request->argument);
+    (void)munmap(data, request->size);
+    return r;
+}
+
 /* Maps what the object has beyond `mapped`. The size is the caller's, fresh from fstat. */
 static int map_up_to(struct naru_segment *segment, size_t size)
 {
@@ -133,6 +149,8 @@ static int open_url(struct url *url, size_t size, const struct naru_segment_opti
         .size = size,
         .mode = options && options->mode ? options->mode : 0600,
         .read_only = options && options->read_only,
+        .initialise = options ? options->initialise : NULL,
+        .argument = options ? options->argument : NULL,
     };
     int r;
 

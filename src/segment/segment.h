@@ -36,6 +36,8 @@ struct segment_request {
     size_t size;
     unsigned mode;
     bool create, exclusive, read_only;
+    int (*initialise)(void *data, size_t size, void *argument); /* may be NULL */
+    void *argument;
 };
 
 struct segment_kind {
@@ -51,6 +53,9 @@ extern const struct segment_kind segment_memfd, segment_posix, segment_sysv, seg
 
 /* For an object that is there already: -EINVAL (explained) if it has fewer bytes than asked for. */
 int segment_check_size(const struct segment_request *request, uint64_t bytes);
+
+/* request->initialise on a new file of the request's size that nobody else sees yet; for publish_create(). */
+int segment_initialise(int fd, void *request);
 
 /* System V's answers to what other kinds ask of their descriptor. */
 ssize_t segment_sysv_size(const struct naru_segment *segment);

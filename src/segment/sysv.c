@@ -52,6 +52,10 @@ static int find(const struct segment_request *request, key_t key, int *ret_id)
 
         if (id < 0 && !request->exclusive && (errno != ENOENT || !request->create))
             return failed(request->url, errno, "open it");
+        if (id < 0 && request->initialise)
+            return error_set(
+                ENOTSUP, "%s: System V memory can be seen before it is initialised; use shm+posix: or mmap:",
+                request->url->text);
         if (id < 0) {
             if (request->size == 0 || request->read_only)
                 return error_set(EINVAL, "%s: to be made it needs a size, and writing", request->url->text);
