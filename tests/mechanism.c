@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -128,6 +129,18 @@ static const char *make_url(const struct variant *variant, const char *query)
     return test_format("%s", text);
 }
 
+/* A queue of signals is as long as the receiver's limit, which may be 100,000, and taking one from a queue
+ * that long is slow; the count is of all the user's processes, so it must not be very small. */
+static void limit_signals(void)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit(RLIMIT_SIGPENDING, &limit) == 0);
+    if (limit.rlim_max > 5000)
+        limit.rlim_cur = 5000;
+    CHECK(setrlimit(RLIMIT_SIGPENDING, &limit) == 0);
+}
+
 void link_open_with(struct link *link, size_t index, const struct naru_options *options, const char *query)
 {
     const struct naru_options none = NARU_INIT(struct naru_options);
@@ -147,6 +160,8 @@ void link_open_with(struct link *link, size_t index, const struct naru_options *
         CHECK_OK(naru_channel_pair(link->url, &link->options, link->pair));
         return;
     }
+    if (link->variant->traits & PROCESS)
+        limit_signals();
     CHECK_OK(naru_listen(link->url, &link->options, &link->listener));
     link->url = test_format("%s", naru_listener_url(link->listener));
     link->opened = true;
