@@ -15,6 +15,13 @@ foreach(source ${test_sources})
   set_property(GLOBAL APPEND PROPERTY naru_tests ${name})
 endforeach()
 
+# Programs of the textbook, which know nothing of naru, for it to talk with.
+file(GLOB plain_sources CONFIGURE_DEPENDS tests/plain/*.c)
+foreach(source ${plain_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(plain-${name} ${source})
+endforeach()
+
 # It counts the library's allocations: these functions of its own stand in for the allocator's.
 target_link_options(test-conformance-memory PRIVATE
                     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)

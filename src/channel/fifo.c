@@ -353,17 +353,35 @@ static int open_writer(const struct url *url, int *ret_fd, bool *ret_exists)
     return 0;
 }
 
+/* Until a look is worth it. A reader that is not naru sleeps inside its open(2) until a writer comes, and
+ * inotify tells of an open only when it is done: once the FIFO exists, look from time to time as well. */
+static int wait_for_change(struct watch *watch, bool exists, int64_t *step, int64_t deadline)
+{
+    int64_t look;
+    int r;
+
+    if (!exists)
+        return watch_wait(watch, deadline);
+    *step = *step ? *step * 2 : NARU_MS(1);
+    if (*step > NARU_MS(50))
+        *step = NARU_MS(50);
+    look = clock_now() + *step;
+    r = watch_wait(watch, look < deadline ? look : deadline);
+    return r == -ETIMEDOUT && deadline_left(deadline) > 0 ? 0 : r;
+}
+
 static int wait_for_reader(struct naru_channel *ch, const struct url *url, int64_t deadline)
 {
     struct watch watch;
     bool exists = false;
+    int64_t step = 0;
     int r = watch_init(&watch, url->target);
 
     if (r < 0)
         return r;
     do
         r = open_writer(url, &ch->wfd, &exists);
-    while (r == -EAGAIN && (r = watch_wait(&watch, deadline)) == 0);
+    while (r == -EAGAIN && (r = wait_for_change(&watch, exists, &step, deadline)) == 0);
     watch_deinit(&watch);
     if (r == -ETIMEDOUT)
         return error_set(ETIMEDOUT, "%s: %s; start the reader first, or wait longer", url->text,
