@@ -284,7 +284,9 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
                          ch->ops->row.name, stage == NARU_DONE ? "released" : "received");
     ch->backoff[CHANNEL_SENDING] = 0;
     for (;;) {
-        r = flush_attempt(ch, stage, false);
+        do
+            r = flush_attempt(ch, stage, false);
+        while (r == -EINTR);
         if (r != -EAGAIN)
             break;
         if (timeout_ns <= 0) {
