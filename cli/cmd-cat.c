@@ -38,13 +38,9 @@ static bool should_listen(const struct side *s, bool asked)
 {
     const struct naru_mechanism *row = endpoint_mechanism(s->url);
 
-    if (!row || asked)
-        return asked;
-    if (!(row->capabilities & NARU_CAN_LISTEN))
-        return false;
-    if (!(row->capabilities & NARU_CAN_CONNECT))
-        return true;
-    return s->direction == NARU_DIRECTION_RECEIVE && !(row->capabilities & NARU_CAN_DUPLEX);
+    bool reads = row && s->direction == NARU_DIRECTION_RECEIVE && !(row->capabilities & NARU_CAN_DUPLEX);
+
+    return endpoint_should_listen(s->url, asked || reads);
 }
 
 static int open_listening(struct side *s, const struct naru_options *common)
@@ -112,6 +108,11 @@ static int run(const struct invocation *in)
     sides[1].direction = both ? NARU_DIRECTION_BOTH : NARU_DIRECTION_SEND;
     sides[0].listens = should_listen(&sides[0], o->listen);
     sides[1].listens = should_listen(&sides[1], o->listen_second);
+    for (int i = 0; i < 2; i++) {
+        code = endpoint_check(sides[i].url, i == 0 ? o->listen : o->listen_second);
+        if (code != NARU_EXIT_OK)
+            return code;
+    }
     r = open_sides(sides, o);
     code = r < 0 ? report_failure(r) : join(sides, o);
     endpoint_close(&sides[1].end);

@@ -21,9 +21,8 @@ static int create(const char *url)
     int r;
 
     if (row && !stays(row))
-        return report(NARU_EXIT_USAGE,
-                      "%s: a %s exists only while somebody uses it; see `naru listen --help`", url,
-                      row->title);
+        return report(NARU_EXIT_USAGE, "%s: %s exists only while somebody uses it; see `naru listen --help`",
+                      url, row->name);
     r = naru_listen(url, NULL, &listener);
     if (r < 0)
         return report_failure_of(url, r, "");

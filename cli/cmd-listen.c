@@ -361,6 +361,9 @@ static int run(const struct invocation *in)
 
     if (o->echo + (o->reply != NULL) + (in->command != NULL) > 1)
         return report_usage("--echo, --reply and a command exclude each other");
+    if (endpoint_mechanism(s.url) && !endpoint_should_listen(s.url, true))
+        return report(NARU_EXIT_USAGE, "%s: nobody can connect to that; `naru help urls` shows what there is",
+                      s.url);
     options.interruptible = 1;
     options.frame = o->echo || in->command ? NARU_FRAME_RAW : NARU_FRAME_LINE;
     if (in->command)

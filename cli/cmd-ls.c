@@ -171,6 +171,7 @@ static int list_mechanisms(bool as_json)
             json_text(&j, "persistence", row->persistence);
             json_text(&j, "limit", row->limit);
             json_text(&j, "wait", row->wait);
+            json_text(&j, "options", row->options);
             json_uint(&j, "max_message", row->max_message);
             json_end(&j);
         }

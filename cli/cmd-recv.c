@@ -230,7 +230,7 @@ static int typed_url(const struct recv_options *o, const char *url, char **ret_u
     if (o->type == 0) {
         *ret_url = strdup(url);
     } else if (row && !(row->capabilities & NARU_CAN_TYPE)) {
-        return report_usage("--type: a %s has no message types", row->title);
+        return report_usage("--type: %s has no message types; use sysvmq:", row->name);
     } else {
         (void)snprintf(number, sizeof number, "%" PRId64, o->type);
         *ret_url = endpoint_add_option(url, "recv-type", number);
@@ -246,7 +246,9 @@ static int run(const struct invocation *in)
 
     if (r.options->keep && r.options->connect)
         return report_usage("--keep waits for further senders to connect; it cannot go with --connect");
-    code = typed_url(r.options, r.url, &url);
+    code = endpoint_check(r.url, false);
+    if (code == NARU_EXIT_OK)
+        code = typed_url(r.options, r.url, &url);
     if (code != NARU_EXIT_OK)
         return code;
     result = init(&r);

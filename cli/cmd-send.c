@@ -155,13 +155,13 @@ static int check(const struct send_options *o, const char *url)
 {
     const struct naru_mechanism *row = endpoint_mechanism(url);
 
-    if (!row)
-        return NARU_EXIT_OK; /* naru_connect() says what is wrong */
+    if (!row) /* naru_connect() says what is wrong */
+        return NARU_EXIT_OK;
     if (o->type != 0 && !(row->capabilities & NARU_CAN_TYPE))
-        return report_usage("--type: a %s has no message types", row->title);
+        return report_usage("--type: %s has no message types; use sysvmq:", row->name);
     if (o->priority != 0 && !(row->capabilities & NARU_CAN_PRIORITY))
-        return report_usage("--priority: a %s has no priorities", row->title);
-    return NARU_EXIT_OK;
+        return report_usage("--priority: %s has no priorities; use posixmq:", row->name);
+    return endpoint_check(url, o->listen);
 }
 
 static int run(const struct invocation *in)

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/exit.h"
 #include "cli/interrupt.h"
 #include "cli/report.h"
 
@@ -148,6 +149,28 @@ const struct naru_mechanism *endpoint_mechanism(const char *url)
             return row;
     }
     return first;
+}
+
+bool endpoint_should_listen(const char *url, bool asked)
+{
+    const struct naru_mechanism *row = endpoint_mechanism(url);
+    uint32_t roles = row ? row->capabilities & (NARU_CAN_LISTEN | NARU_CAN_CONNECT) : 0;
+
+    return roles == NARU_CAN_LISTEN || (asked && roles != NARU_CAN_CONNECT);
+}
+
+int endpoint_check(const char *url, bool listens)
+{
+    const struct naru_mechanism *row = endpoint_mechanism(url);
+
+    if (row && !(row->capabilities & (NARU_CAN_LISTEN | NARU_CAN_CONNECT)))
+        return report(NARU_EXIT_USAGE,
+                      "%s: %s has no name under which another program could find it; "
+                      "use fifo: or unix:, or exec: for a command",
+                      url, row->name);
+    if (row && listens && !(row->capabilities & NARU_CAN_LISTEN))
+        return report(NARU_EXIT_USAGE, "%s: nobody can connect to %s; leave out --listen", url, row->name);
+    return NARU_EXIT_OK;
 }
 
 char *endpoint_add_option(const char *url, const char *key, const char *value)

@@ -25,6 +25,12 @@ void endpoint_close(struct endpoint *e);
 /* The row that a URL will use, by its scheme and ?type=; NULL if there is none. */
 const struct naru_mechanism *endpoint_mechanism(const char *url);
 
+/* Whether to bind: as asked, unless the mechanism has one role only (- and exec: connect). */
+bool endpoint_should_listen(const char *url, bool asked);
+
+/* NARU_EXIT_OK, or the exit code after reporting that the mechanism has no ends to open, or cannot listen. */
+int endpoint_check(const char *url, bool listens);
+
 /* "unix:///x?a=b" with another option: "unix:///x?a=b&key=value". The caller frees it; NULL: no memory. */
 char *endpoint_add_option(const char *url, const char *key, const char *value);
 

@@ -93,6 +93,17 @@ void help_print_verb(FILE *out, const struct verb *verb)
         (void)fprintf(out, "\n%s\n", verb->details);
 }
 
+/* Lines of "key=VALUE<tab>what it does". */
+static void print_url_options(FILE *out, const char *options)
+{
+    while (options && *options) {
+        int key = (int)strcspn(options, "\t"), line = (int)strcspn(options, "\n");
+
+        (void)fprintf(out, "    ?%-*.*s %.*s\n", 27, key, options, line - key - 1, options + key + 1);
+        options += line + (options[line] == '\n');
+    }
+}
+
 void help_print_urls(FILE *out)
 {
     const struct naru_mechanism *row = NULL;
@@ -108,6 +119,7 @@ void help_print_urls(FILE *out)
         (void)fprintf(out, "    carries      %s, %s, %s\n", row->unit, row->direction, row->scope);
         (void)fprintf(out, "    lives        %s\n", row->persistence);
         (void)fprintf(out, "    limit        %s\n", row->limit);
+        print_url_options(out, row->options);
     }
     print_heading(out, "Options of every URL");
     (void)fprintf(

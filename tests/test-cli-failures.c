@@ -46,10 +46,18 @@ TEST(wrong_urls_say_what_was_expected)
     SHELL(2, "", "expected host:port", "naru recv tcp://nowhere");
     SHELL(2, "", "option 'mod' means nothing to unix", "naru recv \"unix://$PWD/s?mod=0600\"");
     SHELL(2, "", "expected ?mode= octal permission bits", "naru recv \"unix://$PWD/s?mode=999\"");
-    SHELL(2, "", "naru send: --priority: a TCP socket has no priorities",
+    SHELL(2, "", "naru send: --priority: tcp has no priorities; use posixmq:",
           "naru send -p 1 -m x tcp://127.0.0.1:$port");
-    SHELL(2, "", "naru recv: --type: a TCP socket has no message types",
-          "naru recv -T 1 tcp://127.0.0.1:$port");
+    SHELL(2, "",
+          "naru recv: --type: tcp has no message types; use sysvmq:", "naru recv -T 1 tcp://127.0.0.1:$port");
+}
+
+TEST(roles_that_a_mechanism_does_not_have_are_refused)
+{
+    SHELL(2, "", "pipe:: pipe has no name under which another program could find it", "naru recv pipe:");
+    SHELL(2, "", "exec:cat: nobody can connect to exec; leave out --listen", "naru cat -l exec:cat");
+    SHELL(2, "", "exec:cat: nobody can connect to that", "naru listen exec:cat");
+    SHELL(0, "1\n2\n", "", "naru recv 'exec:seq 2'; seq 3 | naru recv -n 2 - | tail -n 0");
 }
 
 TEST(a_missing_path_is_not_found)

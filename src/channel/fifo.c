@@ -449,6 +449,9 @@ const struct channel_ops fifo_ops = {
             .persistence = "the name until it is removed; the bytes until the last end is closed",
             .limit = "64 KiB buffered; F_SETPIPE_SZ up to /proc/sys/fs/pipe-max-size",
             .wait = "blocking open, read or write; poll",
+            .options = "keep=yes\tthe reader stays when the last writer has closed\n"
+                       "readers=one|many\tmany: several may read, raw, each getting some of the bytes (one)\n"
+                       "unlink=yes\tthe reader removes the FIFO at its end",
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |
                             NARU_CAN_POLL | NARU_CAN_FRAME | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |

@@ -504,6 +504,10 @@ const struct channel_ops posixmq_ops = {
             .persistence = "queue and messages until removed or reboot",
             .limit = "10 messages of 8 KiB (/proc/sys/fs/mqueue/), RLIMIT_MSGQUEUE in all",
             .wait = "blocking mq_send or mq_receive; poll, which does what mq_notify is for",
+            .options = "maxmsg=N\tmessages it holds, if it is made now\n"
+                       "msgsize=SIZE\tbytes of a message at most, if it is made now\n"
+                       "create=yes|no\tmake it if it does not exist (the receiver: yes)\n"
+                       "unlink=yes\tthe receiver removes it at its end",
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_PRIORITY | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_PERSIST | NARU_CAN_SEND_EMPTY |
                             NARU_CAN_SHARE_RECEIVE | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,

@@ -406,6 +406,8 @@ const struct channel_ops signal_ops = {
             .persistence = "until the receiving process ends",
             .limit = "as many queued as the receiving user's RLIMIT_SIGPENDING (ulimit -i)",
             .wait = "poll(2) and read(2) on a signalfd; a sender to a full queue by back-off",
+            .options = "sig=RTMIN+N\twhich real-time signal (RTMIN)\n"
+                       "check=no\tsend without looking whether the process blocks it",
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |
                             NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,

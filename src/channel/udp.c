@@ -234,6 +234,8 @@ const struct channel_ops udp_ops = {
             .persistence = "none; what finds no room is dropped and counted",
             .limit = "65,507 bytes a message; SO_RCVBUF, /proc/sys/net/core/rmem_max",
             .wait = "blocking recv, poll; a sender does not wait for the receiver",
+            .options = "broadcast=yes\tmay send to broadcast addresses\n"
+                       "ttl=N\trouters it may pass (64)",
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_POLL |
                             NARU_CAN_SEND_EMPTY | NARU_CAN_REACH_NETWORK,
             .max_message = LARGEST},
