@@ -97,11 +97,16 @@ bool unix_path_is_locked_by(int lock_fd, const char *path)
     return lock_path(path, lock, sizeof lock) == 0 && is_same_file(lock_fd, lock);
 }
 
-void unix_path_remove(const char *path)
+void unix_path_unlock(const char *path)
 {
     char lock[PATH_MAX];
 
-    (void)unlink(path); /* ENOENT: somebody removed it underneath, which is what we want too */
     if (lock_path(path, lock, sizeof lock) == 0)
         (void)unlink(lock);
+}
+
+void unix_path_remove(const char *path)
+{
+    (void)unlink(path); /* ENOENT: somebody removed it underneath, which is what we want too */
+    unix_path_unlock(path);
 }

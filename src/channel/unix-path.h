@@ -26,7 +26,8 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int soc
 /* Whether lock_fd still is the lock that others would find beside path. */
 bool unix_path_is_locked_by(int lock_fd, const char *path);
 
-/* Removes the socket and its lock. */
+/* With the lock held: removes the socket and the lock's file, or that alone. */
 void unix_path_remove(const char *path);
+void unix_path_unlock(const char *path);
 
 #endif

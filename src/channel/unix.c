@@ -260,6 +260,8 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
     if (r == 0 && name.path) {
         lock = unix_path_lock(url, name.path);
         r = lock < 0 ? lock : unix_path_clear(url, &name, kind);
+        if (lock >= 0 && r < 0)
+            unix_path_unlock(name.path);
     }
     if (r < 0)
         return r;
@@ -275,6 +277,8 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
     if (r < 0) {
         if (name.path && r != -EADDRINUSE)
             unix_path_remove(name.path);
+        else if (name.path) /* bound meanwhile by a program that heeds no lock */
+            unix_path_unlock(name.path);
         return r;
     }
     l->fd = fd_steal(&fd);
@@ -329,8 +333,8 @@ static int unix_remove(struct url *url)
         return lock == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text)
                                    : lock;
     r = unix_path_clear(url, &name, kind_of(channel_find(url)));
-    unix_path_remove(name.path);
-    return r;
+    unix_path_unlock(name.path); /* the socket, if it was a dead one, is gone by now */
+    return r == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text) : r;
 }
 
 static int64_t unix_untaken(struct naru_channel *ch)

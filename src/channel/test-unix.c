@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/* unix: whose path it is, what is never removed, and what a wrong path or kind is told. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "naru/naru.h"
+#include "runner.h"
+
+static const int64_t patience = NARU_S(10);
+
+/* A socket bound there by a program that knows nothing of naru. */
+static int foreign_socket(const char *path, int type)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    if (type != SOCK_DGRAM)
+        CHECK(listen(fd, 5) == 0);
+    return fd;
+}
+
+static bool exists(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0;
+}
+
+static const char *const kinds[] = {"stream", "seqpacket", "dgram"};
+static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
+
+static const char *each_kind(size_t index)
+{
+    return index < 3 ? kinds[index] : NULL;
+}
+
+TEST_EACH(a_foreign_listener_is_neither_replaced_nor_removed, each_kind)
+{
+    const char *path = test_format("%s/s", test_directory());
+    const char *url = test_format("unix://%s?type=%s", path, kinds[index]);
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch;
+    int fd = foreign_socket(path, types[index]);
+
+    CHECK_INT(naru_listen(url, NULL, &l), -EADDRINUSE);
+    CHECK_CONTAINS(naru_explain(), "another process listens there");
+    CHECK(l == NULL);
+    CHECK_INT(naru_remove(url), -EBUSY);
+    CHECK(!exists(test_format("%s.lock", path)));
+    CHECK_INT(naru_connect(url, NULL, patience, &ch), 0); /* it is still there */
+    naru_channel_close(ch);
+    close(fd);
+    CHECK_INT(naru_listen(url, NULL, &l), 0); /* dead now, and reclaimed */
+    naru_listener_close(l);
+    CHECK(!exists(path) && !exists(test_format("%s.lock", path)));
+}
+
+TEST(a_dead_socket_is_removed_when_asked)
+{
+    const char *path = test_format("%s/s", test_directory());
+    const char *url = test_format("unix://%s", path);
+
+    close(foreign_socket(path, SOCK_STREAM));
+    CHECK_INT(naru_remove(url), 0);
+    CHECK(!exists(path) && !exists(test_format("%s.lock", path)));
+    CHECK_INT(naru_remove(url), -ENOENT);
+}
+
+TEST(what_is_no_socket_is_never_removed)
+{
+    const char *path = test_format("%s/precious", test_directory());
+    const char *url = test_format("unix://%s", path);
+    struct naru_listener *l = NULL;
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK_INT(naru_listen(url, NULL, &l), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "not a socket");
+    CHECK_INT(naru_remove(url), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "not a socket");
+    CHECK(exists(path));
+    CHECK(!exists(test_format("%s.lock", path)));
+}
+
+TEST(a_listener_whose_path_was_taken_leaves_the_new_owners_alone)
+{
+    const char *path = test_format("%s/s", test_directory());
+    const char *url = test_format("unix://%s", path);
+    struct naru_listener *first, *second;
+    struct naru_channel *ch;
+
+    CHECK_INT(naru_listen(url, NULL, &first), 0);
+    CHECK(unlink(path) == 0 && unlink(test_format("%s.lock", path)) == 0); /* somebody cleaned up in /tmp */
+    CHECK_INT(naru_listen(url, NULL, &second), 0);
+    naru_listener_close(first);
+    CHECK_INT(naru_connect(url, NULL, patience, &ch), 0);
+    naru_channel_close(ch);
+    naru_listener_close(second);
+    CHECK(!exists(path));
+}
+
+TEST(the_mode_is_exact_whatever_the_umask)
+{
+    static const unsigned umasks[] = {0, 022, 077, 0777};
+    const char *path = test_format("%s/s", test_directory());
+    struct naru_listener *l;
+    struct stat status;
+
+    for (size_t i = 0; i < 4; i++) {
+        umask(umasks[i]);
+        CHECK_INT(naru_listen(test_format("unix://%s?mode=0660", path), NULL, &l), 0);
+        CHECK(stat(path, &status) == 0);
+        CHECK_INT(status.st_mode & 0777, 0660);
+        naru_listener_close(l);
+    }
+}
+
+TEST(connecting_to_another_kind_is_explained)
+{
+    const char *path = test_format("%s/s", test_directory());
+    struct naru_channel *ch = NULL;
+    struct naru_listener *l;
+
+    CHECK_INT(naru_listen(test_format("unix://%s?type=dgram", path), NULL, &l), 0);
+    CHECK_INT(naru_connect(test_format("unix://%s", path), NULL, patience, &ch), -EPROTOTYPE);
+    CHECK_CONTAINS(naru_explain(), "?type=");
+    CHECK(ch == NULL);
+    naru_listener_close(l);
+}
+
+TEST(a_path_that_cannot_be_is_explained)
+{
+    char longest[256];
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch = NULL;
+
+    memset(longest, 'a', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    CHECK_INT(naru_listen(test_format("unix:///%s", longest), NULL, &l), -ENAMETOOLONG);
+    CHECK_CONTAINS(naru_explain(), "107");
+    CHECK_INT(naru_listen(test_format("unix://%s/none/s", test_directory()), NULL, &l), -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "none/s");
+    CHECK_INT(naru_connect("unix:///dev/null/s", NULL, NARU_NOWAIT, &ch), -ENOTDIR);
+    CHECK_CONTAINS(naru_explain(), "not a directory");
+    CHECK_INT(naru_listen("unix:", NULL, &l), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "unix:///run/my.sock");
+    CHECK_INT(naru_remove("unix:@abstract"), -ENOTSUP);
+    CHECK(l == NULL && ch == NULL);
+}
+
+/* A listener that is killed again and again, by chance while it binds: the path never stays stuck. */
+TEST(a_path_is_never_stuck_however_its_owner_dies)
+{
+    const char *url = test_format("unix://%s/s", test_directory());
+    struct naru_listener *l;
+
+    for (int i = 0; i < 100; i++) {
+        struct timespec pause = {.tv_nsec = (long)(test_random() % 400000)};
+        int pid = test_fork();
+
+        if (pid == 0)
+            for (;;) {
+                CHECK_INT(naru_listen(url, NULL, &l), 0);
+                naru_listener_close(l);
+            }
+        nanosleep(&pause, NULL);
+        test_kill(pid);
+        CHECK_INT(naru_listen(url, NULL, &l), 0);
+        naru_listener_close(l);
+    }
+}
+
+TEST(of_many_who_listen_at_once_exactly_one_succeeds)
+{
+    enum { RIVALS = 8, ROUNDS = 20 };
+    const char *url = test_format("unix://%s/s", test_directory());
+
+    for (int round = 0; round < ROUNDS; round++) {
+        struct test_gate go, tried, done;
+        _Atomic int *winners = test_shared(sizeof *winners);
+        int pids[RIVALS];
+
+        test_gate_init(&go);
+        test_gate_init(&tried);
+        test_gate_init(&done);
+        for (int i = 0; i < RIVALS; i++) {
+            pids[i] = test_fork();
+            if (pids[i] == 0) {
+                struct naru_listener *l = NULL;
+                int r;
+
+                test_gate_wait(&go);
+                r = naru_listen(url, NULL, &l);
+                CHECK(r == 0 || r == -EADDRINUSE);
+                *winners += r == 0;
+                test_gate_open(&tried);
+                test_gate_wait(&done);
+                naru_listener_close(l);
+                test_child_end();
+            }
+        }
+        for (int i = 0; i < RIVALS; i++)
+            test_gate_open(&go);
+        for (int i = 0; i < RIVALS; i++)
+            test_gate_wait(&tried);
+        CHECK_INT(*winners, 1);
+        for (int i = 0; i < RIVALS; i++)
+            test_gate_open(&done);
+        for (int i = 0; i < RIVALS; i++)
+            test_join(pids[i]);
+    }
+}
