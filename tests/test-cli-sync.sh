@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # naru lock, sem and event as a shell uses them: who gets in, what is passed on, and what a kill leaves behind.
 # Speaks TAP, as tests/run expects. NARU_BUILD: where the naru command is.
+# shellcheck disable=SC2016 # single quotes: what is in them is for the shell that naru runs
 set -u
 naru=${NARU_BUILD:?expected the build directory}/naru
 scratch=$(mktemp -d)
@@ -59,7 +60,7 @@ hold() { # VERB-AND-NAME...: runs a command that holds it until $scratch/held go
     until_true holding
 }
 
-let_go() { rm -f "$scratch/held"; wait $holder; }
+let_go() { rm -f "$scratch/held"; wait "$holder"; }
 
 a_held_lock_is_waited_for_or_not() {
     hold lock $id-b || return 1
@@ -95,7 +96,7 @@ a_killed_holder_hands_the_lock_over_and_the_next_is_told() {
     local command
     hold lock $id-d || return 1
     command=$(cat "$scratch/pid")
-    kill -9 $holder
+    kill -9 "$holder"
     expect 0 "$naru" lock -t 20s $id-d -- echo mine && says out mine && says err "process $holder, which held it, died" &&
         expect 0 "$naru" lock --status --json $id-d && says out "\"last_dead\": $holder" &&
         until_true is_gone "$command" && expect 0 "$naru" lock $id-d -- true &&
@@ -108,26 +109,27 @@ signals_reach_the_command() {
         "$scratch" 3>&- &
     holder=$!
     until_true holding || return 1
-    kill -USR1 $holder
-    wait $holder
+    kill -USR1 "$holder"
+    wait "$holder"
     [ $? -eq 42 ] || fail "USR1 did not reach it" || return 1
     hold lock $id-e || return 1
-    kill -TERM $holder
-    wait $holder
+    kill -TERM "$holder"
+    wait "$holder"
     [ $? -eq 143 ] || fail "TERM did not end it" || return 1
     expect 0 "$naru" lock --try $id-e -- true
 }
 
 a_waiter_is_ended_by_a_signal() {
-    local waiter
+    local waiter code
     hold lock $id-f || return 1
     # An interactive Ctrl-C; what runs in the background of a script ignores it otherwise.
     (trap - INT; exec "$naru" lock $id-f -- touch "$scratch/never") 3>&- &
     waiter=$!
     until_true grep -q ') S' /proc/$waiter/stat || return 1
     kill -TERM $waiter
-    wait $waiter
-    [ $? -eq 143 ] || fail "the waiter ended with $?" || return 1
+    wait "$waiter"
+    code=$?
+    [ $code -eq 143 ] || fail "the waiter ended with $code" || return 1
     let_go
     [ ! -e "$scratch/never" ] || fail "its command ran"
 }
@@ -174,7 +176,7 @@ a_unit_is_held_as_long_as_the_command_lives() {
     local command
     hold sem $id-k run || return 1
     command=$(cat "$scratch/pid")
-    kill -9 $holder # naru: the command goes on, and so does its unit
+    kill -9 "$holder" # naru: the command goes on, and so does its unit
     expect 124 "$naru" sem --try $id-k run -- true && expect 0 "$naru" sem $id-k get && says out 0 || return 1
     kill -9 "$command"
     expect 0 "$naru" sem --timeout 20s $id-k run -- true
@@ -206,7 +208,7 @@ other_programs_semaphores_are_shared() {
 
 a_system_v_unit_comes_back_from_the_dead() {
     hold sem "sem+sysv:$key?create&value=1" run || return 1
-    kill -9 $holder
+    kill -9 "$holder"
     expect 0 "$naru" sem -t 20s "sem+sysv:$key" run -- true
 }
 

@@ -58,8 +58,8 @@ void monitor_exit(struct monitor *monitor);
 void monitor_exit_and_wake(struct monitor *monitor, int count);
 
 /* Inside: leaves, naps until something changes, enters again. 0: inside again, look. 1: the same, and nothing
- * happened during a whole nap. -ETIMEDOUT: the deadline (which may not be 0) is reached; inside again, to clean up and
- * leave. Any other error: NOT inside, explained. */
+ * happened during a whole nap. -ETIMEDOUT: the deadline (which may not be 0) is reached; inside again, to
+ * clean up and leave. Any other error: NOT inside, explained. */
 int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline);
 
 /* Whether a failed monitor_sleep() left us inside. */
