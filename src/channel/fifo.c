@@ -441,13 +441,13 @@ const struct channel_ops fifo_ops = {
             .scheme = "fifo",
             .example = "fifo:///tmp/naru.fifo",
             .title = "named pipe (FIFO)",
-            .use_when = "unrelated programs of one machine, also shell scripts, share a pipe by its path",
+            .use_when = "unrelated programs, also shell scripts, share a pipe by its path",
             .medium = "kernel pipe buffer; the file is only the name",
             .direction = "one way",
-            .unit = "byte stream; writes up to PIPE_BUF (4096 bytes with the mark) are never mixed",
+            .unit = "byte stream",
             .scope = "one machine, by file permissions",
             .persistence = "the name until it is removed; the bytes until the last end is closed",
-            .limit = "64 KiB buffered; F_SETPIPE_SZ up to /proc/sys/fs/pipe-max-size",
+            .limit = "64 KiB buffered (F_SETPIPE_SZ); above PIPE_BUF, 4 KiB, several writers' messages mix",
             .wait = "blocking open, read or write; poll",
             .options = "keep=yes\tthe reader stays when the last writer has closed\n"
                        "readers=one|many\tmany: several may read, raw, each getting some of the bytes (one)\n"

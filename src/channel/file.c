@@ -207,9 +207,8 @@ const struct channel_ops file_ops = {
             .use_when = "messages must outlive the programs, or be read again, later and by many",
             .medium = "page cache, then disk",
             .direction = "one way: appended to, followed",
-            .unit = "byte stream; lines by default",
-            .scope =
-                "one machine, by file permissions; others over a shared file system without notice of change",
+            .unit = "byte stream (lines)",
+            .scope = "one machine, by file permissions",
             .persistence = "until removed; through a power cut with ?sync=each",
             .limit = "disk space; RLIMIT_FSIZE (ulimit -f)",
             .wait = "inotify; a read never sleeps",
