@@ -97,7 +97,7 @@ static int work(void *argument)
     return r;
 }
 
-/* Lets all workers update the counter at once. The ns that an update took, or -errno. */
+/* Lets all workers update the counter at once. How long a worker took, in ns. */
 static int64_t race(struct demo *d, struct shared *s, const struct way *way)
 {
     pid_t pids[WORKERS];

@@ -91,9 +91,23 @@ static struct outcome run_json(const char *name, int claims)
     return outcome;
 }
 
+/* Root in a container may not have the right to see page frames (proc(5), CAP_SYS_ADMIN). */
+static bool can_see_frames(void)
+{
+    uint64_t entry = 0, variable = 1;
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    off_t page = (off_t)((uintptr_t)&variable / (uintptr_t)sysconf(_SC_PAGESIZE));
+
+    if (fd < 0)
+        return false;
+    CHECK_INT(pread(fd, &entry, sizeof entry, page * (off_t)sizeof entry), sizeof entry);
+    close(fd);
+    return (entry & ((UINT64_C(1) << 55) - 1)) != 0;
+}
+
 TEST(isolation_shows_two_values_of_one_variable_and_one_page_at_two_addresses)
 {
-    struct outcome outcome = run_json("isolation", geteuid() == 0 ? 9 : 6);
+    struct outcome outcome = run_json("isolation", can_see_frames() ? 9 : 6);
 
     CHECK_INT(number(&outcome, "parent_value"), 10);
     CHECK_INT(number(&outcome, "child_value"), 20);
