@@ -26,6 +26,19 @@ endforeach()
 target_link_options(test-conformance-memory PRIVATE
                     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
 
+# The programs that settle what docs/mechanisms.md claims: the C library alone, run by test-claims.
+file(GLOB claim_sources CONFIGURE_DEPENDS tests/claims/*.c)
+set(claims "")
+foreach(source ${claim_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(claim-${name} ${source})
+  set_target_properties(claim-${name} PROPERTIES OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY claims)
+  add_dependencies(test-claims claim-${name})
+  list(APPEND claims "\"${name}\"")
+endforeach()
+string(REPLACE ";" "," claims "${claims}")
+target_compile_definitions(test-claims PRIVATE "NARU_CLAIMS=${claims}" "NARU_SOURCE=\"${CMAKE_SOURCE_DIR}\"")
+
 # What tests/run runs: these programs, and scripts that speak as the runner does (they get NARU_BUILD).
 file(GLOB test_scripts CONFIGURE_DEPENDS tests/test-*.sh)
 get_property(test_programs GLOBAL PROPERTY naru_tests)
