@@ -26,7 +26,8 @@ static void print_line(const char *sentence, const char *tail)
     (void)fputs(line, stderr);
 }
 
-static void print_format(const char *format, va_list args, const char *tail)
+static void __attribute__((format(printf, 1, 0)))
+print_format(const char *format, va_list args, const char *tail)
 {
     char sentence[1536];
 
