@@ -33,25 +33,25 @@ void help_print_all(FILE *out)
                   "`naru --version` prints the version.\n");
 }
 
-/* The text, broken at spaces into lines of the width, each behind the indent. The first line continues where
- * the caller stopped, at column. */
-static void print_wrapped(FILE *out, const char *text, int column, int indent, int width)
+/* The text, broken at spaces into lines that end before the width; those behind the first are indented. */
+static void print_wrapped(FILE *out, const char *text, int indent, int width)
 {
+    int column = indent;
+
     while (*text) {
         size_t word = strcspn(text, " ");
 
-        if (column > indent && column + (int)word > width) {
+        if (column > indent && column + 1 + (int)word > width) {
             (void)fprintf(out, "\n%*s", indent, "");
             column = indent;
+        } else if (column > indent) {
+            (void)fputc(' ', out);
+            column++;
         }
         (void)fprintf(out, "%.*s", (int)word, text);
         column += (int)word;
         text += word;
-        if (*text == ' ') {
-            (void)fputc(' ', out);
-            column++;
-            text++;
-        }
+        text += strspn(text, " ");
     }
     (void)fputc('\n', out);
 }
@@ -61,7 +61,6 @@ static void print_option(FILE *out, const struct verb_option *o)
     enum { INDENT = 28, WIDTH = 100 };
     char left[128], words[256] = "";
     const char *value = o->value ? o->value : "";
-    int column;
 
     if (o->kind == OPTION_WORD) {
         for (size_t i = 0; o->words[i]; i++)
@@ -71,11 +70,10 @@ static void print_option(FILE *out, const struct verb_option *o)
     }
     (void)snprintf(left, sizeof left, "  %c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
                    o->letter ? "," : " ", o->name, *value ? " " : "", value);
-    column = fprintf(out, "%-*s", INDENT - 1, left);
-    if (column >= INDENT)
-        column = fprintf(out, "\n%*s", INDENT - 1, "") - 1;
+    if (fprintf(out, "%-*s", INDENT - 1, left) >= INDENT)
+        (void)fprintf(out, "\n%*s", INDENT - 1, "");
     (void)fputc(' ', out);
-    print_wrapped(out, o->help, column + 1, INDENT, WIDTH);
+    print_wrapped(out, o->help, INDENT, WIDTH);
 }
 
 void help_print_verb(FILE *out, const struct verb *verb)
