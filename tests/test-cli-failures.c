@@ -115,23 +115,40 @@ TEST(a_queue_removed_underneath_is_reported)
           "until [ -s got ]; do sleep 0.01; done; naru rm sysvmq:0x4d4; wait $p; r=$?; cat got; exit $r");
 }
 
-/* As another user: what belongs to root must say so. */
+/* $nobody runs a copy of naru that another user can reach, as that user. */
+#define NOBODY                                                                                               \
+    "chmod 755 . ..; cp \"$(command -v naru)\" .; nobody='setpriv --reuid 65534 --regid 65534 "              \
+    "--clear-groups';"
+
 TEST(permission_denied_says_so)
 {
     if (geteuid() != 0)
         test_skip("needs root, to become another user");
     SHELL(4, "", "permission denied",
-          "naru create fifo://$PWD/f; chmod 755 .; naru=$(command -v naru); setpriv --reuid 65534 "
-          "--clear-groups --regid 65534 "
-          "$naru send -t 5s -m x fifo://$PWD/f 2>&1 | tr A-Z a-z >&2; exit ${PIPESTATUS[0]}");
+          NOBODY "naru create fifo://$PWD/f; $nobody ./naru send -t 5s -m x fifo://$PWD/f");
     SHELL(4, "", "permission denied",
-          "q=sysvmq:0x4d5; naru create $q; naru=$(command -v naru); setpriv --reuid 65534 --clear-groups "
-          "--regid 65534 "
-          "$naru send -t 5s -m x $q 2>&1 | tr A-Z a-z >&2; r=${PIPESTATUS[0]}; naru rm $q; exit $r");
+          NOBODY "naru listen unix://$PWD/s & until [ -S s ]; do sleep 0.01; done;"
+                 "$nobody ./naru send -t 5s -m x unix://$PWD/s; r=$?; kill $!; wait; exit $r");
     SHELL(4, "", "permission denied",
-          "q=posixmq:/naru-test-$$; naru create $q; naru=$(command -v naru); setpriv --reuid 65534 "
-          "--clear-groups --regid 65534 "
-          "$naru send -t 5s -m x $q 2>&1 | tr A-Z a-z >&2; r=${PIPESTATUS[0]}; naru rm $q; exit $r");
+          NOBODY
+          "q=sysvmq:0x4d5; naru create $q; $nobody ./naru send -t 5s -m x $q; r=$?; naru rm $q; exit $r");
+    SHELL(4, "", "permission denied",
+          NOBODY "q=posixmq:/naru-test-$$; naru create $q; $nobody ./naru send -t 5s -m x $q; r=$?; naru rm "
+                 "$q; exit $r");
+    SHELL(4, "", "only the queue's owner and root may remove it",
+          NOBODY "q=posixmq:/naru-test-$$; naru create $q; $nobody ./naru rm $q; r=$?; naru rm $q; exit $r");
+    SHELL(4, "", "permission denied", NOBODY "$nobody ./naru recv unix://$PWD/mine");
+}
+
+TEST(a_privileged_port_says_who_may_have_it)
+{
+    struct shell s =
+        shell_wait(shell_start("[ $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start) -gt 80 ]"));
+
+    shell_free(&s);
+    if (geteuid() != 0 || s.code != 0)
+        test_skip("needs root, to become another user, and ports that only root may have");
+    SHELL(4, "", "ports below 1024 need root", NOBODY "$nobody ./naru listen tcp://127.0.0.1:80");
 }
 
 TEST(a_full_disk_is_reported_with_what_is_lost)
