@@ -253,7 +253,8 @@ static int receive_direct(struct naru_channel *ch, struct naru_message *m, const
     return 1;
 }
 
-/* The stream has ended. Delivers an unterminated last line (1), or says how it ended. */
+/* The stream has ended. Delivers an unterminated last line (1) as text tools do, unless its sender is known
+ * to have been killed in the middle of it; or says how it ended. */
 static int at_end(struct naru_channel *ch, struct naru_message *m, size_t room)
 {
     struct stream *s = ch->stream;
@@ -261,7 +262,7 @@ static int at_end(struct naru_channel *ch, struct naru_message *m, size_t room)
 
     if (held(s) + s->direct == 0)
         return channel_peer_gone(ch);
-    if (!frame_end_completes(s->frame))
+    if (!frame_end_completes(s->frame) || channel_peer_gone(ch) == -EOWNERDEAD)
         return break_off(ch, "it ended inside a message");
     if (last.length > room)
         return channel_no_room(ch, last.length, room);
