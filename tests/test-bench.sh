@@ -28,7 +28,7 @@ python() { python3 -c "$1" <"$scratch/out" 2>"$scratch/python" || fail "$(cat "$
 # Queues, segments and files that bear the name or key of a run: 0x4e is how its System V keys begin.
 nothing_is_left() {
     [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(ls "$TMPDIR")" || return 1
-    [ -z "$(ls /dev/mqueue /dev/shm 2>/dev/null | grep -E "naru-(bench|tour)-${1:-}\b")" ] || fail "left: $(ls /dev/mqueue /dev/shm)"
+    ! find /dev/mqueue /dev/shm 2>/dev/null | grep -qE "naru-(bench|tour)-${1:-}\b" || fail "left: $(ls /dev/mqueue /dev/shm)"
 }
 
 bench_prints_tables_and_the_ratio() {
@@ -132,13 +132,13 @@ tour_fits_the_width() {
 }
 
 # Those with names and keys that outlive a process.
-named="-o fifo -o tcp -o sysvmq -o posixmq -o shm+posix -o shm+sysv -o mmap"
+named=(-o fifo -o tcp -o sysvmq -o posixmq -o shm+posix -o shm+sysv -o mmap)
 
 two_tours_at_once_do_not_meet() {
     local first second
-    "$naru" tour $named --json >"$scratch/first" 2>&1 3>&- &
+    "$naru" tour "${named[@]}" --json >"$scratch/first" 2>&1 3>&- &
     first=$!
-    "$naru" tour $named --json >"$scratch/second" 2>&1 3>&- &
+    "$naru" tour "${named[@]}" --json >"$scratch/second" 2>&1 3>&- &
     second=$!
     wait $first || fail "the first of two: $(cat "$scratch/first")" || return 1
     wait $second || fail "the second of two: $(cat "$scratch/second")" || return 1
@@ -148,7 +148,7 @@ two_tours_at_once_do_not_meet() {
 tour_leaves_nothing_when_interrupted() {
     local i pid
     for i in 1 3 5; do
-        "$naru" tour $named >"$scratch/out" 2>&1 3>&- &
+        "$naru" tour "${named[@]}" >"$scratch/out" 2>&1 3>&- &
         pid=$!
         # Somewhere in the middle: after its i-th line of the table.
         for ((j = 0; j < 3000; j++)); do
