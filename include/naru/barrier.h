@@ -3,10 +3,11 @@
  * Barrier: who arrives waits until as many as agreed have arrived, then all go on, and it is ready for the
  * next round.
  *
- * A party that dies would be waited for in vain, so a process that has arrived once is a member: if it dies,
- * waiting or not, or ends without naru_barrier_leave(), everybody in that round (and if nobody waits, the
- * next to arrive) gets -EOWNERDEAD, once; then the dead one is forgotten and another process may take its
- * place.
+ * A party that dies would be waited for in vain, so a process that has arrived once is a member: if it
+ * dies, waiting or not, or ends without naru_barrier_leave(), everybody who waits then or next gets
+ * -EOWNERDEAD, once; after that the dead one is forgotten and another process may take its place. A round
+ * that is complete before the death is noticed counts as complete, as the dead one had arrived; the next one
+ * brings the news.
  *
  * What naru/sync.h says holds here: where it may live, trust, timeouts, threads and fork. Several threads of
  * a process may be parties; the member is the process.

@@ -24,7 +24,8 @@
  *
  * Waiting: timeouts are as in naru/time.h: -EAGAIN under NARU_NOWAIT, -ETIMEDOUT at the end of a duration.
  * Signal handlers do not end or lengthen a wait. A process that is stopped (SIGSTOP) is alive: what it holds
- * stays held.
+ * stays held; and if it is stopped inside a call on an rwlock, semaphore or barrier, within some
+ * instructions, the others stay in theirs until it goes on, timeouts included.
  *
  * Threads: every call on an object may run in many threads at once, but naru_x_init(), _deinit() and
  * _close(): these need to be the only ones in the process, with nothing held. Fork: an object in memory that

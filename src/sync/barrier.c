@@ -4,11 +4,14 @@
  *
  * I1  A round ends by one store, the next number in `round`; before it, `broken` has a bit saying how round
  *     number % 64 ended. Who waits remembers its round and goes when the number has moved on. (A waiter
- * cannot be 64 rounds late: without it, or a member's death, the later ones do not end so often.) I2  What a
- * slot says of arrivals counts only for the round it names, so a new round needs no clearing. I3  A process
- * is a member from its first arrival until it leaves or is found dead. Found dead, it breaks the round for
- * everybody in it: bit, slot, round, in this order, so that who is killed in between is found dead itself by
- * the next, who breaks the same round again.
+ *     cannot be 64 rounds late: without it, or a member's death, the later ones do not end so often.)
+ *
+ * I2  What a slot says of arrivals counts only for the round it names, so a new round needs no clearing.
+ *
+ * I3  A process is a member from its first arrival until it leaves or is found dead, by somebody who waits.
+ *     Found dead, it breaks the round for everybody in it: bit, round, slot, in this order. Who does that and
+ *     is killed before the slot leaves a dead member, and the next round is broken too: told twice, which is
+ *     better than never.
  */
 #include "naru/barrier.h"
 
@@ -189,12 +192,16 @@ static bool is_dead(const struct member *member)
 }
 
 /* I3. Whether a member was dead, and the round is over. */
-static bool break_if_dead(struct barrier *b)
+static bool break_if_dead(struct barrier *b, bool urgent)
 {
+    int64_t begun = monitor_look_begin(&b->monitor, urgent);
     uint32_t end = used(b), i = 0;
 
+    if (begun == 0)
+        return false;
     while (i < end && !is_dead(&b->members[i]))
         i++;
+    monitor_look_end(&b->monitor, begun);
     if (i == end)
         return false;
     b->broken |= bit_of(round_of(b));
@@ -239,7 +246,7 @@ static int wait_for_round(struct barrier *b, uint32_t mine, int64_t deadline)
     while (round_of(b) == mine) {
         struct member *member;
 
-        if (r == 1 && break_if_dead(b)) {
+        if (monitor_should_look(r, deadline) && break_if_dead(b, r != 1)) {
             monitor_exit_and_wake(&b->monitor, INT_MAX);
             return broken();
         }
@@ -271,7 +278,8 @@ int naru_barrier_wait(struct naru_barrier *barrier, int64_t timeout_ns)
     if (r < 0)
         return r;
     mine = round_of(b);
-    if (break_if_dead(b)) {
+    /* Who waits looks later, and who completes the round does not: those who died in it had arrived. */
+    if (deadline == 0 && break_if_dead(b, true)) {
         monitor_exit_and_wake(&b->monitor, INT_MAX);
         return broken();
     }

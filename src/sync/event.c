@@ -5,16 +5,18 @@
  *
  *   state = turn << 2 | SLEEPERS | SET
  *
- * I1  SET is the event. Auto-reset: who changes SET to not SET by compare-and-exchange is let through, so one
- *     set lets through one. Killed after that, a waiter has been let through.
- * I2  `turn` grows with each set and pulse. Manual-reset: a waiter that finds another turn than it began with
- *     was waiting when it happened, and is let through though SET is gone again.
- * I3  A waiter sleeps only on a word that has SLEEPERS and not SET, and only while it is unchanged. SLEEPERS
- * is cleared only when all who slept were woken (manual), or when the kernel had none to wake and the word,
- *     turn included, is still what it was before asking (auto).
+ * I1  SET is the event. Auto-reset: who changes SET to not SET by compare-and-exchange is let through, so
+ *     one set lets through one. Killed after that, a waiter has been let through.
  *
- * Killed between the change and the wake-up, or woken and killed before going on: the others look again after
- * their nap (futex.h).
+ * I2  `turn` grows with each set and pulse. Manual-reset: a waiter that finds another turn than it began
+ *     with was waiting when it happened, and is let through though SET is gone again.
+ *
+ * I3  A waiter sleeps only on a word that has SLEEPERS and not SET, and only while it is unchanged. SLEEPERS
+ *     is cleared only when all who slept were woken (manual), or when the kernel had none to wake and the
+ *     word, turn included, is still what it was before asking (auto).
+ *
+ * Killed between the change and the wake-up, or woken and killed before going on: the others look again
+ * after their nap (futex.h).
  */
 #include "naru/event.h"
 

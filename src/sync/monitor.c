@@ -72,3 +72,20 @@ int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap 
         return entered;
     return r == -ETIMEDOUT ? error_expected(ETIMEDOUT) : r;
 }
+
+int64_t monitor_look_begin(struct monitor *monitor, bool urgent)
+{
+    int64_t now = clock_now(), again = monitor->look_again_at;
+
+    /* A time that is far off is none of ours: overwritten. */
+    return urgent || now >= again || again - now > NARU_S(1) ? now : 0;
+}
+
+void monitor_look_end(struct monitor *monitor, int64_t begun)
+{
+    int64_t now = clock_now(), again;
+
+    if (__builtin_mul_overflow(now - begun, 15, &again) || again > NARU_MS(500))
+        again = NARU_MS(500);
+    monitor->look_again_at = now + again;
+}

@@ -5,12 +5,15 @@
  *
  * I1  State changes only inside (between monitor_enter() and _exit()), and every change that counts is one
  *     atomic store (holder_commit(), a total, a round). So whoever is killed inside leaves the state before
- * or after that store, never in between, and nothing has to be repaired: the next to enter goes on. I2  After
- * a change that may let somebody through, `changed` differs from what it was before, from within. A waiter
- * reads it inside and sleeps only while it is the same: a change after it looked is never missed. I3  Who
- * sleeps has put a new number into `sleepers`, from within. Who changes wakes unless it is 0, and puts 0 back
- * only if it woke all and nobody put in a new number meanwhile: it may say "somebody" when nobody sleeps (a
- * waiter killed), never "nobody" when one does.
+ *     or after that store, never in between, and nothing has to be repaired: the next to enter goes on.
+ *
+ * I2  After a change that may let somebody through, `changed` differs from what it was before, from within.
+ *     A waiter reads it inside and sleeps only while it is the same: a change after it looked is never
+ *     missed.
+ *
+ * I3  Who sleeps has put a new number into `sleepers`, from within. Who changes wakes unless it is 0, and
+ *     puts 0 back only if it woke all and nobody put in a new number meanwhile: it may say "somebody" when
+ *     nobody sleeps (a waiter killed), never "nobody" when one does.
  *
  * Killed between a change and the wake-up, or woken and killed: the others sleep on, though they could go.
  * That is why sleep is taken in naps (futex.h), after each of which a waiter looks again.
@@ -36,12 +39,13 @@ struct monitor {
     uint32_t last_sleeper; /* the number put into sleepers last */
     uint32_t reserved;
     struct lock lock;
-    uint64_t reserved2[4];
+    int64_t look_again_at; /* when to look next whether holders live; see monitor_look_begin() */
+    uint64_t reserved2[3];
 };
 
 static_assert(sizeof(struct monitor) == 128 && offsetof(struct monitor, changed) == 16 &&
                   offsetof(struct monitor, sleepers) == 20 && offsetof(struct monitor, last_sleeper) == 24 &&
-                  offsetof(struct monitor, lock) == 32,
+                  offsetof(struct monitor, lock) == 32 && offsetof(struct monitor, look_again_at) == 96,
               "the layout is shared between processes");
 
 /* Makes it, in memory of size bytes that is zeroed; the head is left to head_finish(). */
@@ -61,6 +65,22 @@ void monitor_exit_and_wake(struct monitor *monitor, int count);
  * happened during a whole nap. -ETIMEDOUT: the deadline (which may not be 0) is reached; inside again, to
  * clean up and leave. Any other error: NOT inside, explained. */
 int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline);
+
+/*
+ * When a waiter should look whether holders live: at the end of its nap, and before it gives up. Not whenever
+ * it is woken, as asking the kernel costs some microseconds a holder, inside, where everybody waits for it. r
+ * is what monitor_sleep() returned, 0 before the first.
+ */
+static inline bool monitor_should_look(int r, int64_t deadline)
+{
+    return deadline == 0 || r == 1 || r == -ETIMEDOUT;
+}
+
+/* Inside, around looking at a whole table. Many waiters with many holders would do nothing else, so all of
+ * them together spend a sixteenth of the time on it, unless it is urgent. The time it began, for
+ * monitor_look_end(); 0: somebody looked not long ago, do not. */
+int64_t monitor_look_begin(struct monitor *monitor, bool urgent);
+void monitor_look_end(struct monitor *monitor, int64_t begun);
 
 /* Whether a failed monitor_sleep() left us inside. */
 static inline bool monitor_timed_out(int r)

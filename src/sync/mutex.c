@@ -3,8 +3,8 @@
  * The mutex: a thin coat over the robust lock, which does the work (lock.h).
  *
  * I1  Only the lock decides whether and by whom it is held. `holder` and `last_dead` are written by the
- * holder alone, right after locking, and are for people: if it is killed in between, they name the one
- * before.
+ *     holder alone, right after locking, and are for people: if it is killed in between, they name the one
+ *     before.
  */
 #include "naru/mutex.h"
 

@@ -2,14 +2,19 @@
 /*
  * The reader-writer lock.
  *
- * I1  Held for writing: writer.count is not 0. Held for reading: a slot in the table has a count. Never both.
- *     Each becomes so, and ends, by one store (monitor.h), so a process killed at any instruction either
- * holds or does not. I2  A holder whose process is dead is removed by whoever it keeps out; before a dead
- * writer is, `damaged` is set, so killed between the two stores, the next does both again. I3  `next` is the
- * writer that waits longest; while it lives, new readers wait for it. It is a name in a slot: if its process
- * dies, or gives up, the slot is free again. I4  `readers_first` is how many waiting readers go before the
- * next writer: set when a writer unlocks. The count of those who wait is too high when one is killed waiting;
- * a writer that waited a whole nap for readers that did not come sets both to 0.
+ * I1  Held for writing: writer.count is not 0. Held for reading: a slot in the table has a count. Never
+ *     both. Each becomes so, and ends, by one store (monitor.h), so a process killed at any instruction
+ *     either holds or does not.
+ *
+ * I2  A holder whose process is dead is removed by whoever it keeps out for a nap; before a dead writer is,
+ *     `damaged` is set, so killed between the two stores, the next does both again.
+ *
+ * I3  `next` is the writer that waits longest; while it lives, new readers wait for it. It is a name in a
+ *     slot: if its process dies, or gives up, the slot is free again.
+ *
+ * I4  `readers_first` is how many waiting readers go before the next writer: set when a writer unlocks. The
+ *     count of those who wait is too high when one is killed waiting; a writer that waited a whole nap for
+ *     readers that did not come sets both to 0.
  */
 #include "naru/rwlock.h"
 
@@ -44,6 +49,14 @@ static_assert(sizeof(struct rwlock) == sizeof(struct naru_rwlock) && offsetof(st
 
 /* What a try at locking found; never leaves this file. */
 enum { TAKEN = 0, BLOCKED = 1 };
+
+/* Whether to ask the kernel if those who are in the way live (monitor.h). */
+enum look { LOOK_NOT = 0, LOOK, LOOK_NOW };
+
+static enum look look_of(int r, int64_t deadline)
+{
+    return !monitor_should_look(r, deadline) ? LOOK_NOT : r == 1 ? LOOK : LOOK_NOW;
+}
 
 static struct rwlock *rwlock_of(struct naru_rwlock *lock)
 {
@@ -102,37 +115,50 @@ static void become(struct holder *holder)
     holder_commit(holder, owner_thread());
 }
 
-/* I2. Whether a living writer holds it. */
-static bool is_written(struct rwlock *l)
+/* I2. Whether a writer holds it, a living one if we look. */
+static bool is_written(struct rwlock *l, bool look)
 {
     if (holder_count(&l->writer) == 0)
         return false;
-    if (!owner_is_dead(holder_owner(&l->writer)))
+    if (!look || !owner_is_dead(holder_owner(&l->writer)))
         return true;
     l->damaged = 1;
     holder_commit(&l->writer, 0);
     return false;
 }
 
-/* I3. Whether a living writer other than this thread waits. */
-static bool is_wanted(struct rwlock *l)
+/* I3. Whether a writer other than this thread waits, a living one if we look. */
+static bool is_wanted(struct rwlock *l, bool look)
 {
     if (holder_count(&l->next) == 0 || is_me(&l->next))
         return false;
-    if (!owner_is_dead(holder_owner(&l->next)))
+    if (!look || !owner_is_dead(holder_owner(&l->next)))
         return true;
     holder_commit(&l->next, 0);
     return false;
 }
 
-/* I2. Whether living readers hold it. */
-static bool is_read(struct rwlock *l)
+/* I2. Frees the slots of dead readers. */
+static void reap_readers(struct rwlock *l, bool urgent)
+{
+    struct holders table = table_of(l);
+    int64_t begun = monitor_look_begin(&l->monitor, urgent);
+
+    if (begun == 0)
+        return;
+    (void)holders_reap(&table);
+    monitor_look_end(&l->monitor, begun);
+}
+
+/* Whether readers hold it, living ones if we look. */
+static bool is_read(struct rwlock *l, enum look look)
 {
     struct holders table = table_of(l);
 
     if (holders_sum(&table, NULL) == 0)
         return false;
-    (void)holders_reap(&table);
+    if (look)
+        reap_readers(l, look == LOOK_NOW);
     return holders_sum(&table, NULL) != 0;
 }
 
@@ -144,7 +170,7 @@ int naru_rwlock_deinit(struct naru_rwlock *lock)
 
     if (r < 0)
         return r;
-    held = is_written(l) || is_read(l);
+    held = is_written(l, true) || is_read(l, LOOK_NOW);
     if (!held)
         head_clear(&l->monitor.head);
     monitor_exit(&l->monitor);
@@ -152,17 +178,17 @@ int naru_rwlock_deinit(struct naru_rwlock *lock)
 }
 
 /* A writer that would not wait anyhow does not stand back for readers that wait: they may be dead (I4). */
-static int try_write(struct rwlock *l, bool may_wait)
+static int try_write(struct rwlock *l, bool may_wait, enum look look)
 {
     bool wanted;
 
-    if (is_written(l))
+    if (is_written(l, look))
         return is_me(&l->writer)
                    ? error_set(EDEADLK, "this thread holds the rwlock for writing already and would wait for "
                                         "itself")
                    : BLOCKED;
-    wanted = is_wanted(l);
-    if (wanted || (may_wait && l->readers_first > 0) || is_read(l)) {
+    wanted = is_wanted(l, look);
+    if (wanted || (may_wait && l->readers_first > 0) || is_read(l, look)) {
         if (may_wait && !wanted && holder_count(&l->next) == 0)
             become(&l->next);
         return BLOCKED;
@@ -205,7 +231,7 @@ int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns)
     if (r < 0)
         return r;
     for (;;) {
-        int tried = try_write(l, deadline != 0);
+        int tried = try_write(l, deadline != 0, look_of(r, deadline));
 
         if (tried == TAKEN)
             return taken(l);
@@ -220,25 +246,25 @@ int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns)
         r = monitor_sleep(&l->monitor, NARU_SYNC_RWLOCK, &nap, deadline);
         if (r < 0 && r != -ETIMEDOUT)
             return r;
-        if (r == 1 && l->readers_first > 0 && !is_written(l) && !is_read(l))
+        if (r == 1 && l->readers_first > 0 && !is_written(l, true) && !is_read(l, LOOK))
             l->readers_first = l->readers_waiting = 0; /* I4 */
     }
 }
 
-static int try_read(struct rwlock *l)
+static int try_read(struct rwlock *l, enum look look)
 {
     struct holders table = table_of(l);
     struct holder *slot;
 
-    if (is_written(l))
+    if (is_written(l, look))
         return is_me(&l->writer)
                    ? error_set(EDEADLK, "this thread holds the rwlock for writing: unlock first")
                    : BLOCKED;
-    if (l->readers_first == 0 && is_wanted(l) && !holders_find(&table, owner_self()))
+    if (l->readers_first == 0 && is_wanted(l, look) && !holders_find(&table, owner_self()))
         return BLOCKED;
     slot = holders_claim(&table, owner_self());
-    if (!slot) {
-        (void)holders_reap(&table);
+    if (!slot && look) {
+        reap_readers(l, look == LOOK_NOW);
         slot = holders_claim(&table, owner_self());
     }
     if (!slot || holder_count(slot) == UINT32_MAX)
@@ -259,7 +285,7 @@ int naru_rwlock_read(struct naru_rwlock *lock, int64_t timeout_ns)
     if (r < 0)
         return r;
     for (;;) {
-        int tried = try_read(l);
+        int tried = try_read(l, look_of(r, deadline));
 
         if (tried == TAKEN)
             return taken(l);

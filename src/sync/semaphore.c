@@ -3,9 +3,10 @@
  * naru's semaphore: units, and a table of the processes that hold some.
  *
  * I1  The units free are total minus what the table's slots hold. Acquiring adds to a slot, waiting takes
- * from total, and so on: each operation is one store, so no unit is ever lost or made by a death (monitor.h).
- * I2  A slot whose process is dead is freed by whoever finds nothing free, so its units come back to those
- * who need them. Who could take something does not spend the time.
+ *     from total, and so on: each operation is one store, so no unit is ever lost or made by a death
+ *     (monitor.h).
+ * I2  A slot whose process is dead is freed by whoever finds nothing free for a whole nap, so its units come
+ *     back to those who need them. Who could take something does not spend the time.
  *
  * The numbers may have been overwritten: they are added in 64 bits and compared, never believed to add up.
  */
@@ -141,11 +142,16 @@ static uint64_t free_units(struct semaphore *s)
 }
 
 /* I2. Whether anything came back. */
-static bool recover(struct semaphore *s)
+static bool recover(struct semaphore *s, bool urgent)
 {
     struct holders table = table_of(s);
-    uint64_t units = holders_reap(&table);
+    int64_t begun = monitor_look_begin(&s->monitor, urgent);
+    uint64_t units;
 
+    if (begun == 0)
+        return false;
+    units = holders_reap(&table);
+    monitor_look_end(&s->monitor, begun);
     s->recovered += units; /* killed before this, a number for people is too low */
     return units > 0;
 }
@@ -179,9 +185,13 @@ static int take(struct naru_semaphore *semaphore, bool (*try)(struct semaphore *
     if (r < 0)
         return r;
     for (;;) {
-        bool recovered = false;
+        bool recovered = false, taken = try(s);
 
-        if (try(s) || ((recovered = recover(s)) && try(s))) {
+        if (!taken && monitor_should_look(r, deadline)) {
+            recovered = recover(s, r != 1);
+            taken = recovered && try(s);
+        }
+        if (taken) {
             /* Several units may have come back at once: they are for the others who sleep. */
             if (recovered)
                 monitor_exit_and_wake(&s->monitor, INT_MAX);
@@ -268,7 +278,7 @@ int naru_semaphore_info(struct naru_semaphore *semaphore, struct naru_semaphore_
         monitor_exit(&s->monitor);
         return error_set(EINVAL, "naru_semaphore_info(): expected a struct made by NARU_INIT");
     }
-    recovered = recover(s);
+    recovered = recover(s, true);
     held = holders_sum(&table, &info.holders);
     value = free_units(s);
     info.held = held < UINT32_MAX ? (uint32_t)held : UINT32_MAX;
