@@ -3,6 +3,7 @@
  * naru and programs that have never heard of it: socat, textbook programs of System V and POSIX queues and of
  * pipe+fork (tests/plain), util-linux's ipcmk, ipcs and ipcrm, Python's socket, os.mkfifo and signal.
  */
+#include "naru/naru.h"
 #include "runner-shell.h"
 #include "runner.h"
 
@@ -11,8 +12,10 @@
 static void need(const char *program)
 {
     struct shell s = shell_wait(shell_start(test_format("command -v %s", program)));
+    int code = s.code;
 
-    if (s.code != 0)
+    shell_free(&s);
+    if (code != 0)
         test_skip("there is no %s here", program);
 }
 
@@ -260,6 +263,50 @@ TEST(python_exchanges_udp_datagrams_of_any_length)
           "print([s.recv(100) for _ in range(3)])\n"
           "END\n" BOUND "python3 c.py $port & bound $port udp; "
           "naru send -m '' -m x -m yyyyyyyy udp://127.0.0.1:$port; wait $!");
+}
+
+/* Python's side of SCM_RIGHTS and SCM_CREDENTIALS: socket.send_fds(). */
+TEST(python_passes_a_descriptor_and_is_known)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct naru_listener *l;
+    struct naru_channel *ch;
+    char text[16] = "", content[16] = "";
+    struct iovec room = {text, sizeof text};
+    struct shell s;
+    int fd = -1, pid;
+
+    need("python3");
+    m.iov = &room;
+    m.iov_count = 1;
+    m.fds = &fd;
+    m.fd_capacity = 1;
+    CHECK_INT(naru_listen(test_format("unix://%s/s?type=seqpacket", test_directory()), NULL, &l), 0);
+    pid = shell_start("exec python3 -c '\n"
+                      "import socket\n"
+                      "open(\"f\", \"w\").write(\"inside\")\n"
+                      "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+                      "s.connect(\"s\")\n"
+                      "socket.send_fds(s, [b\"take this\"], [open(\"f\").fileno()])\n"
+                      "assert s.recv(100) == b\"thanks\"'");
+    CHECK_INT(naru_accept(l, NARU_S(20), &ch), 0);
+    CHECK_INT(naru_recv_message(ch, &m, NARU_S(20)), 0);
+    CHECK_STR(text, "take this");
+    CHECK_INT(m.fd_count, 1);
+    CHECK_INT(read(fd, content, sizeof content), 6);
+    CHECK_STR(content, "inside");
+    CHECK_INT(naru_channel_info(ch, &info), 0);
+    CHECK_INT(info.peer.pid, pid);
+    CHECK_INT(info.peer.uid, getuid());
+    CHECK_INT(naru_send(ch, "thanks", 6, NARU_NOWAIT), 0);
+    s = shell_wait(pid);
+    CHECK_STR(s.err, "");
+    CHECK_INT(s.code, 0);
+    shell_free(&s);
+    close(fd);
+    naru_channel_close(ch);
+    naru_listener_close(l);
 }
 
 TEST(pythons_mkfifo_is_read_and_written)

@@ -24,7 +24,8 @@ enum naru_capability {
     NARU_CAN_PRIORITY = 1 << 5,       /* message.priority overtakes */
     NARU_CAN_TYPE = 1 << 6,           /* message.type, and receiving by type */
     NARU_CAN_FDS = 1 << 7,            /* message.fds */
-    NARU_CAN_CREDENTIALS = 1 << 8,    /* naru_channel_info() knows the peer's pid, uid and gid */
+    NARU_CAN_CREDENTIALS = 1 << 8,    /* naru_channel_info() knows the peer's pid, uid and gid; without
+                                         connections each message's sender says them */
     NARU_CAN_SURVIVE_SENDER = 1 << 9, /* what naru_send() accepted is delivered though the sender is killed */
     NARU_CAN_KNOW_DEATH = 1 << 10,    /* tells a killed peer (-EOWNERDEAD) from a closed one (-EPIPE); not
                                          between the ends of a pair: nobody knows who took the other */
