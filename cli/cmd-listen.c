@@ -295,26 +295,54 @@ static bool wait_for_room(struct server *s, int64_t limit, bool heed_signals)
     }
 }
 
-static int serve(struct server *s)
+/* Out of descriptors: from now on fewer connections at once, and the rest wait in the kernel's queue, which
+ * is better than to end those that are being served. false: there is none whose end could be waited for. */
+static bool lower_limit(struct server *s, int64_t *limit)
+{
+    int64_t active;
+
+    (void)pthread_mutex_lock(&s->lock);
+    active = s->active;
+    (void)pthread_mutex_unlock(&s->lock);
+    if (active == 0)
+        return false;
+    *limit = active > 1 ? active - 1 : 1;
+    report_note("%s; from now on %" PRId64 " connections at once (ulimit -n allows more)", naru_explain(),
+                *limit);
+    return true;
+}
+
+/* Accepts until there were enough, a signal comes or the server fails: 0 or -errno. */
+static int accept_all(struct server *s)
 {
     const struct listen_options *o = s->options;
     const struct naru_mechanism *row = endpoint_mechanism(s->url);
     bool many = row && (row->capabilities & NARU_CAN_ACCEPT_MANY);
+    int64_t limit = o->max;
     int r = 0;
 
     while (r == 0 && s->code == NARU_EXIT_OK && (o->count == 0 || s->accepted < o->count)) {
         struct naru_channel *ch;
 
-        r = wait_for_room(s, o->max, true) ? endpoint_accept(&s->end, NARU_FOREVER) : -ECANCELED;
-        if (r < 0)
-            break;
-        ch = s->end.channel;
-        s->end.channel = NULL;
-        interrupt_unwatch(ch);
-        r = start_connection(s, ch, many);
+        r = wait_for_room(s, limit, true) ? endpoint_accept(&s->end, NARU_FOREVER) : -ECANCELED;
+        if ((r == -EMFILE || r == -ENFILE) && lower_limit(s, &limit))
+            r = 0;
+        else if (r == 0) {
+            ch = s->end.channel;
+            s->end.channel = NULL;
+            interrupt_unwatch(ch);
+            r = start_connection(s, ch, many);
+        }
         if (interrupt_signal())
             r = -ECANCELED;
     }
+    return r;
+}
+
+static int serve(struct server *s)
+{
+    int r = accept_all(s);
+
     if (r < 0 && r != -ECANCELED)
         fail_server(s, report_failure(r));
     if (r < 0 || !wait_for_room(s, 1, true)) {

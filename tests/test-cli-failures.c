@@ -108,6 +108,42 @@ TEST(limits_of_queues_are_explained)
           "naru rm $q; exit $r");
 }
 
+TEST(an_oversize_message_is_refused_at_both_ends)
+{
+    SHELL(1, "",
+          "message of 2000 bytes exceeds 1000; raise it with ?max-message= at both ends (0 sent before)",
+          "u=\"unix://$PWD/s?max-message=1000\"; naru recv $u > got & head -c 2000 /dev/zero | naru send -f "
+          "whole $u;"
+          "r=$?; wait; exit $r");
+    SHELL(1, "", "naru recv: unix:///",
+          "head -c 2000 /dev/zero | naru send -f whole unix://$PWD/t 2> sent & naru recv "
+          "\"unix://$PWD/t?max-message=1000\"");
+}
+
+TEST(a_file_removed_underneath_is_reported)
+{
+    SHELL(3, "x\n", "the file was removed or renamed; all that it held has been received",
+          "naru recv file://$PWD/log > got & p=$!; naru send -m x file://$PWD/log; until [ -s got ]; do "
+          "sleep 0.01; done;"
+          "rm log; wait $p; r=$?; cat got; exit $r");
+}
+
+/* Fifteen idle connections leave a server with 24 descriptors no room: it must go on when they are gone. */
+TEST(a_server_out_of_descriptors_goes_on)
+{
+    SHELL(0, "again\n", "",
+          "(ulimit -n 24; exec naru listen --echo tcp://127.0.0.1:$port 2> err) & p=$!; python3 -c '\n"
+          "import socket, sys, time\n"
+          "held = []\n"
+          "while len(held) < 15:\n"
+          "    try: held.append(socket.create_connection((\"127.0.0.1\", int(sys.argv[1]))))\n"
+          "    except ConnectionRefusedError: time.sleep(0.01)\n"
+          "while \"connections at once\" not in open(\"err\").read(): time.sleep(0.01)' $port;"
+          "until [ \"$(echo again | naru cat tcp://127.0.0.1:$port 2> /dev/null)\" = again ]; do sleep 0.01; "
+          "done; echo again;"
+          "kill $p; wait");
+}
+
 TEST(a_queue_removed_underneath_is_reported)
 {
     SHELL(1, "x\n", "naru recv: sysvmq:0x4d4: the queue has been removed",
@@ -138,6 +174,9 @@ TEST(permission_denied_says_so)
     SHELL(4, "", "only the queue's owner and root may remove it",
           NOBODY "q=posixmq:/naru-test-$$; naru create $q; $nobody ./naru rm $q; r=$?; naru rm $q; exit $r");
     SHELL(4, "", "permission denied", NOBODY "$nobody ./naru recv unix://$PWD/mine");
+    SHELL(2, "", "without CAP_SYS_RESOURCE they may be",
+          NOBODY "$nobody ./naru create \"posixmq:/naru-test-$$?maxmsg=65000\"");
+    SHELL(1, "", "RLIMIT_MSGQUEUE", NOBODY "ulimit -q 1000; $nobody ./naru create posixmq:/naru-test-$$");
 }
 
 TEST(a_privileged_port_says_who_may_have_it)
