@@ -31,6 +31,15 @@ static void after_fork_in_parent(void)
     (void)pthread_mutex_unlock(&lock);
 }
 
+/* Closes a descriptor that may stand in more than one place, and leaves -1 in all of them. */
+static void close_all(struct fork_guard *guard, int fd)
+{
+    for (int i = 0; i < FORK_GUARD_FDS; i++)
+        if (guard->fds[i] && *guard->fds[i] == fd)
+            *guard->fds[i] = -1;
+    (void)fd_close(fd);
+}
+
 static void after_fork_in_child(void)
 {
     if (!page)
@@ -40,7 +49,7 @@ static void after_fork_in_child(void)
 
         for (int i = 0; i < FORK_GUARD_FDS; i++)
             if (guard->fds[i])
-                *guard->fds[i] = fd_close(*guard->fds[i]);
+                close_all(guard, *guard->fds[i]);
         list_remove(&guard->node);
     }
     (void)pthread_mutex_unlock(&lock);

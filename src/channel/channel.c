@@ -102,8 +102,10 @@ static int give_up_sending(struct naru_channel *ch, const struct naru_message *m
     int paused = 0;
 
     ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
-    if (ch->stream && (ch->refused || r == -ECANCELED)) /* else nobody will take the rest */
+    if (ch->stream && (ch->refused || r == -ECANCELED))
         paused = stream_pause_send(ch, m);
+    else if (ch->stream)
+        stream_abandon_send(ch->stream, r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET);
     return paused < 0 ? paused : r;
 }
 

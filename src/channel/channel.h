@@ -41,7 +41,7 @@ struct channel_ops {
                             default */
 
     /* Opening. url's options are consumed with url_option...(); opt has been completed from the URL already
-     * (the common options: see channel_open_options). They set ch->rfd, ch->wfd, ch->direction, ch->peer and
+     * (the common options: see channel_options). They set ch->rfd, ch->wfd, ch->direction, ch->peer and
      * ch->state. On failure they leave nothing open; channel.c frees ch. NULL: the mechanism cannot. */
     int (*connect)(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                    int64_t deadline);
@@ -140,10 +140,8 @@ struct naru_channel {
     } kept;
     size_t needed; /* how large the message was that -EMSGSIZE spoke of */
 
-    /* naru_interrupt(): a flag and an eventfd for each direction, so that each waiter has a wake-up of its
-     * own. */
+    /* naru_interrupt(): an eventfd for each direction, so that each waiter has a wake-up of its own. */
     bool interruptible;
-    _Atomic bool interrupted[2];
     int interrupt_fd[2];
     int64_t backoff[2]; /* channel_wait_backoff()'s last pause; 0 at the start of each call */
 

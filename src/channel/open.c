@@ -125,8 +125,7 @@ void channel_own(struct naru_channel *ch)
     if (ch->keep_on_fork)
         return;
     fork_guard_add(&ch->guard, &ch->rfd);
-    if (ch->wfd != ch->rfd)
-        fork_guard_add(&ch->guard, &ch->wfd);
+    fork_guard_add(&ch->guard, &ch->wfd);
     fork_guard_add(&ch->guard, &ch->poll_fd);
     fork_guard_add(&ch->guard, &ch->fd);
     fork_guard_add(&ch->guard, &ch->peer_pidfd);

@@ -24,19 +24,12 @@ static int direction_of(int event)
     return event == NARU_OUT ? CHANNEL_SENDING : CHANNEL_RECEIVING;
 }
 
-/* Consumes an interruption, if there was one. */
-static bool was_interrupted(struct naru_channel *ch, int direction)
+/* Takes an interruption, if there was one: the eventfd alone says so, as it is what a waiter sleeps on. */
+static bool take_interruption(struct naru_channel *ch, int direction)
 {
     uint64_t count;
 
-    if (!ch->interruptible)
-        return false;
-    /* Relaxed: the flag carries no data; the eventfd is what orders it for a waiter. */
-    if (!atomic_exchange_explicit(&ch->interrupted[direction], false, memory_order_relaxed))
-        return false;
-    if (read(ch->interrupt_fd[direction], &count, sizeof count) < 0 && errno != EAGAIN)
-        return true; /* nothing else can fail on our own eventfd; the interruption stands */
-    return true;
+    return ch->interruptible && read(ch->interrupt_fd[direction], &count, sizeof count) > 0;
 }
 
 static int polled_fd(const struct naru_channel *ch, int event)
@@ -51,14 +44,11 @@ int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
     int direction = direction_of(event);
     struct pollfd fds[2] = {{.fd = polled_fd(ch, event), .events = (short)event},
                             {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
-    int ready;
+    int ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
 
-    if (was_interrupted(ch, direction))
-        return error_expected(ECANCELED);
-    ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
     if (ready < 0)
         return error_set(-ready, "%s: poll: %s", ch->url, error_text(-ready));
-    if (was_interrupted(ch, direction))
+    if (fds[1].revents && take_interruption(ch, direction))
         return error_expected(ECANCELED);
     return ready ? 0 : error_expected(ETIMEDOUT);
 }
@@ -70,7 +60,7 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
     int64_t left = deadline_left(deadline);
     int64_t step;
 
-    if (was_interrupted(ch, direction))
+    if (take_interruption(ch, direction))
         return error_expected(ECANCELED);
     if (left == 0)
         return error_expected(ETIMEDOUT);
@@ -79,7 +69,7 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
         step = NARU_MS(10);
     ch->backoff[direction] = step;
     (void)fd_poll(&interrupt, ch->interruptible ? 1 : 0, clock_now() + (step < left ? step : left));
-    return was_interrupted(ch, direction) ? error_expected(ECANCELED) : 0;
+    return take_interruption(ch, direction) ? error_expected(ECANCELED) : 0;
 }
 
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline)
@@ -94,11 +84,9 @@ int naru_interrupt(struct naru_channel *ch)
 
     if (!ch->interruptible)
         return -ENOTSUP;
-    for (int direction = 0; direction < 2; direction++) {
-        atomic_store_explicit(&ch->interrupted[direction], true, memory_order_relaxed);
+    for (int direction = 0; direction < 2; direction++)
         if (write(ch->interrupt_fd[direction], &one, sizeof one) < 0)
             continue; /* EAGAIN: the counter is full, so it is readable already */
-    }
     errno = saved;
     return 0;
 }

@@ -114,13 +114,31 @@ static size_t copy_small(const struct naru_message *m, const struct frame_mark *
     return total;
 }
 
+/* Before a frame: what was kept of the one before it goes first, and nothing follows half of one. */
+static int begin(struct naru_channel *ch, bool block)
+{
+    struct stream *s = ch->stream;
+
+    if (__builtin_expect(s->cut, 0))
+        return error_set(
+            EPROTO, "%s: an earlier error cut a message off half-way; close the channel and open another",
+            ch->url);
+    return s->rest_length ? stream_write_rest(ch, block) : 0;
+}
+
+void stream_abandon_send(struct stream *s, bool receiver_gone)
+{
+    s->cut = s->cut || (!receiver_gone && (s->sent > 0 || s->rest_length > 0));
+    s->sent = s->rest_length = s->rest_offset = 0;
+}
+
 int stream_send(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
     struct stream *s = ch->stream;
     size_t length = message_length(m), total;
     struct frame_mark mark;
     uint8_t small[COPY_MAX];
-    int r = s->rest_length ? stream_write_rest(ch, block) : 0;
+    int r = begin(ch, block);
 
     if (r == 0)
         r = make_mark(ch, m, length, &mark);
@@ -210,7 +228,7 @@ ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m,
     struct stream *s = ch->stream;
     size_t ends[FRAMES], written = 0;
     ssize_t packed, count = 0;
-    int r = s->rest_length ? stream_write_rest(ch, block) : 0;
+    int r = begin(ch, block);
 
     if (r < 0)
         return r;
@@ -230,7 +248,7 @@ ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m,
         if (w < 0 && written == 0)
             return w;
         if (w < 0)
-            break;
+            break; /* said again by the next call, if it is not -EAGAIN */
         written += (size_t)w;
     } while (block && written < ends[packed - 1]);
     while (count < packed && ends[count] <= written)

@@ -8,7 +8,8 @@
  *     stream_pause_recv() with the same message; the buffer then holds the frame's header and the payload's
  *     first bytes, and nothing behind.
  * I3  sent > 0 only likewise for sending; rest_length > 0 only while sent == 0.
- * I4  After `broken` is set no byte is interpreted any more: framing is lost for good.
+ * I4  After `cut` is set nothing more is written, and after `broken` is set no byte is interpreted any more:
+ * framing is lost for good.
  */
 #ifndef NARU_CHANNEL_STREAM_STATE_H
 #define NARU_CHANNEL_STREAM_STATE_H
@@ -42,6 +43,7 @@ struct stream {
     size_t parcel_count;
 
     size_t sent; /* bytes of the current frame that went out */
+    bool cut;    /* an error left half a frame in the stream: nothing can follow it */
     uint8_t *rest;
     size_t rest_offset, rest_length, rest_capacity;
     uint8_t *batch;

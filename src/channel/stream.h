@@ -33,6 +33,10 @@ int stream_pause_recv(struct naru_channel *ch, const struct naru_message *m);
 /* Likewise for sending: 0 if nothing of m was written, -EINPROGRESS if the rest is now kept here, -ENOMEM. */
 int stream_pause_send(struct naru_channel *ch, const struct naru_message *m);
 
+/* The attempt ended in an error: if that was in the middle of a message, nothing can follow it, unless there
+ * is nobody left to see it. */
+void stream_abandon_send(struct stream *s, bool receiver_gone);
+
 /* Writes what stream_pause_send() kept: 0 when none is left, or what ops->write says. */
 int stream_write_rest(struct naru_channel *ch, bool block);
 bool stream_has_rest(const struct stream *s);

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* What becomes of channels in forked children, and of interruptions that nobody waited for. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel/channel.h"
+#include "naru/naru.h"
+#include "runner.h"
+
+TEST(closing_in_a_child_leaves_the_descriptors_alone_that_it_opened_since)
+{
+    struct naru_listener *listener;
+    struct naru_channel *channel, *accepted;
+    char url[256];
+    int child;
+
+    (void)snprintf(url, sizeof url, "unix:%s/socket", test_directory());
+    CHECK_INT(naru_listen(url, NULL, &listener), 0);
+    CHECK_INT(naru_connect(url, NULL, NARU_S(5), &channel), 0);
+    CHECK_INT(naru_accept(listener, NARU_S(5), &accepted), 0);
+    child = test_fork();
+    if (child == 0) {
+        int mine[8];
+
+        /* The numbers that the fork freed are handed out again. */
+        for (int i = 0; i < 8; i++)
+            CHECK((mine[i] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0);
+        (void)naru_channel_close(channel);
+        (void)naru_channel_close(accepted);
+        (void)naru_listener_close(listener);
+        for (int i = 0; i < 8; i++)
+            CHECK(fcntl(mine[i], F_GETFD) >= 0);
+        _exit(0);
+    }
+    test_join(child);
+    CHECK_INT(naru_send(channel, "still here", 10, NARU_S(5)), 0);
+    (void)naru_channel_close(channel);
+    (void)naru_channel_close(accepted);
+    (void)naru_listener_close(listener);
+}
+
+TEST(a_thousand_interruptions_end_one_wait)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *ends[2];
+    char got[8];
+
+    options.interruptible = 1;
+    CHECK_INT(naru_channel_pair("unix:", &options, ends), 0);
+    for (int i = 0; i < 1000; i++)
+        CHECK_INT(naru_interrupt(ends[0]), 0);
+    CHECK_INT(naru_recv(ends[0], got, sizeof got, NARU_FOREVER), -ECANCELED);
+    CHECK_INT(naru_recv(ends[0], got, sizeof got, NARU_MS(1)), -ETIMEDOUT);
+    (void)naru_channel_close(ends[0]);
+    (void)naru_channel_close(ends[1]);
+}
+
+TEST(after_the_receiver_left_inside_a_message_a_small_one_fails_too)
+{
+    enum { LARGE = 1000 * 1000 };
+    struct naru_channel *ends[2];
+    char *large = calloc(1, LARGE);
+
+    CHECK(large);
+    CHECK_INT(naru_channel_pair("unix:", NULL, ends), 0);
+    CHECK_INT(naru_send(ends[0], large, LARGE, NARU_NOWAIT), -EINPROGRESS);
+    ends[1] = naru_channel_close(ends[1]);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(1)), -EPIPE);
+    (void)naru_channel_close(ends[0]);
+    free(large);
+}
