@@ -288,7 +288,8 @@ TEST(python_passes_a_descriptor_and_is_known)
                       "open(\"f\", \"w\").write(\"inside\")\n"
                       "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
                       "s.connect(\"s\")\n"
-                      "socket.send_fds(s, [b\"take this\"], [open(\"f\").fileno()])\n"
+                      "f = open(\"f\")\n"
+                      "socket.send_fds(s, [b\"take this\"], [f.fileno()])\n"
                       "assert s.recv(100) == b\"thanks\"'");
     CHECK_INT(naru_accept(l, NARU_S(20), &ch), 0);
     CHECK_INT(naru_recv_message(ch, &m, NARU_S(20)), 0);
