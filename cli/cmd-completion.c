@@ -129,6 +129,7 @@ static void print_bash(void)
         "        return\n"
         "    fi\n"
         "    prev=${words[-1]}\n"
+        "    [[ $cur == --*=* ]] && { prev=${cur%%%%=*}; cur=${cur#*=}; }\n"
         "    for ((i = 2; i < ${#words[@]}; i++)); do [[ ${words[i]} == -?* ]] || ((++operands)); done\n"
         "    case ${words[1]} in\n");
     for (size_t i = 0; verbs[i]; i++)

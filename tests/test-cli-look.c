@@ -113,6 +113,7 @@ TEST(bash_completes_verbs_options_words_and_urls)
     SHELL(0, "--json ", "", COMPLETE("naru recv --js"));
     SHELL(0, "len32 line ", "", COMPLETE("naru recv --frame l"));
     SHELL(0, "nul ", "", COMPLETE("naru send -f n"));
+    SHELL(0, "line ", "", COMPLETE("naru recv --frame=li"));
     SHELL(0, "unix: ", "", COMPLETE("naru send uni"));
     SHELL(0, "bash ", "", COMPLETE("naru completion b"));
     SHELL(0, "sysvmq ", "", COMPLETE("naru ls sys"));

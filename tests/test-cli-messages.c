@@ -116,6 +116,36 @@ TEST(json_tells_all_there_is)
           "wait $! && python3 -c 'import json; print(json.load(open(\"got\"))[\"sender\"][\"uid\"])'");
 }
 
+/* Any bytes come back from the JSON, as text where they are text. */
+TEST(json_holds_any_bytes)
+{
+    SHELL(0, "300 True True\n", "",
+          "cat > make.py <<'E'\n"
+          "import os, random, struct, sys\n"
+          "random.seed(int(sys.argv[1]))\n"
+          "alphabets = [bytes(range(256)), bytes(range(128)), "
+          "'\"\\\\/\\u007f\\u00e9\\ub098\\U0001f6f6'.encode(), b'\\xed\\xa0\\x80\\xc0']\n"
+          "for i in range(300):\n"
+          "    a = random.choice(alphabets)\n"
+          "    m = bytes(random.choice(a) for _ in range(random.randrange(40)))\n"
+          "    if i % 2: m = m.decode('utf-8', 'ignore').encode()\n"
+          "    sys.stdout.buffer.write(struct.pack('>I', len(m)) + m)\n"
+          "E\n"
+          "cat > check.py <<'E'\n"
+          "import base64, json, struct\n"
+          "raw, seen, texts, binaries = open('in', 'rb').read(), 0, 0, 0\n"
+          "for line in open('got', encoding='utf-8'):\n"
+          "    n, = struct.unpack('>I', raw[:4]); want, raw = raw[4:4 + n], raw[4 + n:]\n"
+          "    m = json.loads(line)\n"
+          "    got = m['data'].encode() if 'data' in m else base64.b64decode(m['data_base64'])\n"
+          "    assert got == want and m['length'] == n, (got, want)\n"
+          "    seen += 1; texts += 'data' in m; binaries += 'data' not in m\n"
+          "print(seen, texts > 100, binaries > 20)\n"
+          "E\n"
+          "python3 make.py $RANDOM > in; naru recv --json tcp://127.0.0.1:$port > got &"
+          "naru send -f len32 tcp://127.0.0.1:$port < in; wait; python3 check.py");
+}
+
 TEST(verbose_describes_messages_on_stderr)
 {
     SHELL(0, "x\n", "naru recv: 1 bytes, type 7\n",
