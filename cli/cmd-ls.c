@@ -14,7 +14,9 @@
 #include "cli/quantity.h"
 #include "cli/report.h"
 #include "cli/table.h"
+#include "cli/term.h"
 #include "cli/verb.h"
+#include "cli/wrapped-table.h"
 #include "naru/mechanism.h"
 
 struct ls_options {
@@ -145,50 +147,57 @@ static int list_objects(const char *kind, bool as_json)
 
 /* --- mechanisms --- */
 
+static void print_mechanisms_json(void)
+{
+    const struct naru_mechanism *row = NULL;
+    struct json j = json_begin(stdout, JSON_INDENTED);
+
+    json_array(&j, NULL);
+    while ((row = naru_mechanism_next(row))) {
+        json_object(&j, NULL);
+        json_text(&j, "name", row->name);
+        json_text(&j, "scheme", row->scheme);
+        json_text(&j, "example", row->example);
+        json_text(&j, "title", row->title);
+        json_text(&j, "use_when", row->use_when);
+        json_text(&j, "medium", row->medium);
+        json_text(&j, "direction", row->direction);
+        json_text(&j, "unit", row->unit);
+        json_text(&j, "scope", row->scope);
+        json_text(&j, "persistence", row->persistence);
+        json_text(&j, "limit", row->limit);
+        json_text(&j, "wait", row->wait);
+        json_text(&j, "options", row->options);
+        json_uint(&j, "max_message", row->max_message);
+        json_end(&j);
+    }
+    json_end(&j);
+}
+
+/* As wide as the terminal; a line for each where there is none. */
+static void print_mechanisms(void)
+{
+    static const char *const titles[] = {"NAME", "URL", "DIRECTION", "UNIT", "USE WHEN"};
+    enum { COLUMNS = sizeof titles / sizeof titles[0], ROWS_MAX = 64 };
+    const char *cells[ROWS_MAX * COLUMNS];
+    struct wrapped_table table = {titles, COLUMNS, cells, 0};
+    const struct naru_mechanism *row = NULL;
+
+    while ((row = naru_mechanism_next(row)) && table.rows < ROWS_MAX) {
+        const char *const line[COLUMNS] = {row->name, row->example, row->direction, row->unit, row->use_when};
+
+        memcpy(cells + table.rows++ * COLUMNS, line, sizeof line);
+    }
+    wrapped_table_print(stdout, &table, term_is_terminal(stdout) ? term_width(stdout) : 1000);
+}
+
 static int list_mechanisms(bool as_json)
 {
-    static const char *const headings[] = {"<NAME",  "<URL",         "<DIRECTION", "<UNIT",
-                                           "<SCOPE", "<PERSISTENCE", "<USE WHEN"};
-    const struct naru_mechanism *row = NULL;
-    struct table t;
-    int r = 0;
-
-    if (as_json) {
-        struct json j = json_begin(stdout, JSON_INDENTED);
-
-        json_array(&j, NULL);
-        while ((row = naru_mechanism_next(row))) {
-            json_object(&j, NULL);
-            json_text(&j, "name", row->name);
-            json_text(&j, "scheme", row->scheme);
-            json_text(&j, "example", row->example);
-            json_text(&j, "title", row->title);
-            json_text(&j, "use_when", row->use_when);
-            json_text(&j, "medium", row->medium);
-            json_text(&j, "direction", row->direction);
-            json_text(&j, "unit", row->unit);
-            json_text(&j, "scope", row->scope);
-            json_text(&j, "persistence", row->persistence);
-            json_text(&j, "limit", row->limit);
-            json_text(&j, "wait", row->wait);
-            json_text(&j, "options", row->options);
-            json_uint(&j, "max_message", row->max_message);
-            json_end(&j);
-        }
-        json_end(&j);
-        return NARU_EXIT_OK;
-    }
-    table_init(&t, sizeof headings / sizeof headings[0], headings);
-    while (r == 0 && (row = naru_mechanism_next(row))) {
-        const char *cells[] = {row->name,  row->example,     row->direction, row->unit,
-                               row->scope, row->persistence, row->use_when};
-
-        r = table_add(&t, cells);
-    }
-    if (r == 0)
-        table_print(&t, stdout);
-    table_deinit(&t);
-    return r < 0 ? report_errno(-r, "cannot list") : NARU_EXIT_OK;
+    if (as_json)
+        print_mechanisms_json();
+    else
+        print_mechanisms();
+    return NARU_EXIT_OK;
 }
 
 static int run(const struct invocation *in)
