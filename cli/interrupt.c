@@ -7,24 +7,43 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/exit.h"
 #include "naru/channel.h"
 
+/* A signal this soon after the first is the same request: timeout(1) signals the command and then its group.
+ */
+enum { SAME_REQUEST_MS = 300 };
+
 static volatile sig_atomic_t caught;
+static struct timespec caught_at; /* written once, before `caught` */
 static _Atomic bool graceful;
 static int wake_fd = -1;
 static struct naru_channel *_Atomic watched[INTERRUPT_WATCH_MAX];
 
-/* Only async-signal-safe calls: _exit, write, naru_interrupt. */
+static bool is_same_request(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - caught_at.tv_sec) * 1000 + (now.tv_nsec - caught_at.tv_nsec) / 1000000 <
+           SAME_REQUEST_MS;
+}
+
+/* Only async-signal-safe calls: _exit, clock_gettime, write, naru_interrupt. A second signal is from somebody
+ * whom tidying up takes too long. */
 static void on_signal(int number)
 {
     const uint64_t one = 1;
     int error = errno;
 
+    if (caught && is_same_request())
+        return;
     if (!atomic_load(&graceful) || caught)
         _exit(NARU_EXIT_SIGNAL + number);
+    (void)clock_gettime(CLOCK_MONOTONIC, &caught_at);
     caught = number;
     if (write(wake_fd, &one, sizeof one) < 0) {
         /* An eventfd takes one more unless it is full, and then it is readable already. */

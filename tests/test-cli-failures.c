@@ -52,6 +52,21 @@ TEST(wrong_urls_say_what_was_expected)
           "naru recv: --type: tcp has no message types; use sysvmq:", "naru recv -T 1 tcp://127.0.0.1:$port");
 }
 
+/* With nobody there, at once and not when somebody comes. */
+TEST(a_sender_refuses_a_misspelt_option_before_it_waits)
+{
+    SHELL(2, "", "option 'typ' means nothing to unix", "naru send -m x \"unix://$PWD/s?typ=stream\"");
+    SHELL(2, "", "option 'typ' means nothing to tcp", "naru send -m x \"tcp://127.0.0.1:$port?typ=stream\"");
+    SHELL(2, "", "option 'typ' means nothing to fifo", "naru send -m x \"fifo://$PWD/f?typ=stream\"");
+}
+
+TEST(a_sender_does_not_wait_for_a_file_to_become_a_socket)
+{
+    SHELL(1, "", "something that is not a socket is there; choose another path",
+          "naru send -m x unix://$PWD");
+    SHELL(1, "", "something that is not a socket is there", "touch f; naru send -m x unix://$PWD/f");
+}
+
 TEST(roles_that_a_mechanism_does_not_have_are_refused)
 {
     SHELL(2, "", "pipe:: pipe has no name under which another program could find it", "naru recv pipe:");
@@ -231,6 +246,14 @@ TEST(an_interrupt_ends_with_130_and_leaves_nothing)
     SHELL(129, "", "",
           "naru send --listen -m x unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -HUP $!; wait "
           "$!; r=$?; find . -name 's*'; exit $r");
+}
+
+/* timeout(1) signals the command, and then the command's group: two signals are one wish to end. */
+TEST(a_signal_that_comes_twice_leaves_nothing_either)
+{
+    SHELL(0, "", "",
+          "for i in $(seq 20); do naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done;"
+          "kill -TERM $! && kill -HUP $!; wait $!; [ $? -gt 128 ] || exit 1; find . -name 's*'; done 2> err");
 }
 
 TEST(what_arrived_before_an_interrupt_is_printed)

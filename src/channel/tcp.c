@@ -94,8 +94,10 @@ static int tcp_connect(struct naru_channel *ch, struct url *url, const struct na
 {
     struct addresses addresses;
     int64_t step = 0;
-    int r = addresses_resolve(url, SOCK_STREAM, false, &addresses);
+    int r = url_check_unused(url); /* before a long wait */
 
+    if (r == 0)
+        r = addresses_resolve(url, SOCK_STREAM, false, &addresses);
     if (r < 0)
         return r;
     do {

@@ -145,6 +145,8 @@ static int connect_failed(const struct url *url, int code)
                          url->text);
     case ENOTDIR:
         return error_set(code, "%s: a part of the path is not a directory", url->text);
+    case ENOTSOCK:
+        return error_set(code, "%s: something that is not a socket is there; choose another path", url->text);
     case ENOENT:
     case ECONNREFUSED:
     case EAGAIN:
@@ -153,6 +155,17 @@ static int connect_failed(const struct url *url, int code)
     default:
         return error_set(code, "%s: cannot connect: %s", url->text, error_text(code));
     }
+}
+
+/* Why connect(2) failed. It says ECONNREFUSED of a file or directory too, which no wait makes a socket. */
+static int why_refused(const struct unix_name *name)
+{
+    int code = errno;
+    struct stat st;
+
+    if (code == ECONNREFUSED && name->path && stat(name->path, &st) == 0 && !S_ISSOCK(st.st_mode))
+        return ENOTSOCK;
+    return code;
 }
 
 /* Waits for what may let the next connect(2) succeed. 0, -ETIMEDOUT or -errno. */
@@ -186,7 +199,7 @@ static int connect_until(int fd, const struct url *url, const struct unix_name *
     int code = 0, r = 0;
 
     while (connect(fd, (const struct sockaddr *)&name->address, name->length) < 0) {
-        code = errno;
+        code = why_refused(name);
         if (code == EINTR)
             continue;
         /* EAGAIN: its backlog is full (connect(2)). The others: not yet, or not any more. */
@@ -211,6 +224,8 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
     FD_CLEANUP int fd = -1;
     int r = parse_name(url, &name);
 
+    if (r == 0)
+        r = url_check_unused(url); /* before a long wait */
     if (r < 0)
         return r;
     fd = socket(AF_UNIX, kind_of(ch->ops) | SOCK_CLOEXEC, 0);
