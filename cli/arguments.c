@@ -251,7 +251,8 @@ static int check_operands(const struct invocation *in)
     if (in->operand_count < verb->operands_min)
         return report_usage("expected %s", verb->operands);
     if (verb->operands_max >= 0 && in->operand_count > verb->operands_max)
-        return report_usage("unexpected '%s'", in->operands[verb->operands_max]);
+        return report_usage("unexpected '%s'%s", in->operands[verb->operands_max],
+                            verb->command && !in->command ? "; a command goes behind '--'" : "");
     return NARU_EXIT_OK;
 }
 

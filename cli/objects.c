@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "cli/objects-sync.h"
@@ -176,6 +178,28 @@ static int each_posix_semaphore(visit_function *visit, void *context)
     return each_file("/dev/shm", "sem+posix", "sem.", fill_posix_memory, visit, context);
 }
 
+/* The kernel's own choice: a NUL (shown as @) and five hexadecimal digits (unix(7), Autobind feature). */
+static bool is_autobound(const char *name)
+{
+    return name[0] == '@' && strlen(name) == 6 && strspn(name + 1, "0123456789abcdef") == 5;
+}
+
+/* What means something in a URL is written as %XX there. */
+static void name_unix(struct object *o, const char *path, const char *option)
+{
+    char encoded[3 * sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+    size_t used = 0;
+
+    for (; *path && used + 4 < sizeof encoded; path++) {
+        bool special = *path == '%' || *path == '?';
+
+        used += (size_t)snprintf(encoded + used, sizeof encoded - used, special ? "%%%02X" : "%c",
+                                 (unsigned char)*path);
+    }
+    encoded[used] = '\0';
+    (void)snprintf(o->name, sizeof o->name, "unix:%s%s%s", encoded[0] == '/' ? "//" : "", encoded, option);
+}
+
 /* /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. Listening sockets have __SO_ACCEPTCON
  * (0x10000) set; bound datagram sockets are of type 2. */
 static int each_unix(visit_function *visit, void *context)
@@ -198,12 +222,14 @@ static int each_unix(visit_function *visit, void *context)
         line[strcspn(line, "\n")] = '\0';
         if (!line[path] || !(flags & 0x10000 || type == 2) || type > 5 || !types[type])
             continue;
+        if (type == 2 &&
+            is_autobound(line + path)) /* a client's address for answers, not a place to send to */
+            continue;
         if (line[path] == '/' && stat(line + path, &status) == 0) {
             o.uid = status.st_uid;
             o.mode = status.st_mode & 0777;
         }
-        (void)snprintf(o.name, sizeof o.name, "unix:%s%s%s", line[path] == '/' ? "//" : "", line + path,
-                       types[type]);
+        name_unix(&o, line + path, types[type]);
         r = visit(&o, context);
     }
     (void)fclose(list);

@@ -37,6 +37,7 @@ TEST(wrong_values_say_what_was_expected)
     SHELL(2, "", "naru listen: --echo, --reply and a command exclude each other",
           "naru listen --echo unix:s -- cat");
     SHELL(2, "", "naru listen: expected a command behind '--'", "naru listen unix:s --");
+    SHELL(2, "", "naru listen: unexpected 'cat'; a command goes behind '--'", "naru listen unix:s cat");
 }
 
 TEST(wrong_urls_say_what_was_expected)
