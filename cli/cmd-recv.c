@@ -246,6 +246,8 @@ static int run(const struct invocation *in)
 
     if (r.options->keep && r.options->connect)
         return report_usage("--keep waits for further senders to connect; it cannot go with --connect");
+    if (r.options->json && r.options->frame != MARK_LINE)
+        return report_usage("--json prints a line for each message; --frame cannot change that");
     code = endpoint_check(r.url, false);
     if (code == NARU_EXIT_OK)
         code = typed_url(r.options, r.url, &url);
@@ -291,15 +293,17 @@ const struct verb verb_recv = {
     .group = GROUP_MESSAGES,
     .summary = "receive messages and print them",
     .operands = "URL",
-    .details = "Creates the endpoint, waits for a sender and prints each message as a line, until the sender "
-               "closes,\n"
-               "COUNT messages came, or nothing came for the timeout. What arrived is printed at once. "
-               "--frame: line,\n"
-               "nul (for xargs -0), len32 (32-bit big-endian length before each), raw (nothing between).\n"
-               "In JSON, payloads that are not UTF-8 stand as data_base64.\n\n"
-               "  naru recv unix:///tmp/landing\n"
-               "  naru recv --json -n 1 'posixmq:/jobs?maxmsg=5'\n"
-               "  naru recv --keep -f raw 'tcp://:5000?frame=raw' > everything",
+    .details =
+        "Creates the endpoint, waits for a sender and prints each message as a line, until the sender "
+        "closes,\n"
+        "COUNT messages came, or nothing came for the timeout. What arrived is printed at once. "
+        "--frame: line,\n"
+        "nul (for xargs -0), len32 (32-bit big-endian length before each), raw (nothing between).\n"
+        "To take one message of a queue say -n 1; with `| head -n 1` those that follow are taken and lost.\n"
+        "In JSON, payloads that are not UTF-8 stand as data_base64.\n\n"
+        "  naru recv unix:///tmp/landing\n"
+        "  naru recv --json -n 1 'posixmq:/jobs?maxmsg=5'\n"
+        "  naru recv --keep -f raw 'tcp://:5000?frame=raw' > everything",
     .options = options,
     .options_size = sizeof(struct recv_options),
     .defaults = &defaults,

@@ -161,6 +161,8 @@ static int check(const struct send_options *o, const char *url)
         return report_usage("--type: %s has no message types; use sysvmq:", row->name);
     if (o->priority != 0 && !(row->capabilities & NARU_CAN_PRIORITY))
         return report_usage("--priority: %s has no priorities; use posixmq:", row->name);
+    if (o->taken && !(row->capabilities & NARU_CAN_TELL_TAKEN))
+        return report_usage("--taken: %s does not tell what has been received", row->name);
     return endpoint_check(url, o->listen);
 }
 
