@@ -130,12 +130,11 @@ static void consume(struct stream *s, size_t length)
 
 /* Hands the descriptors that belong to the frame [start, start + length) to the message. Only a peer that is
  * not naru attaches more than one set to a frame, or a set to none: these are closed and counted. */
-static void deliver_fds(struct naru_channel *ch, struct naru_message *m, uint64_t start, size_t length)
+static void deliver_parcels(struct naru_channel *ch, struct naru_message *m, uint64_t start, size_t length)
 {
     struct stream *s = ch->stream;
     struct naru_message nobody = {.size = sizeof nobody};
 
-    m->fd_count = 0;
     while (s->parcel_count > 0 && s->parcels[0].chunk_end <= start + length) {
         struct stream_parcel *first = &s->parcels[0];
         bool mine = first->chunk_end > start && m->fd_count == 0;
@@ -144,6 +143,13 @@ static void deliver_fds(struct naru_channel *ch, struct naru_message *m, uint64_
         s->parcel_count--;
         memmove(first, first + 1, s->parcel_count * sizeof *first);
     }
+}
+
+static void deliver_fds(struct naru_channel *ch, struct naru_message *m, uint64_t start, size_t length)
+{
+    m->fd_count = 0;
+    if (ch->stream->parcel_count > 0)
+        deliver_parcels(ch, m, start, length);
 }
 
 /* Reads into the pieces, minding descriptors. As ops->read. */
@@ -209,6 +215,29 @@ static void deliver(struct naru_channel *ch, struct naru_message *m, const struc
     m->length = span->length;
     deliver_fds(ch, m, s->consumed, span->end);
     consume(s, span->end);
+}
+
+/* What most messages are when reading ahead: whole in the buffer, behind a 32-bit length, for one piece of
+ * room, without descriptors. Delivers it as the loop in stream_recv() would, in a third of the instructions;
+ * false: that one is to judge. */
+static bool deliver_plain(struct naru_channel *ch, struct naru_message *m)
+{
+    struct stream *s = ch->stream;
+    const uint8_t *frame = s->buffer + s->head;
+    uint32_t length;
+
+    if (s->frame != NARU_FRAME_LEN32 || s->parcel_count || m->iov_count != 1 || held(s) <= sizeof length)
+        return false;
+    memcpy(&length, frame, sizeof length);
+    length = __builtin_bswap32(length);
+    if (length == 0 || length > ch->max_message || length > m->iov->iov_len ||
+        length > held(s) - sizeof length)
+        return false;
+    memcpy(m->iov->iov_base, frame + sizeof length, length);
+    m->length = length;
+    m->fd_count = 0;
+    consume(s, sizeof length + length);
+    return true;
 }
 
 /* Reads the missing payload of a known frame into the caller's memory, and what follows into the buffer's
@@ -303,7 +332,11 @@ int stream_recv(struct naru_channel *ch, struct naru_message *m, bool block)
         return receive_raw(ch, m, room, block);
     for (;;) {
         struct frame_span span;
-        int r = parse(ch, &s->scanned, &span);
+        int r;
+
+        if (deliver_plain(ch, m))
+            return 0;
+        r = parse(ch, &s->scanned, &span);
 
         if (r < 0)
             return break_off(ch, span.complaint);

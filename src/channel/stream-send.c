@@ -132,14 +132,48 @@ void stream_abandon_send(struct stream *s, bool receiver_gone)
     s->sent = s->rest_length = s->rest_offset = 0;
 }
 
+/* What most messages are: one small piece behind a 32-bit length, with nothing begun before it. Goes out as
+ * the loop in stream_send() would do it, in a third of the instructions. 1 if all of it went; 0 if a part,
+ * which s->sent tells; or a negative as ops->write. */
+static int send_plain(struct naru_channel *ch, const void *payload, size_t length, bool block)
+{
+    uint32_t big_endian = __builtin_bswap32((uint32_t)length);
+    uint8_t frame[COPY_MAX];
+    struct iovec piece = {frame, sizeof big_endian + length};
+    ssize_t written;
+
+    memcpy(frame, &big_endian, sizeof big_endian);
+    memcpy(frame + sizeof big_endian, payload, length);
+    written = ch->ops->write(ch, &piece, 1, NULL, block);
+    if (written < 0)
+        return (int)written;
+    if ((size_t)written == piece.iov_len)
+        return 1;
+    ch->stream->sent = (size_t)written;
+    return 0;
+}
+
+static bool is_plain(const struct stream *s, const struct naru_message *m)
+{
+    return s->frame == NARU_FRAME_LEN32 && !s->sent && !s->rest_length && !s->cut && m->iov_count == 1 &&
+           !m->fd_count &&
+           m->iov->iov_len - 1 < COPY_MAX - sizeof(uint32_t); /* not an empty one: its piece may be NULL */
+}
+
 int stream_send(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
     struct stream *s = ch->stream;
     size_t length = message_length(m), total;
     struct frame_mark mark;
     uint8_t small[COPY_MAX];
-    int r = begin(ch, block);
+    int r;
 
+    if (is_plain(s, m)) {
+        r = send_plain(ch, m->iov->iov_base, length, block);
+        if (r != 0)
+            return r == 1 ? 0 : r;
+    }
+    r = begin(ch, block);
     if (r == 0)
         r = make_mark(ch, m, length, &mark);
     if (r < 0)
