@@ -12,11 +12,11 @@
 
 enum { HEADER = 4, BUFFER = 128 * 1024, TOGETHER_MAX = 1024 };
 
-int bare_stream_init(struct bare_stream *s, int rfd, int wfd, size_t size, bool exact)
+int bare_stream_init(struct bare_stream *s, int rfd, int wfd, size_t size, enum bare_reads reads)
 {
     size_t capacity = size + HEADER > BUFFER ? size + HEADER : BUFFER;
 
-    *s = (struct bare_stream){.rfd = rfd, .wfd = wfd, .size = size, .exact = exact, .capacity = capacity};
+    *s = (struct bare_stream){.rfd = rfd, .wfd = wfd, .size = size, .reads = reads, .capacity = capacity};
     s->buffer = malloc(capacity);
     return s->buffer ? 0 : duo_fail(-ENOMEM, "out of memory");
 }
@@ -112,7 +112,9 @@ ssize_t bare_stream_recv(struct bare_stream *s, const void **ret_data)
             s->head += wanted;
             return (ssize_t)length;
         }
-        r = more(s, s->exact ? HEADER + s->size - held : s->capacity);
+        r = more(s, s->reads == BARE_READ_AHEAD    ? s->capacity
+                    : s->reads == BARE_READ_SINGLY ? wanted - held
+                                                   : HEADER + s->size - held);
         if (r < 0)
             return r;
     }

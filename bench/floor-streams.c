@@ -74,7 +74,9 @@ static int attach(struct link *link, enum duo_side side)
         (void)close_fd(link->fds[other][1]);
     (void)close_fd(link->fds[other][0]);
     return bare_stream_init(&link->stream, link->fds[side][0], link->fds[side][1], link->load->size,
-                            link->load->pattern == PATTERN_BATCH);
+                            link->load->pattern == PATTERN_BATCH ? BARE_READ_EXACTLY
+                            : link->paths[THERE][0]              ? BARE_READ_SINGLY /* a FIFO */
+                                                                 : BARE_READ_AHEAD);
 }
 
 static int send_one(struct link *link, const void *data, size_t length)

@@ -9,6 +9,8 @@
  *  - A receiver reads what there is into a buffer of 128 KiB, one read(2) for many small messages, and hands
  *    each message out where it lies: it does not even copy. So a ratio of 1.05 says that naru_recv() pays for
  *    its copy, its checks and its bookkeeping with 5 %.
+ *  - A FIFO is the exception: others may read it too, so nothing behind a message may be taken. Its receiver
+ *    reads the length, then the payload, as naru does there.
  *  - In the batch pattern the floor is the rate that one system call for each message gives: one write a
  *    message and one read a message, with the size known beforehand, so that a single read suffices.
  *  - Queues and datagrams are carried as they are: one send call, one receive call.

@@ -17,7 +17,7 @@
 #include "cli/verb.h"
 #include "naru/naru.h"
 
-enum { ROWS_MAX = 64, DEFAULT_ROUNDS = 7, SIZE_MAX_BYTES = 16 * 1024 * 1024 };
+enum { ROWS_MAX = 64, DEFAULT_ROUNDS = 25, SIZE_MAX_BYTES = 16 * 1024 * 1024 };
 
 struct options {
     struct texts patterns;
@@ -31,7 +31,7 @@ struct options {
 };
 
 static const struct options defaults = {
-    .sizes = "64,1k,64k", .rounds = DEFAULT_ROUNDS, .duration = NARU_MS(50)};
+    .sizes = "64,1k,64k", .rounds = DEFAULT_ROUNDS, .duration = NARU_MS(10)};
 
 static int choose_patterns(const struct texts *names, bool patterns[PATTERNS])
 {
@@ -218,9 +218,9 @@ static const struct verb_option options[] = {
      offsetof(struct options, patterns), NULL, 0, 0},
     {OPTION_TEXT, 's', "size", "SIZES", "bytes of a message, separated by commas (64,1k,64k)",
      offsetof(struct options, sizes), NULL, 0, 0},
-    {OPTION_NUMBER, 'r', "rounds", "N", "interleaved rounds (7); odd, so that there is a median",
+    {OPTION_NUMBER, 'r', "rounds", "N", "interleaved rounds (25); many short ones, so that few are disturbed",
      offsetof(struct options, rounds), NULL, 1, PLAN_ROUNDS_MAX},
-    {OPTION_DURATION, 'd', "duration", "DURATION", "of each run in a round (50ms)",
+    {OPTION_DURATION, 'd', "duration", "DURATION", "of each run in a round (10ms)",
      offsetof(struct options, duration), NULL, 0, 0},
     {OPTION_NUMBER, 'n', "count", "N", "end a run after so many messages; 0: by time alone",
      offsetof(struct options, count), NULL, 0, 1000000000},
