@@ -66,7 +66,7 @@ static const char *expected_text(int code)
     case ECANCELED:
         return "the wait was ended by naru_interrupt()";
     case EPIPE:
-        return "the other end was closed, and everything it sent has been received";
+        return "the other end was closed";
     default:
         return error_text(code);
     }

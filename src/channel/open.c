@@ -291,8 +291,7 @@ void channel_learn_peer(struct naru_channel *ch, int fd)
 int channel_peer_gone(struct naru_channel *ch)
 {
     if (process_was_killed(ch->peer_pidfd, (pid_t)ch->peer.pid))
-        return error_set(EOWNERDEAD,
-                         "%s: process %lld at the other end was killed; all that it sent has been received",
-                         ch->url, (long long)ch->peer.pid);
+        return error_set(EOWNERDEAD, "%s: process %lld at the other end was killed", ch->url,
+                         (long long)ch->peer.pid);
     return error_expected(EPIPE);
 }
