@@ -272,7 +272,7 @@ TEST(what_arrived_before_an_interrupt_is_printed)
 TEST(an_interrupt_ends_a_sender_that_waits_for_its_receiver)
 {
     SHELL(130, "", "",
-          "env --default-signal=INT naru send -m x unix://$PWD/s & until grep -q naru /proc/$!/comm; do "
+          "env --default-signal=INT naru send -m x unix://$PWD/s & until grep -qs naru /proc/$!/comm; do "
           "sleep 0.01; done;"
           "kill -INT $!; wait $!");
 }

@@ -5,7 +5,7 @@
 #include "runner.h"
 
 /* Ends when the listener $1 that logs to the file err says that it listens. */
-#define LISTENING "until grep -q 'listening on' err; do sleep 0.01; done;"
+#define LISTENING "until grep -qs 'listening on' err; do sleep 0.01; done;"
 
 TEST(ls_through_grep_as_the_shell_pipes_it)
 {
