@@ -259,6 +259,21 @@ TEST(a_signal_that_comes_twice_leaves_nothing_either)
           "kill -TERM $! && kill -HUP $!; wait $!; [ $? -gt 128 ] || exit 1; find . -name 's*'; done 2> err");
 }
 
+TEST(an_interrupt_ends_a_wait_on_every_mechanism)
+{
+    SHELL(0, "run\n", "",
+          "mkfifo in; exec 8<>in;"
+          "for u in fifo://$PWD/f unix://$PWD/s \"unix://$PWD/s?type=dgram\" \"unix://$PWD/s?type=seqpacket\""
+          " tcp://127.0.0.1:$port udp://127.0.0.1:$port sysvmq:0x4d6 posixmq:/naru-test-$$ file://$PWD/log"
+          " 'signal:?sig=RTMIN+2'; do"
+          "  for v in recv listen 'cat -u' 'cat -l'; do"
+          "    env --default-signal=INT naru $v \"$u\" < in 2> err & p=$!;"
+          "    until grep -q '^State:.S' /proc/$p/status && grep -q naru /proc/$p/comm; do :; done;"
+          "    kill -INT $p; wait $p; r=$?; [ $r = 130 ] && [ ! -s err ] || { echo $v $u: $r; cat err; };"
+          "  done;"
+          "done; naru rm sysvmq:0x4d6 posixmq:/naru-test-$$; rm -f f in log err; ls");
+}
+
 TEST(what_arrived_before_an_interrupt_is_printed)
 {
     SHELL(130, "x\n", "",
