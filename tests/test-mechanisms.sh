@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# docs/mechanisms.md does what it says: each block of shell is run, and prints what its lines `# ->` promise; each block
+# of C is compiled as the body of main(), run, and returns 0. Names, keys and ports are made this run's own, and nothing
+# may be left behind. The Korean edition has the same blocks, and both cite every program of tests/claims/.
+# NARU_BUILD: where naru is.
+set -u
+build=${NARU_BUILD:?expected the build directory}
+cd "$(dirname "$0")/.." || exit 2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export PATH=$build:$PATH
+passed=0 failed=0 number=0
+unique=naru-doc-$$
+
+# Writes the blocks of a document to files: $2.NUMBER.HEADING.LANGUAGE
+blocks() { # DOCUMENT PREFIX
+    awk -v prefix="$2" '
+        /^## / && !inside { heading = tolower($0); gsub(/[^a-z0-9]+/, "-", heading); sub(/^-/, "", heading) }
+        /^```$/ && inside { inside = 0; close(file); next }
+        /^```[a-z]+$/ { file = sprintf("%s.%02d.%s.%s", prefix, ++count, heading, substr($0, 4)); inside = 1; next }
+        inside { print > file }' "$1"
+}
+
+# What is fixed in the text must not meet another run's.
+make_unique() {
+    local key port=$((10000 + $$ % 20000))
+    printf -v key '0x6e%06x' $(($$ % 0x1000000))
+    sed -e "s/naru-doc/$unique/g" -e "s/0x\(0000\)\?6e61/$key/g" -e "s/5047/$port/g" -e "s/5048/$((port + 1))/g"
+}
+
+leftovers() {
+    find /tmp /dev/shm /dev/mqueue -maxdepth 1 -name "*$unique*" 2>/dev/null
+    ipcs -q -m | grep -F "$(printf '0x6e%06x' $(($$ % 0x1000000)))"
+}
+
+run_sh() { # BLOCK
+    make_unique <"$1" >"$scratch/run.sh"
+    timeout 60 bash -e "$scratch/run.sh" >"$scratch/out" 2>&1 || { echo "ended with $?"; cat "$scratch/out"; return 1; }
+    sed -n 's/^# -> //p' "$scratch/run.sh" | while read -r promised; do
+        grep -qF -- "$promised" "$scratch/out" || { echo "no '$promised' in:"; cat "$scratch/out"; return 1; }
+    done
+}
+
+run_c() { # BLOCK
+    {
+        printf '#include <%s.h>\n' arpa/inet errno fcntl mqueue netinet/in pthread semaphore signal stdbool stdio stdlib \
+            string sys/inotify sys/ipc sys/mman sys/msg sys/sem sys/shm sys/socket sys/stat sys/un sys/wait unistd
+        printf 'int main(void)\n{\n'
+        make_unique <"$1"
+        printf '}\n'
+    } >"$scratch/run.c"
+    ${CC:-cc} -std=c17 -D_GNU_SOURCE -Wall -Werror "$scratch/run.c" -o "$scratch/run" || return 1
+    timeout 60 "$scratch/run" || { echo "ended with $?"; return 1; }
+}
+
+check() { # NAME COMMAND...
+    local name=$1
+    shift
+    number=$((number + 1))
+    if "$@" >"$scratch/said" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok $number - $name"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $name"
+        sed 's/^/#   /' "$scratch/said"
+    fi
+}
+
+cites_every_claim() {
+    local claim
+    for claim in tests/claims/*.c; do
+        grep -qF "(../$claim)" "$1" || { echo "$1 does not cite $claim"; return 1; }
+    done
+}
+
+same_blocks() {
+    blocks docs/mechanisms.ko.md "$scratch/ko"
+    cat "$scratch"/en.* >"$scratch/all.en"
+    cat "$scratch"/ko.* >"$scratch/all.ko"
+    diff "$scratch/all.en" "$scratch/all.ko"
+}
+
+nothing_is_left() {
+    ! leftovers | grep .
+}
+
+blocks docs/mechanisms.md "$scratch/en"
+for block in "$scratch"/en.*; do
+    name=${block#"$scratch"/en.??.}
+    check "mechanisms.md: ${name//-/ }" "run_${name##*.}" "$block"
+done
+check 'nothing is left behind' nothing_is_left
+check 'mechanisms.md cites every program of tests/claims' cites_every_claim docs/mechanisms.md
+if [ -e docs/mechanisms.ko.md ]; then
+    check 'mechanisms.ko.md cites every program of tests/claims' cites_every_claim docs/mechanisms.ko.md
+    check 'mechanisms.ko.md has the same commands and programs' same_blocks
+fi
+echo "1..$number"
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" -eq 0 ]
