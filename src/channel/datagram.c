@@ -185,7 +185,7 @@ static void take_control(struct naru_channel *ch, struct msghdr *header, struct 
             }
         }
     }
-    arrival->fd_count = socket_take_fds(header, arrival->fds);
+    arrival->fd_count = socket_take_fds(ch, header, arrival->fds);
 }
 
 /* The caller's pieces and the overflow area behind them. The number, or -errno. */

@@ -26,13 +26,21 @@ void socket_put_fds(struct msghdr *header, union socket_control *control, const 
     memcpy(CMSG_DATA(cmsg), fds, count * sizeof *fds);
 }
 
-size_t socket_take_fds(struct msghdr *header, int *fds)
+void socket_count_lost_fds(struct naru_channel *ch, const struct msghdr *header)
+{
+    if (header->msg_flags & MSG_CTRUNC)
+        channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
+}
+
+size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int *fds)
 {
     size_t total = 0;
 
+    socket_count_lost_fds(ch, header);
     if (header->msg_controllen == 0)
         return 0;
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg;
+         cmsg = CMSG_NXTHDR((struct msghdr *)(uintptr_t)header, cmsg)) {
         size_t count;
 
         if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
@@ -123,6 +131,8 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
     if (n < 0)
         return read_failed(ch);
     if (fds)
-        fds->count = socket_take_fds(&header, fds->fds);
+        fds->count = socket_take_fds(ch, &header, fds->fds);
+    else
+        socket_count_lost_fds(ch, &header);
     return n;
 }

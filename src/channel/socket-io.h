@@ -11,17 +11,23 @@ ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int co
 ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
                        bool block);
 
-/* Room for one SCM_RIGHTS of CHANNEL_FDS_MAX descriptors, aligned as cmsg(3) wants it. */
+/* Room for one SCM_RIGHTS of CHANNEL_FDS_MAX descriptors and, received before it, one SCM_CREDENTIALS;
+ * aligned as cmsg(3) wants it. */
 union socket_control {
     struct cmsghdr align;
-    char bytes[CMSG_SPACE(CHANNEL_FDS_MAX * sizeof(int))];
+    char bytes[CMSG_SPACE(CHANNEL_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 };
 
 /* Puts descriptors into header, using control; nothing if there are none. */
 void socket_put_fds(struct msghdr *header, union socket_control *control, const int *fds, size_t count);
 
-/* Takes the descriptors out of what recvmsg(2) filled in: at most CHANNEL_FDS_MAX. Returns how many. */
-size_t socket_take_fds(struct msghdr *header, int *fds);
+/* Takes the descriptors out of what recvmsg(2) filled in: at most CHANNEL_FDS_MAX. Returns how many. What the
+ * kernel closed for want of room (here, or in the process: RLIMIT_NOFILE) counts as one dropped; it does not
+ * say how many they were. */
+size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int *fds);
+
+/* Likewise where none are wanted. */
+void socket_count_lost_fds(struct naru_channel *ch, const struct msghdr *header);
 
 /* opt->buffer as SO_SNDBUF and SO_RCVBUF, if it is set. 0 or an explained -errno. */
 int socket_set_buffer(const char *url, int fd, const struct naru_options *opt);

@@ -5,12 +5,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "channel/channel.h"
 #include "naru/naru.h"
 #include "runner.h"
 
@@ -219,5 +221,144 @@ TEST(of_many_who_listen_at_once_exactly_one_succeeds)
             test_gate_open(&done);
         for (int i = 0; i < RIVALS; i++)
             test_join(pids[i]);
+    }
+}
+
+/* Connects to path until the kernel takes no more; the descriptors are the test's to close. */
+static size_t fill_backlog(const char *path, int type, int *fds, size_t capacity)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t count = 0;
+
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    for (; count < capacity; count++) {
+        fds[count] = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        CHECK(fds[count] >= 0);
+        if (connect(fds[count], (struct sockaddr *)&address, sizeof address) < 0) {
+            CHECK_INT(errno, EAGAIN);
+            close(fds[count]);
+            return count;
+        }
+    }
+    test_fail(__FILE__, __LINE__, "the backlog takes more than %zu connections", capacity);
+}
+
+static const char *each_connected_kind(size_t index)
+{
+    return index < 2 ? kinds[index] : NULL;
+}
+
+TEST_EACH(connecting_to_a_full_backlog_ends_in_time, each_connected_kind)
+{
+    const char *path = test_format("%s/s", test_directory());
+    const char *url = test_format("unix://%s?type=%s", path, kinds[index]);
+    struct naru_channel *ch = NULL, *accepted;
+    struct naru_listener *l;
+    int fds[600];
+    size_t count;
+
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    count = fill_backlog(path, types[index], fds, sizeof fds / sizeof *fds);
+    CHECK_INT(naru_connect(url, NULL, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK_INT(naru_connect(url, NULL, NARU_MS(5), &ch), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), "its queue of connections is full");
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &accepted), 0);
+    naru_channel_close(accepted);
+    CHECK_INT(naru_connect(url, NULL, patience, &ch), 0);
+    CHECK(!(fcntl(ch->rfd, F_GETFL) & O_NONBLOCK)); /* NARU_FOREVER sleeps in the call itself */
+    naru_channel_close(ch);
+    for (size_t i = 0; i < count; i++)
+        close(fds[i]);
+    naru_listener_close(l);
+}
+
+static uint64_t dropped(const struct naru_channel *ch)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+
+    CHECK_INT(naru_channel_info(ch, &info), 0);
+    return info.dropped;
+}
+
+/* Sends one byte with count duplicates of one descriptor. */
+static void send_fds(struct naru_channel *ch, size_t count)
+{
+    struct iovec piece = {"x", 1};
+    struct naru_message m = NARU_INIT(struct naru_message);
+    int fds[CHANNEL_FDS_MAX];
+
+    for (size_t i = 0; i < count; i++)
+        fds[i] = STDERR_FILENO;
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = fds;
+    m.fd_count = count;
+    CHECK_INT(naru_send_message(ch, &m, patience), 0);
+}
+
+/* Receives what send_fds() sent, and closes it. Returns how many came. */
+static size_t receive_fds(struct naru_channel *ch)
+{
+    char byte;
+    struct iovec piece = {&byte, 1};
+    struct naru_message m = NARU_INIT(struct naru_message);
+    int fds[CHANNEL_FDS_MAX];
+
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = fds;
+    m.fd_capacity = CHANNEL_FDS_MAX;
+    CHECK_INT(naru_recv_message(ch, &m, patience), 0);
+    for (size_t i = 0; i < m.fd_count; i++)
+        close(fds[i]);
+    return m.fd_count;
+}
+
+TEST_EACH(as_many_descriptors_arrive_as_the_kernel_takes, each_kind)
+{
+    struct naru_channel *ends[2];
+
+    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index]), NULL, ends), 0);
+    send_fds(ends[0], CHANNEL_FDS_MAX);
+    CHECK_INT(receive_fds(ends[1]), CHANNEL_FDS_MAX);
+    CHECK_INT(dropped(ends[1]), 0);
+    naru_channel_close(ends[0]);
+    naru_channel_close(ends[1]);
+}
+
+/* Lets the process have so many descriptors more than it has. */
+static void limit_descriptors(rlim_t more)
+{
+    int next = dup(STDERR_FILENO);
+    struct rlimit limit;
+
+    CHECK(next >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    close(next);
+    limit.rlim_cur = (rlim_t)next + more;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+TEST_EACH(descriptors_that_find_no_room_in_the_process_count_as_dropped, each_kind)
+{
+    struct naru_channel *ends[2];
+
+    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index]), NULL, ends), 0);
+    send_fds(ends[0], 5);
+    limit_descriptors(2);
+    CHECK_INT(receive_fds(ends[1]), 2);
+    CHECK_INT(dropped(ends[1]), 1); /* "some": the kernel says no more */
+    naru_channel_close(ends[0]);
+    naru_channel_close(ends[1]);
+}
+
+TEST(a_listener_without_descriptors_leaves_nothing_behind)
+{
+    const char *path = test_format("%s/s", test_directory());
+    struct naru_listener *l;
+
+    for (rlim_t more = 2; more-- > 0;) {
+        limit_descriptors(more);
+        CHECK_INT(naru_listen(test_format("unix://%s", path), NULL, &l), -EMFILE);
+        CHECK(!exists(path) && !exists(test_format("%s.lock", path)));
     }
 }

@@ -97,14 +97,17 @@ static int open_channel(struct naru_channel *ch, int fd, const struct naru_optio
         return r;
     if (ch->ops == &unix_stream_ops)
         return channel_make_stream(ch, opt, NARU_FRAME_LEN32, false);
+    r = set_passcred(ch, fd);
+    if (r < 0)
+        return r;
     d = datagram_new(ch, LARGEST);
     if (!d)
         return -ENOMEM;
-    ch->state = d;
     d->ends = ch->ops == &unix_seqpacket_ops;
     d->reply = reply;
+    ch->state = d;
     limit_message(ch, fd);
-    return set_passcred(ch, fd);
+    return 0;
 }
 
 static void unix_close(struct naru_channel *ch, bool owner)
@@ -126,12 +129,20 @@ static int unix_pair(struct naru_channel *ch[2], struct url *url, const struct n
 
         r = r < 0 ? r : one;
     }
+    for (int i = 0; i < 2 && r < 0; i++)
+        unix_close(ch[i], true);
     return r;
 }
 
+/* connect(2) said code, for good or when the time was up. */
 static int connect_failed(const struct url *url, int code)
 {
     switch (code) {
+    case EAGAIN:
+        return error_set(ETIMEDOUT,
+                         "%s: the listener is there and its queue of connections is full; it must accept "
+                         "some, or wait longer for it",
+                         url->text);
     case EACCES:
     case EPERM:
         return error_set(
@@ -149,7 +160,6 @@ static int connect_failed(const struct url *url, int code)
         return error_set(code, "%s: something that is not a socket is there; choose another path", url->text);
     case ENOENT:
     case ECONNREFUSED:
-    case EAGAIN:
         return error_set(ETIMEDOUT, "%s: nobody listens there; start the listener, or wait longer for it",
                          url->text);
     default:
@@ -203,17 +213,18 @@ static int connect_until(int fd, const struct url *url, const struct unix_name *
         if (code == EINTR)
             continue;
         /* EAGAIN: its backlog is full (connect(2)). The others: not yet, or not any more. */
-        if (code == ENOENT || code == ECONNREFUSED || code == EAGAIN)
-            r = deadline_left(deadline) ? wait_for_listener(&watch, &watching, name, code, &step, deadline)
-                                        : -ETIMEDOUT;
+        if (code != ENOENT && code != ECONNREFUSED && code != EAGAIN)
+            r = connect_failed(url, code);
+        else if (deadline_left(deadline) == 0)
+            r = -ETIMEDOUT;
         else
-            r = -code;
+            r = wait_for_listener(&watch, &watching, name, code, &step, deadline);
         if (r < 0)
             break;
     }
     if (watching)
         watch_deinit(&watch);
-    return r < 0 ? connect_failed(url, code) : 0;
+    return r == -ETIMEDOUT ? connect_failed(url, code) : r;
 }
 
 static int unix_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
@@ -228,7 +239,8 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
         r = url_check_unused(url); /* before a long wait */
     if (r < 0)
         return r;
-    fd = socket(AF_UNIX, kind_of(ch->ops) | SOCK_CLOEXEC, 0);
+    /* Non-blocking for the connect(2) alone: where the backlog is full it would sleep past the deadline. */
+    fd = socket(AF_UNIX, kind_of(ch->ops) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
     /* A datagram's receiver can answer only to an address: take one that the kernel chooses (unix(7),
@@ -238,6 +250,9 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
     r = connect_until(fd, url, &name, deadline);
     if (r < 0)
         return r;
+    r = fd_set_nonblocking(fd, false);
+    if (r < 0)
+        return error_set(-r, "%s: fcntl: %s", url->text, error_text(-r));
     if (ch->ops != &unix_dgram_ops)
         channel_learn_peer(ch, fd);
     return open_channel(ch, fd_steal(&fd), opt, false);
@@ -272,7 +287,12 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
     FD_CLEANUP int fd = -1;
     int kind = kind_of(l->ops), r = parse_name(url, &name);
 
-    if (r == 0 && name.path) {
+    if (r < 0)
+        return r;
+    fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    if (name.path) {
         lock = unix_path_lock(url, name.path);
         r = lock < 0 ? lock : unix_path_clear(url, &name, kind);
         if (lock >= 0 && r < 0)
@@ -280,9 +300,6 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
     }
     if (r < 0)
         return r;
-    fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
     r = bind_and_listen(fd, url, &name, kind, opt->mode);
     if (r == 0 && name.path) {
         l->state = strdup(name.path);
