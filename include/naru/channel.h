@@ -103,7 +103,8 @@ struct naru_message {
     size_t fd_capacity;       /* received: room in fds; what does not fit is closed and counted as dropped */
     struct naru_peer sender;  /* received: who sent it, where the mechanism tells message by message */
     struct sockaddr *address; /* udp: sent to (NULL: the channel's peer); received from, if not NULL */
-    socklen_t address_length; /* bytes at address; received: bytes written */
+    socklen_t address_length; /* bytes at address; received: of the whole address, which was cut off if it is
+                                 more than there was room for */
 };
 
 struct naru_channel_info {
@@ -241,8 +242,8 @@ struct naru_view {
 
 /*
  * Lends len bytes to write a message in. One loan at a time for a channel whose mechanism copies anyway:
- * -EBUSY while one is out. Ended by naru_commit() (whether or not that succeeds, -EAGAIN and -ETIMEDOUT
- * excepted: then it may be committed again) or by naru_loan_cancel().
+ * -EBUSY while one is out. Ended by naru_commit() (whether or not that succeeds; but not by -EAGAIN,
+ * -ETIMEDOUT or -EINVAL of its arguments: then it may be committed again) or by naru_loan_cancel().
  */
 NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
                                        struct naru_loan *ret_loan);
@@ -267,13 +268,19 @@ enum naru_stage {
     NARU_DONE = 3   /* the peer has released it */
 };
 
-/* Waits until all that was sent has reached the stage. -ETIMEDOUT, -EAGAIN: it has not. */
+/*
+ * Waits until all that was sent has reached the stage. To be called by the thread that sends. -ETIMEDOUT,
+ * -EAGAIN: it has not. -EPIPE, -EOWNERDEAD: the receiver is gone and left some of it unread (on
+ * unix:?type=dgram the kernel does not tell, and it counts as taken). -ENOTSUP: the mechanism does not tell
+ * of that stage. -ECANCELED: naru_interrupt().
+ */
 NARU_API NARU_MUST_CHECK int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns);
 
 /*
  * One level-triggered descriptor for any event loop: poll it for naru_channel_want(), which changes after
  * each call; when it is ready, try naru_recv() and naru_send() with NARU_NOWAIT until -EAGAIN. It also shows
- * what naru has read ahead. It is the channel's: do not close or read it. -ENOTSUP without NARU_CAN_POLL.
+ * what naru has read ahead. It is the channel's: do not close or read it. The first call makes it: before
+ * another thread uses the channel. -ENOTSUP without NARU_CAN_POLL.
  */
 NARU_API NARU_MUST_CHECK int naru_channel_fd(struct naru_channel *ch);
 NARU_API int naru_channel_want(struct naru_channel *ch);

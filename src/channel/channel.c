@@ -105,7 +105,8 @@ static int give_up_sending(struct naru_channel *ch, const struct naru_message *m
     if (ch->stream && (ch->refused || r == -ECANCELED))
         paused = stream_pause_send(ch, m);
     else if (ch->stream)
-        stream_abandon_send(ch->stream, r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET);
+        stream_abandon_send(ch->stream,
+                            r == -EPIPE || r == -EOWNERDEAD || r == -EREMOTEIO || r == -ECONNRESET);
     return paused < 0 ? paused : r;
 }
 

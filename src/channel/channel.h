@@ -74,7 +74,8 @@ struct channel_ops {
      */
     bool (*holds)(struct naru_channel *ch);
 
-    /* How much that was sent the peer has not taken: >= 0, or -errno. NULL: cannot tell. */
+    /* How much that was sent the peer has not taken: >= 0, or -errno (channel_peer_gone() where it can take
+     * no more). NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);
 
     /* The explained -EMSGSIZE for a message longer than ch->max_message. NULL: channel_too_large() with
@@ -151,6 +152,9 @@ struct naru_channel {
     bool ready, armed; /* what ready_fd and the epoll's interest in NARU_OUT are set to */
     bool refused;      /* the last send found no room */
     bool finished;     /* naru_channel_finish(): the sending thread's own */
+    /* A unix socket's peer closed with messages of ours unread. The kernel says so once, to whichever
+     * direction asks first; naru_flush() needs to know. */
+    _Atomic bool unread_lost;
 
     struct channel_block *loan, *loan_spare, *spare; /* see loan.c */
     struct list views;

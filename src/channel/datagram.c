@@ -45,6 +45,7 @@ static int send_failed(struct naru_channel *ch, const struct naru_message *m)
                          ch->url);
     case EPIPE:
     case ECONNRESET:
+        socket_note_reset(ch, errno);
         return channel_peer_gone(ch);
     case ECONNREFUSED:
         if (!network)
@@ -225,6 +226,7 @@ static ssize_t receive(struct naru_channel *ch, struct msghdr *header, int flags
     ssize_t n = recvmsg(ch->rfd, header, flags);
 
     if (n < 0 && errno == ECONNRESET) {
+        socket_note_reset(ch, ECONNRESET);
         header->msg_controllen = controllen;
         header->msg_namelen = namelen;
         n = recvmsg(ch->rfd, header, flags);

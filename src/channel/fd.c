@@ -195,7 +195,7 @@ static ssize_t fd_write(struct naru_channel *ch, const struct iovec *iov, int co
     if (kinds->out != S_IFREG)
         return pipe_io_write(ch, iov, count, fds, block);
     n = file_io_write(ch->wfd, iov, count, false);
-    return n < 0 ? error_set((int)-n, "%s: write: %s", ch->url, error_text((int)-n)) : n;
+    return n < 0 && n != -EINTR ? error_set((int)-n, "%s: write: %s", ch->url, error_text((int)-n)) : n;
 }
 
 static void fd_finish(struct naru_channel *ch, bool owner)

@@ -4,6 +4,7 @@
  * the other end. The mechanism opens the descriptors; everything around them is here.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,7 +18,7 @@
 #include "channel/frame.h"
 #include "channel/stream.h"
 
-enum { MESSAGE_MAX_DEFAULT = 64 * 1024 * 1024 };
+enum { MESSAGE_MAX_DEFAULT = 64 * 1024 * 1024, BUFFER_MAX = 1 << 30 /* bytes; the kernel takes an int */ };
 
 int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt)
 {
@@ -37,16 +38,19 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
     if (r == 0)
         r = url_option_size(url, "max-message", 1, UINT32_MAX, &options.max_message);
     if (r == 0)
-        r = url_option_size(url, "buffer", 1, 1 << 30, &options.buffer);
+        r = url_option_size(url, "buffer", 1, BUFFER_MAX, &options.buffer);
     if (r == 0)
         r = url_option_flag(url, "read-ahead", &read_ahead);
     if (r == 0)
         r = url_option_mode(url, "mode", &options.mode);
     if (r < 0)
         return r;
-    if (options.direction > NARU_DIRECTION_BOTH || frame >= NARU_FRAME_HEADER ||
-        options.max_message > UINT32_MAX)
-        return error_set(EINVAL, "%s: options.direction, frame or max_message is out of range", url->text);
+    if (options.direction > NARU_DIRECTION_BOTH || frame < -1 || frame >= NARU_FRAME_HEADER ||
+        options.max_message > UINT32_MAX || options.buffer > BUFFER_MAX || options.mode > 0777)
+        return error_set(EINVAL,
+                         "%s: options.direction, frame, max_message (up to %" PRIu32
+                         "), buffer (up to %d) or mode (up to 0777) is out of range; start from NARU_INIT()",
+                         url->text, UINT32_MAX, BUFFER_MAX);
     options.frame = (enum naru_frame)(frame + 1);
     if (url_option(url, "read-ahead"))
         options.read_ahead = read_ahead ? NARU_CHOICE_YES : NARU_CHOICE_NO;

@@ -197,11 +197,15 @@ ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int coun
 
 int64_t pipe_io_untaken(struct naru_channel *ch)
 {
+    struct pollfd pipe = {.fd = ch->wfd, .events = 0};
+    /* POLLERR at a write end: nobody has the other one open (poll(2)). Looked at first: what is in the pipe
+     * after the last reader has gone, nobody takes. */
+    bool abandoned = fd_poll(&pipe, 1, NARU_NOWAIT) > 0 && (pipe.revents & POLLERR);
     int bytes;
 
     if (ioctl(ch->wfd, FIONREAD, &bytes) < 0)
         return error_set(errno, "%s: FIONREAD: %s", ch->url, error_text(errno));
-    return bytes;
+    return bytes > 0 && abandoned ? channel_peer_gone(ch) : bytes;
 }
 
 int pipe_io_set_buffer(struct naru_channel *ch, int fd, const struct naru_options *opt)

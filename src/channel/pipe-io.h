@@ -14,7 +14,8 @@ ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int coun
 ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
                      bool block);
 
-/* Bytes in the pipe that nobody has read: the untaken of these mechanisms. */
+/* Bytes in the pipe that nobody has read, or -EPIPE where nobody is left to read them: the untaken of these
+ * mechanisms. */
 int64_t pipe_io_untaken(struct naru_channel *ch);
 
 /* Asks for a pipe buffer of opt->buffer bytes, if that is set. 0 or an explained -errno. */

@@ -52,6 +52,12 @@ size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int
     return total;
 }
 
+void socket_note_reset(struct naru_channel *ch, int code)
+{
+    if (code == ECONNRESET) /* relaxed: publishes nothing but itself */
+        atomic_store_explicit(&ch->unread_lost, true, memory_order_relaxed);
+}
+
 int socket_set_buffer(const char *url, int fd, const struct naru_options *opt)
 {
     int bytes = (int)opt->buffer;
@@ -64,17 +70,29 @@ int socket_set_buffer(const char *url, int fd, const struct naru_options *opt)
     return 0;
 }
 
-static int write_failed(struct naru_channel *ch)
+/* fd: may have been given any kind of stream socket. */
+static bool is_network(const struct naru_channel *ch, int fd)
 {
-    bool network = ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
+    int domain = AF_UNIX;
+    socklen_t length = sizeof domain;
 
-    if (errno == EAGAIN || errno == EINTR)
-        return -errno;
+    if (ch->foreign)
+        (void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length); /* cannot fail: it is a socket */
+    return domain != AF_UNIX || (ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK);
+}
+
+static int write_failed(struct naru_channel *ch, int code)
+{
+    bool network = is_network(ch, ch->wfd);
+
+    if (code == EAGAIN || code == EINTR)
+        return -code;
+    socket_note_reset(ch, code);
     /* A unix socket says ECONNRESET once when the peer closed with unread data, then EPIPE: the same event.
      */
-    if (errno == EPIPE || (errno == ECONNRESET && !network))
+    if (code == EPIPE || (code == ECONNRESET && !network))
         return channel_peer_gone(ch);
-    return error_set(errno, "%s: send: %s", ch->url, error_text(errno));
+    return error_set(code, "%s: send: %s", ch->url, error_text(code));
 }
 
 ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int count,
@@ -91,22 +109,23 @@ ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int co
         n = send(ch->wfd, iov->iov_base, iov->iov_len, flags);
     else
         n = sendmsg(ch->wfd, &header, flags);
-    return n < 0 ? write_failed(ch) : n;
+    return n < 0 ? write_failed(ch, errno) : n;
 }
 
-static int read_failed(struct naru_channel *ch)
+static int read_failed(struct naru_channel *ch, int code)
 {
-    bool network = ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
+    bool network = is_network(ch, ch->rfd);
 
-    if (errno == EAGAIN || errno == EINTR)
-        return -errno;
-    if (errno == ECONNRESET && !network)
+    if (code == EAGAIN || code == EINTR)
+        return -code;
+    socket_note_reset(ch, code);
+    if (code == ECONNRESET && !network)
         return 0; /* closed with data of ours unread; what the peer sent has been received by now */
-    if (errno == ECONNRESET)
+    if (code == ECONNRESET)
         return error_set(ECONNRESET,
                          "%s: the peer reset the connection: it ended with data unread, or was told to",
                          ch->url);
-    return error_set(errno, "%s: receive: %s", ch->url, error_text(errno));
+    return error_set(code, "%s: receive: %s", ch->url, error_text(code));
 }
 
 ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
@@ -120,7 +139,7 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
 
     if (!passes_fds && count == 1) {
         n = recv(ch->rfd, iov->iov_base, iov->iov_len, flags);
-        return n < 0 ? read_failed(ch) : n;
+        return n < 0 ? read_failed(ch, errno) : n;
     }
     if (fds) {
         header.msg_control = control.bytes;
@@ -129,7 +148,7 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
     }
     n = recvmsg(ch->rfd, &header, flags);
     if (n < 0)
-        return read_failed(ch);
+        return read_failed(ch, errno);
     if (fds)
         fds->count = socket_take_fds(ch, &header, fds->fds);
     else

@@ -29,6 +29,9 @@ size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int
 /* Likewise where none are wanted. */
 void socket_count_lost_fds(struct naru_channel *ch, const struct msghdr *header);
 
+/* Remembers an ECONNRESET of a unix socket, which the kernel says only once: see unread_lost in channel.h. */
+void socket_note_reset(struct naru_channel *ch, int code);
+
 /* opt->buffer as SO_SNDBUF and SO_RCVBUF, if it is set. 0 or an explained -errno. */
 int socket_set_buffer(const char *url, int fd, const struct naru_options *opt);
 

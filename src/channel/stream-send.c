@@ -213,11 +213,13 @@ int stream_pause_send(struct naru_channel *ch, const struct naru_message *m)
         int count = frame_slice(m, &mark, length, s->sent, iov, STREAM_PIECES);
 
         for (int i = 0; i < count; i++) {
-            if (keep_rest(s, iov[i].iov_base, iov[i].iov_len) < 0)
-                return error_set(
-                    ENOMEM,
-                    "%s: out of memory to keep the rest of a message; the stream is cut off inside it",
-                    ch->url);
+            if (keep_rest(s, iov[i].iov_base, iov[i].iov_len) < 0) {
+                stream_abandon_send(s, false);
+                return error_set(ENOMEM,
+                                 "%s: out of memory to keep the rest of a message; the stream is cut off "
+                                 "inside it: close the channel",
+                                 ch->url);
+            }
             s->sent += iov[i].iov_len;
         }
     }
@@ -289,11 +291,16 @@ ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m,
         count++;
     /* Cut inside frame `count`: its rest is kept, and it counts as sent (see naru_send_batch()). */
     if (count < packed && written > (count ? ends[count - 1] : 0)) {
-        if (keep_rest(s, s->batch + written, ends[count] - written) < 0)
-            return error_set(ENOMEM,
-                             "%s: out of memory to keep the rest of a batch; the stream is cut off inside it",
-                             ch->url);
-        count++;
+        if (keep_rest(s, s->batch + written, ends[count] - written) == 0) {
+            count++;
+        } else {
+            s->cut = true; /* the next call says so; those before it went out whole */
+            if (count == 0)
+                return error_set(ENOMEM,
+                                 "%s: out of memory to keep the rest of a message; the stream is cut off "
+                                 "inside it: close the channel",
+                                 ch->url);
+        }
     }
     return count;
 }

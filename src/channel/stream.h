@@ -30,7 +30,8 @@ int stream_recv(struct naru_channel *ch, struct naru_message *m, bool block);
  * for the next. 0 or -ENOMEM (then the stream is broken, and says so from now on). */
 int stream_pause_recv(struct naru_channel *ch, const struct naru_message *m);
 
-/* Likewise for sending: 0 if nothing of m was written, -EINPROGRESS if the rest is now kept here, -ENOMEM. */
+/* Likewise for sending: 0 if nothing of m was written, -EINPROGRESS if the rest is now kept here, -ENOMEM
+ * (then nothing can be sent any more, and each send says so). */
 int stream_pause_send(struct naru_channel *ch, const struct naru_message *m);
 
 /* The attempt ended in an error: if that was in the middle of a message, nothing can follow it, unless there

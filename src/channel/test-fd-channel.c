@@ -2,6 +2,7 @@
 /* fd: and -: every kind of descriptor, and that what we were lent is left as it was. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -315,4 +316,36 @@ TEST(misuse_is_explained)
     CHECK_INT(naru_connect(url_of(fd, ""), NULL, NARU_NOWAIT, &ch), -ENOTSUP);
     CHECK_CONTAINS(naru_explain(), "is a listening socket");
     (void)close(fd);
+}
+
+/* The two ends of a connection over loopback. */
+static void tcp_pair(int fds[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(listening >= 0 && fds[0] >= 0 && bind(listening, (struct sockaddr *)&address, length) == 0);
+    CHECK(listen(listening, 1) == 0 && getsockname(listening, (struct sockaddr *)&address, &length) == 0);
+    CHECK_INT(connect(fds[0], (struct sockaddr *)&address, length), 0);
+    fds[1] = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    CHECK(fds[1] >= 0);
+    close(listening);
+}
+
+TEST(a_tcp_connection_that_was_reset_has_not_ended_in_order)
+{
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0}; /* close(2) then resets (socket(7)) */
+    struct naru_channel *ch;
+    char byte;
+    int fds[2];
+
+    tcp_pair(fds);
+    ch = open_fd(fds[0]);
+    CHECK_INT(setsockopt(fds[1], SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+    close(fds[1]);
+    CHECK_INT(naru_recv(ch, &byte, 1, patience), -ECONNRESET);
+    naru_channel_close(ch);
+    close(fds[0]);
 }

@@ -74,3 +74,53 @@ TEST(after_the_receiver_left_inside_a_message_a_small_one_fails_too)
     (void)naru_channel_close(ends[0]);
     free(large);
 }
+
+TEST(options_that_no_kernel_call_could_take_are_refused)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *ends[2];
+
+    options.buffer = (size_t)1 << 32; /* an int would make 0 of it */
+    CHECK_INT(naru_channel_pair("unix:", &options, ends), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "buffer (up to 1073741824)");
+    options.buffer = 0;
+    options.mode = 01777;
+    CHECK_INT(naru_channel_pair("unix:", &options, ends), -EINVAL);
+    options.mode = 0;
+    options.frame = (enum naru_frame) - 1;
+    CHECK_INT(naru_channel_pair("unix:", &options, ends), -EINVAL);
+}
+
+static const char *const takers[] = {"pipe:", "unix:", "unix:?type=seqpacket", NULL};
+
+static const char *each_taker(size_t index)
+{
+    return takers[index];
+}
+
+TEST_EACH(what_the_receiver_left_unread_is_not_called_taken, each_taker)
+{
+    struct naru_channel *ends[2];
+    char byte;
+
+    CHECK_INT(naru_channel_pair(takers[index], NULL, ends), 0);
+    CHECK_INT(naru_send(ends[0], "a", 1, NARU_NOWAIT), 0);
+    (void)naru_channel_close(ends[1]);
+    CHECK_INT(naru_flush(ends[0], NARU_TAKEN, NARU_FOREVER), -EPIPE);
+    CHECK(naru_recv(ends[0], &byte, 1, NARU_NOWAIT) == -EPIPE);
+    CHECK_INT(naru_flush(ends[0], NARU_TAKEN, NARU_FOREVER), -EPIPE); /* and stays so */
+    (void)naru_channel_close(ends[0]);
+}
+
+TEST_EACH(what_was_received_before_the_close_is_called_taken, each_taker)
+{
+    struct naru_channel *ends[2];
+    char byte;
+
+    CHECK_INT(naru_channel_pair(takers[index], NULL, ends), 0);
+    CHECK_INT(naru_send(ends[0], "a", 1, NARU_NOWAIT), 0);
+    CHECK_INT(naru_recv(ends[1], &byte, 1, NARU_NOWAIT), 1);
+    (void)naru_channel_close(ends[1]);
+    CHECK_INT(naru_flush(ends[0], NARU_TAKEN, NARU_FOREVER), 0);
+    (void)naru_channel_close(ends[0]);
+}

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -356,3 +358,26 @@ TEST(without_read_ahead_nothing_of_the_next_message_is_taken)
         close_pair(ends);
     }
 }
+
+/* Sanitizers need address space themselves, and end the program where there is none. */
+#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+TEST(without_memory_for_the_rest_of_a_message_nothing_follows_its_half)
+{
+    enum { HUGE = 60 * 1024 * 1024 };
+    struct rlimit usual, tight = {0, 0};
+    struct naru_channel *ends[2];
+    char *zeroes = mmap(NULL, HUGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(zeroes != MAP_FAILED && getrlimit(RLIMIT_AS, &usual) == 0);
+    pair("unix:", ends);
+    tight.rlim_max = usual.rlim_max;
+    CHECK_INT(setrlimit(RLIMIT_AS, &tight), 0);
+    CHECK_INT(naru_send(ends[0], zeroes, HUGE, NARU_NOWAIT), -ENOMEM);
+    CHECK_INT(setrlimit(RLIMIT_AS, &usual), 0);
+    CHECK_CONTAINS(naru_explain(), "the stream is cut off inside it");
+    CHECK_INT(naru_send(ends[0], "after", 5, NARU_NOWAIT), -EPROTO);
+    CHECK_INT(naru_flush(ends[0], NARU_SENT, NARU_NOWAIT), 0); /* nothing is kept to be sent */
+    close_pair(ends);
+    munmap(zeroes, HUGE);
+}
+#endif

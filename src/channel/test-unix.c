@@ -356,9 +356,13 @@ TEST(a_listener_without_descriptors_leaves_nothing_behind)
     const char *path = test_format("%s/s", test_directory());
     struct naru_listener *l;
 
+    struct rlimit usual;
+
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &usual), 0);
     for (rlim_t more = 2; more-- > 0;) {
         limit_descriptors(more);
         CHECK_INT(naru_listen(test_format("unix://%s", path), NULL, &l), -EMFILE);
         CHECK(!exists(path) && !exists(test_format("%s.lock", path)));
     }
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &usual), 0); /* the runner looks for leaks */
 }

@@ -369,13 +369,20 @@ static int unix_remove(struct url *url)
     return r == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text) : r;
 }
 
+/* A peer that closes takes what it had not read out of the count, as if it had read it: only the ECONNRESET
+ * that the kernel leaves behind tells the difference (unix_release_sock() in net/unix/af_unix.c). */
 static int64_t unix_untaken(struct naru_channel *ch)
 {
-    int bytes;
+    int bytes, code = 0;
+    socklen_t length = sizeof code;
 
     if (ioctl(ch->wfd, SIOCOUTQ, &bytes) < 0)
         return error_set(errno, "%s: SIOCOUTQ: %s", ch->url, error_text(errno));
-    return bytes;
+    if (bytes > 0)
+        return bytes;
+    if (getsockopt(ch->wfd, SOL_SOCKET, SO_ERROR, &code, &length) == 0)
+        socket_note_reset(ch, code);
+    return atomic_load_explicit(&ch->unread_lost, memory_order_relaxed) ? channel_peer_gone(ch) : 0;
 }
 
 #define UNIX_COMMON                                                                                          \
