@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The examples that are over in a moment do what their first comment says. */
+#include "runner-shell.h"
+#include "runner.h"
+
+TEST(objects_are_serialised_sent_in_order_and_made_again)
+{
+    SHELL(0,
+          "order 1: 3 x tea (32 bytes)\norder 2: 1 x kettle (35 bytes)\norder 3: 12 x cup (33 bytes)\n"
+          "order 1: 3 x tea (49 bytes)\norder 2: 1 x kettle (52 bytes)\norder 3: 12 x cup (50 bytes)\n"
+          "order 1: 3 x tea (11 bytes)\norder 2: 1 x kettle (14 bytes)\norder 3: 12 x cup (11 bytes)\n",
+          "",
+          "for as in json xml binary; do\n"
+          "    example-objects fifo:orders & example-objects fifo:orders $as && wait $! || exit\n"
+          "done\n"
+          "rm orders");
+}
+
+TEST(what_is_no_object_is_refused)
+{
+    SHELL(1, "", "objects: that is no order: {\"id\":1}",
+          "example-objects unix:orders & naru send -m '{\"id\":1}' unix:orders; wait $!");
+    SHELL(2, "", "usage: objects URL", "example-objects");
+}
+
+TEST(jobs_are_produced_and_consumed_over_any_mechanism)
+{
+    SHELL(0, "job: first\njob: second\njob: first\njob: second\njob: first\njob: second\n", "",
+          "for url in unix:jobs fifo:jobs.fifo tcp://127.0.0.1:$port; do\n"
+          "    example-jobs $url & example-jobs $url first second && wait $! || exit\n"
+          "done\n"
+          "rm jobs.fifo");
+}
