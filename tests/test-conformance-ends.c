@@ -49,6 +49,33 @@ TEST_EACH(what_was_sent_before_closing_arrives_and_then_the_end, each_variant)
     link_close(&link);
 }
 
+/* A socket that is closed with unread input tells its peer so before the messages it had sent. They arrive
+ * all the same, except over TCP, which throws them away. */
+TEST_EACH(what_was_sent_before_closing_with_unread_input_arrives, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    if (link_can(&link, NARU_CAN_DUPLEX | NARU_CAN_SURVIVE_SENDER)) {
+        PUT(&link, far, 100);
+        TAKE(&link, near, 100);
+        for (uint64_t i = 0; i < 5; i++) {
+            PUT(&link, near, i); /* never read */
+            PUT(&link, far, i);
+        }
+        naru_channel_close(far);
+        for (uint64_t i = 0; i < 5; i++)
+            TAKE(&link, near, i);
+        expect_end(&link, near, false);
+    } else {
+        naru_channel_close(far);
+    }
+    naru_channel_close(near);
+    link_close(&link);
+}
+
 TEST_EACH(a_sleeping_receiver_learns_that_the_sender_closed, each_variant)
 {
     struct naru_channel *ch;
