@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # docs/mechanisms.md does what it says: each block of shell is run, and prints what its lines `# ->` promise; each block
 # of C is compiled as the body of main(), run, and returns 0. Names, keys and ports are made this run's own, and nothing
-# may be left behind. The Korean edition has the same blocks, and both cite every program of tests/claims/.
+# may be left behind. The Korean edition has the same blocks, and both cite every program of tests/claims/. In the same
+# way docs/checklist.md: its block is run, and every test and file that it names exists.
 # NARU_BUILD: where naru is.
 set -u
 build=${NARU_BUILD:?expected the build directory}
@@ -82,6 +83,21 @@ same_blocks() {
     diff "$scratch/all.en" "$scratch/all.ko"
 }
 
+# Every `test_name` is in the program named before it, every link leads to a file.
+names_what_exists() {
+    local program word missing=0
+    while read -r word; do
+        [ -e "docs/$word" ] || { echo "there is no docs/$word"; missing=1; }
+    done < <(grep -oE '\]\([^)#]+' "$1" | sed 's/^](//')
+    # shellcheck disable=SC2016 # Markdown's backquotes
+    while read -r program word; do
+        grep -qE "^(TEST|TEST_EACH)\(${word}[,)]|^${word}\(\)" tests/"$program".* src/*/"$program".c 2>/dev/null ||
+            { echo "$program has no $word"; missing=1; }
+    done < <(grep '^|' "$1" | grep -oE '\btest-[a-z-]+:|`[a-z0-9]+(_[a-z0-9]+)+`' |
+        awk '/^test-/ { program = substr($0, 1, length - 1); next } { gsub("`", ""); print program, $0 }')
+    return $missing
+}
+
 nothing_is_left() {
     ! leftovers | grep .
 }
@@ -91,6 +107,9 @@ for block in "$scratch"/en.*; do
     name=${block#"$scratch"/en.??.}
     check "mechanisms.md: ${name//-/ }" "run_${name##*.}" "$block"
 done
+blocks docs/checklist.md "$scratch/list"
+check 'checklist.md: commands' run_sh "$scratch/list.01..sh"
+check 'checklist.md names tests and files that exist' names_what_exists docs/checklist.md
 check 'nothing is left behind' nothing_is_left
 check 'mechanisms.md cites every program of tests/claims' cites_every_claim docs/mechanisms.md
 if [ -e docs/mechanisms.ko.md ]; then
