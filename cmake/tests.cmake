@@ -25,6 +25,9 @@ endforeach()
 # It counts the library's allocations: these functions of its own stand in for the allocator's.
 target_link_options(test-conformance-memory PRIVATE
                     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
+# It makes them fail, and counts what is not freed.
+target_link_options(test-scarcity PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+                    -Wl,--wrap=strndup,--wrap=asprintf,--wrap=free)
 
 # The programs that settle what docs/mechanisms.md claims: the C library alone, run by test-claims.
 file(GLOB claim_sources CONFIGURE_DEPENDS tests/claims/*.c)

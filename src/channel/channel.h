@@ -252,8 +252,8 @@ void channel_update_ready(struct naru_channel *ch, int direction);
 void channel_free_blocks(struct naru_channel *ch);
 void channel_own(struct naru_channel *ch);
 void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
-struct naru_channel *channel_new(const struct channel_ops *ops, const char *url,
-                                 const struct naru_options *opt);
+int channel_new(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
+                struct naru_channel **ret_ch);
 int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt);
 
 #endif

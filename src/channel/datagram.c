@@ -164,7 +164,7 @@ static void take_control(struct naru_channel *ch, struct msghdr *header, struct 
 
     arrival->credentials = false;
     arrival->fd_count = 0;
-    if (header->msg_controllen == 0)
+    if (header->msg_controllen == 0 && !(header->msg_flags & MSG_CTRUNC))
         return;
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
         if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS) {

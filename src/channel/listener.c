@@ -117,9 +117,9 @@ int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel
         return error_set(
             EBUSY, "%s: %s has no connections: the one channel that receives from everybody is open already",
             l->url, l->ops->row.name);
-    ch = channel_new(l->ops, l->url, &l->options);
-    if (!ch)
-        return -ENOMEM;
+    r = channel_new(l->ops, l->url, &l->options, &ch);
+    if (r < 0)
+        return r;
     r = accept_until(l, timeout_ns, ch);
     if (r < 0) {
         channel_abandon(ch);

@@ -83,13 +83,25 @@ static struct naru_channel *channel_free(struct naru_channel *ch)
     return NULL;
 }
 
-struct naru_channel *channel_new(const struct channel_ops *ops, const char *url,
-                                 const struct naru_options *opt)
+/* naru_interrupt()'s wake-ups. 0 or an explained -errno. */
+static int make_interruptible(struct naru_channel *ch)
+{
+    for (int i = 0; i < 2; i++) {
+        ch->interrupt_fd[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (ch->interrupt_fd[i] < 0)
+            return error_set(errno, "%s: eventfd: %s", ch->url, error_text(errno));
+    }
+    return 0;
+}
+
+int channel_new(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
+                struct naru_channel **ret_ch)
 {
     struct naru_channel *ch = calloc(1, sizeof *ch);
+    int r = 0;
 
     if (!ch)
-        goto no_memory;
+        return error_set(ENOMEM, "%s: out of memory for a channel", url);
     ch->ops = ops;
     ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->fd = ch->ready_fd = -1;
     ch->interrupt_fd[0] = ch->interrupt_fd[1] = -1;
@@ -102,19 +114,14 @@ struct naru_channel *channel_new(const struct channel_ops *ops, const char *url,
     fork_guard_init_unowned(&ch->guard);
     ch->url = strdup(url);
     if (!ch->url)
-        goto no_memory;
-    for (int i = 0; ch->interruptible && i < 2; i++) {
-        ch->interrupt_fd[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (ch->interrupt_fd[i] < 0) {
-            (void)error_set(errno, "%s: eventfd: %s", url, error_text(errno));
-            return channel_free(ch);
-        }
-    }
-    return ch;
-
-no_memory:
-    (void)error_set(ENOMEM, "%s: out of memory for a channel", url);
-    return ch ? channel_free(ch) : NULL;
+        r = error_set(ENOMEM, "%s: out of memory for a channel", url);
+    else if (ch->interruptible)
+        r = make_interruptible(ch);
+    if (r < 0)
+        (void)channel_free(ch);
+    else
+        *ret_ch = ch;
+    return r;
 }
 
 void channel_abandon(struct naru_channel *ch)
@@ -175,9 +182,9 @@ static int connect_url(struct url *url, const struct naru_options *opt, int64_t 
     r = channel_options(url, opt, &options);
     if (r < 0)
         return r;
-    ch = channel_new(ops, url->text, &options);
-    if (!ch)
-        return -ENOMEM;
+    r = channel_new(ops, url->text, &options, &ch);
+    if (r < 0)
+        return r;
     r = ops->connect(ch, url, &options, deadline_after(timeout_ns));
     if (r == 0)
         channel_own(ch);
@@ -215,11 +222,8 @@ static int pair_url(struct url *url, const struct naru_options *opt, struct naru
     if (!ops->pair)
         return cannot(url, "make a pair", "use naru_listen() and naru_connect()");
     r = channel_options(url, opt, &options);
-    for (int i = 0; i < 2 && r == 0; i++) {
-        ends[i] = channel_new(ops, url->text, &options);
-        if (!ends[i])
-            r = -ENOMEM;
-    }
+    for (int i = 0; i < 2 && r == 0; i++)
+        r = channel_new(ops, url->text, &options, &ends[i]);
     if (r == 0)
         r = ops->pair(ends, url, &options);
     for (int i = 0; i < 2 && r < 0; i++)

@@ -335,10 +335,6 @@ static int accept_signal(struct naru_listener *l, struct naru_channel *ch)
 
 static int keep(struct naru_channel *ch, struct naru_message *m, payload value)
 {
-    int r = channel_keep_reserve(ch, sizeof value);
-
-    if (r < 0)
-        return r;
     memcpy(ch->kept.data, &value, sizeof value);
     (void)message_scatter(m, 0, &value, sizeof value);
     return channel_keep(ch, m, sizeof value);
@@ -361,8 +357,13 @@ static int recv_signal(struct naru_channel *ch, struct naru_message *m, bool blo
 {
     struct naru_signal_info info = NARU_INIT(struct naru_signal_info);
     struct signalfd_siginfo raw;
-    ssize_t r = read_signal(ch, &raw, block);
+    bool fits = message_length(m) >= sizeof(payload);
+    /* Reserved before it is needed: once taken, a signal must not be lost for want of memory. */
+    ssize_t r = fits ? 0 : channel_keep_reserve(ch, sizeof(payload));
 
+    if (r < 0)
+        return (int)r;
+    r = read_signal(ch, &raw, block);
     if (r == -EAGAIN || r == -EINTR)
         return (int)r;
     if (r < 0)
@@ -372,7 +373,7 @@ static int recv_signal(struct naru_channel *ch, struct naru_message *m, bool blo
     m->priority = 0;
     m->sender = info.sender;
     m->length = sizeof(payload);
-    if (message_length(m) < sizeof(payload))
+    if (!fits)
         return keep(ch, m, info.value);
     (void)message_scatter(m, 0, &info.value, sizeof(payload));
     return 0;

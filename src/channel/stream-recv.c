@@ -373,6 +373,7 @@ int stream_pause_recv(struct naru_channel *ch, const struct naru_message *m)
     buffered = held(s) - span.start;
     if (reserve(s, span.end) < 0) {
         s->broken = "memory ran out inside a message";
+        s->direct = 0; /* lost with the caller's memory, which may be another next time (I2) */
         return -ENOMEM;
     }
     while (copied < s->direct) {

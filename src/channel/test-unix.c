@@ -366,3 +366,39 @@ TEST(a_listener_without_descriptors_leaves_nothing_behind)
     }
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &usual), 0); /* the runner looks for leaks */
 }
+
+/* A socket removed from outside, and something of somebody's in its place: not ours to remove any more. */
+TEST(what_replaced_the_socket_stays)
+{
+    const char *path = test_format("%s/s", test_directory());
+    const char *url = test_format("unix://%s", path);
+    struct naru_listener *l;
+    int fd;
+
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    CHECK(unlink(path) == 0);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    close(fd);
+    naru_listener_close(l);
+    CHECK(exists(path));
+    CHECK(!exists(test_format("%s.lock", path)));
+    CHECK(unlink(path) == 0 && symlink("/nowhere", path) == 0);
+    CHECK_INT(naru_listen(url, NULL, &l), -EEXIST);
+    CHECK(exists(path) && !exists(test_format("%s.lock", path)));
+}
+
+TEST(a_file_that_only_is_named_like_a_lock_is_left_alone)
+{
+    const char *path = test_format("%s/Cargo", test_directory());
+    const char *lock = test_format("%s.lock", path);
+    struct naru_listener *l = NULL;
+    int fd = open(lock, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    CHECK(write(fd, "precious", 8) == 8);
+    close(fd);
+    CHECK_INT(naru_listen(test_format("unix://%s", path), NULL, &l), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "Cargo.lock is in the way");
+    CHECK(exists(lock) && !exists(path));
+    CHECK(unlink(lock) == 0); /* the runner takes it for a leak */
+}

@@ -26,6 +26,7 @@
 
 enum {
     LARGEST = 65507,   /* bytes: 65535 of an IPv4 packet less 20 of its header and 8 of UDP's (RFC 768) */
+    RECEIVED = 65527,  /* bytes: IPv6 does not count its own header (RFC 8200), so others may send this */
     TTL_MAX = 255,     /* ip(7), IP_TTL */
     HOPS_DEFAULT = -1, /* ipv6(7), IPV6_UNICAST_HOPS: the route's own */
 };
@@ -99,7 +100,7 @@ static uint32_t drops_so_far(int fd)
 /* At the end of connect and accept: fd is the channel's. */
 static int open_channel(struct naru_channel *ch, int fd, bool reply)
 {
-    struct datagram *d = datagram_new(ch, LARGEST);
+    struct datagram *d = datagram_new(ch, RECEIVED);
 
     ch->rfd = ch->wfd = fd;
     ch->direction = NARU_DIRECTION_BOTH;

@@ -32,6 +32,14 @@ static bool is_same_file(int fd, const char *path)
            held.st_ino == named.st_ino;
 }
 
+/* Ours are empty files. Others have files of that ending, too (Cargo.lock), and would miss them. */
+static bool is_lock_file(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0;
+}
+
 /* Locks PATH.lock. The descriptor, or an explained -errno. */
 int unix_path_lock(const struct url *url, const char *path)
 {
@@ -59,7 +67,11 @@ int unix_path_lock(const struct url *url, const char *path)
             return error_set(errno, "%s: cannot lock %s: %s", url->text, lock, error_text(errno));
         }
         if (is_same_file(fd, lock))
-            return fd_steal(&fd);
+            return is_lock_file(fd) ? fd_steal(&fd)
+                                    : error_set(EEXIST,
+                                                "%s: %s is in the way, which is no lock of naru's (it is not "
+                                                "an empty file); choose another path",
+                                                url->text, lock);
     }
 }
 
@@ -103,10 +115,4 @@ void unix_path_unlock(const char *path)
 
     if (lock_path(path, lock, sizeof lock) == 0)
         (void)unlink(lock);
-}
-
-void unix_path_remove(const char *path)
-{
-    (void)unlink(path); /* ENOENT: somebody removed it underneath, which is what we want too */
-    unix_path_unlock(path);
 }

@@ -26,8 +26,7 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int soc
 /* Whether lock_fd still is the lock that others would find beside path. */
 bool unix_path_is_locked_by(int lock_fd, const char *path);
 
-/* With the lock held: removes the socket and the lock's file, or that alone. */
-void unix_path_remove(const char *path);
+/* With the lock held: removes the lock's file. */
 void unix_path_unlock(const char *path);
 
 #endif

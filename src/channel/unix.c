@@ -260,23 +260,72 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
 
 /* --- listening --- */
 
-/* bind(2) gives the file the socket's own mode less the umask; the exact mode is set once it listens, so that
- * who waits for the path is woken then. */
-static int bind_and_listen(int fd, const struct url *url, const struct unix_name *name, int kind,
-                           unsigned mode)
+/* Of a listener under a path: the file that it made. */
+struct socket_file {
+    dev_t device;
+    ino_t inode;
+    char path[];
+};
+
+/* 0 or an explained -errno. */
+static int bind_to(int fd, const struct url *url, const struct unix_name *name, unsigned mode)
 {
     if (name->path && fchmod(fd, mode) < 0)
         return error_set(errno, "%s: fchmod: %s", url->text, error_text(errno));
-    if (bind(fd, (const struct sockaddr *)&name->address, name->length) < 0) {
-        if (errno == EADDRINUSE)
-            return error_set(errno, "%s: another process listens there; stop it, or choose another name",
-                             url->text);
-        return error_set(errno, "%s: cannot listen: %s", url->text, error_text(errno));
-    }
+    if (bind(fd, (const struct sockaddr *)&name->address, name->length) == 0)
+        return 0;
+    if (errno == EADDRINUSE) /* a path, too: bound meanwhile by a program that heeds no lock */
+        return error_set(errno, "%s: another process listens there; stop it, or choose another name",
+                         url->text);
+    return error_set(errno, "%s: cannot listen: %s", url->text, error_text(errno));
+}
+
+/* bind(2) gave the file the socket's own mode less the umask; the exact mode is set once it listens, so that
+ * who waits for the path is woken then. */
+static int start_listening(int fd, const struct url *url, const struct unix_name *name, int kind,
+                           unsigned mode, struct socket_file *file)
+{
+    struct stat status;
+
     if (kind != SOCK_DGRAM && listen(fd, BACKLOG) < 0)
         return error_set(errno, "%s: listen: %s", url->text, error_text(errno));
-    if (name->path && chmod(name->path, mode) < 0)
-        return error_set(errno, "%s: chmod: %s", url->text, error_text(errno));
+    if (!name->path)
+        return 0;
+    if (lstat(name->path, &status) < 0 || chmod(name->path, mode) < 0)
+        return error_set(errno, "%s: cannot set the socket's mode: %s", url->text, error_text(errno));
+    file->device = status.st_dev;
+    file->inode = status.st_ino;
+    return 0;
+}
+
+/* With the lock held and the path clear. 0 or an explained -errno, and then nothing is left at the path. */
+static int make_listener(struct naru_listener *l, const struct url *url, const struct unix_name *name,
+                         unsigned mode)
+{
+    int kind = kind_of(l->ops), r;
+    struct socket_file *file = NULL;
+    FD_CLEANUP int fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    if (name->path) {
+        file = malloc(sizeof *file + strlen(name->path) + 1);
+        if (!file)
+            return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
+        (void)strcpy(file->path, name->path);
+    }
+    r = bind_to(fd, url, name, mode);
+    if (r == 0) {
+        r = start_listening(fd, url, name, kind, mode, file);
+        if (r < 0 && name->path)
+            (void)unlink(name->path);
+    }
+    if (r < 0) {
+        free(file);
+        return r;
+    }
+    l->fd = fd_steal(&fd);
+    l->state = file;
     return 0;
 }
 
@@ -284,46 +333,34 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
 {
     struct unix_name name;
     FD_CLEANUP int lock = -1;
-    FD_CLEANUP int fd = -1;
-    int kind = kind_of(l->ops), r = parse_name(url, &name);
+    int r = parse_name(url, &name);
 
-    if (r < 0)
-        return r;
-    fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
-    if (name.path) {
-        lock = unix_path_lock(url, name.path);
-        r = lock < 0 ? lock : unix_path_clear(url, &name, kind);
-        if (lock >= 0 && r < 0)
-            unix_path_unlock(name.path);
-    }
-    if (r < 0)
-        return r;
-    r = bind_and_listen(fd, url, &name, kind, opt->mode);
     if (r == 0 && name.path) {
-        l->state = strdup(name.path);
-        if (!l->state)
-            r = error_set(ENOMEM, "%s: out of memory", url->text);
+        lock = unix_path_lock(url, name.path);
+        r = lock < 0 ? lock : unix_path_clear(url, &name, kind_of(l->ops));
     }
-    if (r < 0) {
-        if (name.path && r != -EADDRINUSE)
-            unix_path_remove(name.path);
-        else if (name.path) /* bound meanwhile by a program that heeds no lock */
-            unix_path_unlock(name.path);
-        return r;
-    }
-    l->fd = fd_steal(&fd);
-    l->lock_fd = fd_steal(&lock);
-    return 0;
+    if (r == 0)
+        r = make_listener(l, url, &name, opt->mode);
+    if (r < 0 && lock >= 0)
+        unix_path_unlock(name.path);
+    if (r == 0)
+        l->lock_fd = fd_steal(&lock);
+    return r;
 }
 
+/* Removes only what still is ours: the path may have been removed since, and taken by another listener, or by
+ * something that is no socket at all. */
 static void unix_unlisten(struct naru_listener *l, bool owner)
 {
-    /* Only what still is ours: the path may have been removed and taken by another since. */
-    if (owner && l->state && unix_path_is_locked_by(l->lock_fd, l->state))
-        unix_path_remove(l->state);
-    free(l->state);
+    struct socket_file *file = l->state;
+    struct stat status;
+
+    if (owner && file && unix_path_is_locked_by(l->lock_fd, file->path)) {
+        if (lstat(file->path, &status) == 0 && status.st_dev == file->device && status.st_ino == file->inode)
+            (void)unlink(file->path);
+        unix_path_unlock(file->path);
+    }
+    free(file);
 }
 
 static int unix_accept(struct naru_listener *l, struct naru_channel *ch)

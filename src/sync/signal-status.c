@@ -43,21 +43,19 @@ static void parse_line(const char *line, struct signal_status *status)
 static int read_status(const char *path, struct signal_status *ret_status)
 {
     struct signal_status status = {.sets.size = sizeof status.sets, .pid = -1, .uid = -1, .gid = -1};
-    size_t capacity = 0;
-    char *line = NULL;
+    char line[256]; /* of a longer one (Groups) the rest looks like nothing we want */
     FILE *file = fopen(path, "re");
     int r = 0;
 
     if (!file)
         return errno == ENOENT ? -ESRCH : -errno;
     errno = 0;
-    while (getline(&line, &capacity, file) >= 0)
+    while (fgets(line, sizeof line, file))
         parse_line(line, &status);
     if (ferror(file))
         r = errno ? -errno : -EIO; /* ESRCH: it ended meanwhile */
     else if (status.pid < 0)
         r = -ESRCH;
-    free(line);
     (void)fclose(file); /* it was read from only */
     if (r == 0)
         *ret_status = status;
