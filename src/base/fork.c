@@ -83,7 +83,7 @@ uint64_t fork_generation(void)
 
 static void guard_clear(struct fork_guard *guard, uint64_t owner)
 {
-    guard->generation = owner;
+    atomic_store_explicit(&guard->generation, owner, memory_order_relaxed); /* see fork_guard_generation() */
     for (int i = 0; i < FORK_GUARD_FDS; i++)
         guard->fds[i] = NULL;
     list_init(&guard->node);
@@ -120,14 +120,21 @@ void fork_guard_deinit(struct fork_guard *guard)
     (void)pthread_mutex_unlock(&lock);
 }
 
+bool fork_guard_claim(struct fork_guard *guard)
+{
+    uint64_t nobody = 0;
+
+    /* relaxed: see fork_guard_generation() */
+    return fork_guard_generation(guard) == 0 &&
+           atomic_compare_exchange_strong_explicit(&guard->generation, &nobody, fork_generation(),
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
 int fork_guard_enter_slowly(struct fork_guard *guard)
 {
-    uint64_t current = fork_generation();
-
-    if (guard->generation == 0) {
-        guard->generation = current;
+    /* The other thread may have claimed it between this one's two looks. */
+    if (fork_guard_claim(guard) || fork_guard_generation(guard) == fork_generation())
         return 0;
-    }
     return error_set(ECHILD,
                      "this handle belongs to the parent process; open one of your own after fork(), or see "
                      "naru_channel_adopt()");
@@ -135,5 +142,7 @@ int fork_guard_enter_slowly(struct fork_guard *guard)
 
 bool fork_guard_is_mine(const struct fork_guard *guard)
 {
-    return guard->generation == 0 || guard->generation == fork_generation();
+    uint64_t owner = fork_guard_generation(guard);
+
+    return owner == 0 || owner == fork_generation();
 }

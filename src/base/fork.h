@@ -7,6 +7,7 @@
 #ifndef NARU_BASE_FORK_H
 #define NARU_BASE_FORK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,7 +16,9 @@
 enum { FORK_GUARD_FDS = 6 };
 
 struct fork_guard {
-    uint64_t generation;      /* of the process that owns the handle; 0: not yet owned (a pair's end) */
+    /* Of the process that owns the handle; 0: not yet owned (a pair's end). Atomic, as two threads, one that
+     * sends and one that receives, may be the first users together. */
+    _Atomic uint64_t generation;
     int *fds[FORK_GUARD_FDS]; /* descriptors to close in a child, and set to -1 there */
     struct list node;
 };
@@ -35,6 +38,15 @@ void fork_guard_add(struct fork_guard *guard, int *fd);
 /* No longer closes anything in children. Must precede the freeing of the guard. */
 void fork_guard_deinit(struct fork_guard *guard);
 
+/* Takes ownership of what nobody owns. true: this very call did, and the caller adds the descriptors. */
+bool fork_guard_claim(struct fork_guard *guard);
+
+/* Cheap. Relaxed: the value decides who may go on and publishes nothing. */
+static inline uint64_t fork_guard_generation(const struct fork_guard *guard)
+{
+    return atomic_load_explicit(&guard->generation, memory_order_relaxed);
+}
+
 /* The rest of fork_guard_enter(), for everybody but the owner. */
 int fork_guard_enter_slowly(struct fork_guard *guard);
 
@@ -42,7 +54,9 @@ int fork_guard_enter_slowly(struct fork_guard *guard);
  * stands in the path of every message. */
 static inline int fork_guard_enter(struct fork_guard *guard)
 {
-    return __builtin_expect(guard->generation == fork_generation(), 1) ? 0 : fork_guard_enter_slowly(guard);
+    return __builtin_expect(fork_guard_generation(guard) == fork_generation(), 1)
+               ? 0
+               : fork_guard_enter_slowly(guard);
 }
 
 /* Whether this process is, or may become, the owner. */

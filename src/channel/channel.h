@@ -250,7 +250,7 @@ int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t 
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
 void channel_update_ready(struct naru_channel *ch, int direction);
 void channel_free_blocks(struct naru_channel *ch);
-void channel_own(struct naru_channel *ch);
+void channel_own(struct naru_channel *ch); /* what the mechanism has opened: from now on it has an owner */
 void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
 int channel_new(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
                 struct naru_channel **ret_ch);

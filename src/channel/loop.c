@@ -2,19 +2,14 @@
 /* Channels and listeners on an event loop: their descriptor, and what they want of it at each moment. */
 #include "base/loop.h"
 
-static uint32_t wanted(int want)
-{
-    return want > 0 ? (uint32_t)want : 0; /* negative: not this process's; the next call on it says so */
-}
-
 static uint32_t channel_wants(void *state)
 {
-    return wanted(naru_channel_want(state));
+    return (uint32_t)naru_channel_want(state);
 }
 
 static uint32_t listener_wants(void *state)
 {
-    return wanted(naru_listener_want(state));
+    return (uint32_t)naru_listener_want(state);
 }
 
 static const struct source_hooks channel_hooks = {.want = channel_wants};

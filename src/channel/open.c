@@ -129,10 +129,9 @@ void channel_abandon(struct naru_channel *ch)
     (void)channel_free(ch);
 }
 
-/* The mechanism has opened it: from now on it has an owner, and children close it. */
-void channel_own(struct naru_channel *ch)
+/* It has an owner now: children of this process close it. */
+static void guard_descriptors(struct naru_channel *ch)
 {
-    fork_guard_init(&ch->guard);
     if (ch->keep_on_fork)
         return;
     fork_guard_add(&ch->guard, &ch->rfd);
@@ -142,12 +141,16 @@ void channel_own(struct naru_channel *ch)
     fork_guard_add(&ch->guard, &ch->peer_pidfd);
 }
 
+void channel_own(struct naru_channel *ch)
+{
+    fork_guard_init(&ch->guard);
+    guard_descriptors(ch);
+}
+
 int channel_enter(struct naru_channel *ch)
 {
-    if (__builtin_expect(ch->guard.generation == 0, 0)) {
-        channel_own(ch);
-        return 0;
-    }
+    if (__builtin_expect(fork_guard_generation(&ch->guard) == 0, 0) && fork_guard_claim(&ch->guard))
+        guard_descriptors(ch);
     return fork_guard_enter(&ch->guard);
 }
 
@@ -261,11 +264,11 @@ int naru_channel_adopt(struct naru_channel *ch)
             "%s: another process owns this end; only ends of a pair that nobody used yet, and channels "
             "with options.keep_on_fork, can be adopted",
             ch->url);
-    if (ch->guard.generation == 0 || !fork_guard_is_mine(&ch->guard)) {
+    if (!fork_guard_is_mine(&ch->guard)) {
         fork_guard_deinit(&ch->guard);
         channel_own(ch);
     }
-    return 0;
+    return channel_enter(ch);
 }
 
 struct naru_channel *naru_channel_close(struct naru_channel *ch)

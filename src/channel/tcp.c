@@ -89,6 +89,23 @@ static int connect_failed(const struct naru_channel *ch, int r)
     return error_set(-r, "%s: cannot connect: %s", ch->url, error_text(-r));
 }
 
+/* One try at each address: the connected socket; or what the last of those said that a listener's arrival can
+ * change (a machine without IPv6 has no ::1, and still a 127.0.0.1 to wait for), or the last of all. */
+static int try_addresses(const struct addresses *addresses, int64_t deadline)
+{
+    int result = 0;
+
+    for (size_t i = 0; i < addresses->count; i++) {
+        int r = try_address(&addresses->list[i], deadline);
+
+        if (r >= 0)
+            return r;
+        if (result == 0 || may_pass(r) || !may_pass(result))
+            result = r;
+    }
+    return result;
+}
+
 static int tcp_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                        int64_t deadline)
 {
@@ -100,16 +117,10 @@ static int tcp_connect(struct naru_channel *ch, struct url *url, const struct na
         r = addresses_resolve(url, SOCK_STREAM, false, &addresses);
     if (r < 0)
         return r;
-    do {
-        for (size_t i = 0; i < addresses.count; i++) {
-            r = try_address(&addresses.list[i], deadline);
-            if (r >= 0)
-                return open_channel(ch, r, opt);
-            if (!may_pass(r))
-                return connect_failed(ch, r);
-        }
-    } while (backoff_sleep(&step, deadline));
-    return connect_failed(ch, r);
+    do
+        r = try_addresses(&addresses, deadline);
+    while (r < 0 && may_pass(r) && backoff_sleep(&step, deadline));
+    return r < 0 ? connect_failed(ch, r) : open_channel(ch, r, opt);
 }
 
 /* A socket that listens at the address, or an explained -errno. */

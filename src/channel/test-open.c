@@ -2,6 +2,7 @@
 /* What becomes of channels in forked children, and of interruptions that nobody waited for. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,4 +124,40 @@ TEST_EACH(what_was_received_before_the_close_is_called_taken, each_taker)
     (void)naru_channel_close(ends[1]);
     CHECK_INT(naru_flush(ends[0], NARU_TAKEN, NARU_FOREVER), 0);
     (void)naru_channel_close(ends[0]);
+}
+
+static void *receive_one(void *ch)
+{
+    char byte;
+
+    CHECK_INT(naru_recv(ch, &byte, 1, NARU_S(10)), 1);
+    return NULL;
+}
+
+/* Both find an end that nobody owns; one of them takes it. In a child it must be closed all the same. */
+TEST(two_threads_may_be_the_first_users_of_an_end_together)
+{
+    for (int round = 0; round < 200; round++) {
+        struct naru_channel *ends[2];
+        pthread_t receiver;
+        int child;
+
+        CHECK_INT(naru_channel_pair("unix:", NULL, ends), 0);
+        CHECK_INT(naru_send(ends[1], "a", 1, NARU_NOWAIT), 0);
+        CHECK_INT(pthread_create(&receiver, NULL, receive_one, ends[0]), 0);
+        CHECK_INT(naru_send(ends[0], "b", 1, NARU_NOWAIT), 0);
+        CHECK_INT(pthread_join(receiver, NULL), 0);
+        if (round == 0) {
+            child = test_fork();
+            if (child == 0) {
+                CHECK_INT(ends[0]->rfd, -1);
+                (void)naru_channel_close(ends[0]);
+                (void)naru_channel_close(ends[1]);
+                _exit(0);
+            }
+            test_join(child);
+        }
+        (void)naru_channel_close(ends[0]);
+        (void)naru_channel_close(ends[1]);
+    }
 }

@@ -36,7 +36,7 @@ static int memfd_open(const struct segment_request *request, struct naru_segment
                          error_text(-r));
     r = segment_initialise(fd, &making);
     if (r < 0)
-        return error_set(-r, "%s: it could not be initialised: %s", text, error_text(-r));
+        return r;
     segment->fd = fd_steal(&fd);
     return 0;
 }

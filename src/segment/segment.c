@@ -55,7 +55,7 @@ int segment_check_size(const struct segment_request *request, uint64_t bytes)
 
 int segment_initialise(int fd, void *argument)
 {
-    const struct segment_request *request = argument;
+    struct segment_request *request = argument;
     void *data;
     int r;
 
@@ -63,10 +63,14 @@ int segment_initialise(int fd, void *argument)
         return 0;
     data = mmap(NULL, request->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED)
-        return -errno;
+        return request->told = error_set(errno, "%s: cannot map %zu bytes: %s", request->url->text,
+                                         request->size, error_text(errno));
     r = request->initialise(data, request->size, request->argument);
     (void)munmap(data, request->size);
-    return r;
+    if (r < 0)
+        request->told = error_set(-r, "%s: options.initialise refused to fill it in: %s", request->url->text,
+                                  error_text(-r));
+    return request->told;
 }
 
 /* Maps what the object has beyond `mapped`. The size is the caller's, fresh from fstat. */

@@ -38,6 +38,7 @@ struct segment_request {
     bool create, exclusive, read_only;
     int (*initialise)(void *data, size_t size, void *argument); /* may be NULL */
     void *argument;
+    int told; /* how segment_initialise() failed, explained; 0: it did not */
 };
 
 struct segment_kind {
@@ -54,7 +55,8 @@ extern const struct segment_kind segment_memfd, segment_posix, segment_sysv, seg
 /* For an object that is there already: -EINVAL (explained) if it has fewer bytes than asked for. */
 int segment_check_size(const struct segment_request *request, uint64_t bytes);
 
-/* request->initialise on a new file of the request's size that nobody else sees yet; for publish_create(). */
+/* request->initialise on a new file of the request's size that nobody else sees yet; for publish_create(). 0,
+ * or the explained -errno, which request->told keeps as well. */
 int segment_initialise(int fd, void *request);
 
 /* System V's answers to what other kinds ask of their descriptor. */

@@ -587,3 +587,35 @@ TEST(what_makes_no_sense_is_refused_with_a_sentence)
     }
     CHECK_INT(naru_segment_remove("memfd:"), -ENOTSUP);
 }
+
+static int refuse(void *data, size_t size, void *argument)
+{
+    (void)data;
+    (void)size;
+    return *(int *)argument;
+}
+
+static const char *const fillable[] = {"memfd:", "mmap:", NULL};
+
+static const char *each_fillable(size_t index)
+{
+    return fillable[index];
+}
+
+TEST_EACH(a_refused_initialisation_is_told_as_what_it_is, each_fillable)
+{
+    /* -EINVAL and -ENOENT mean other things where files are made, -EEXIST that another was faster. */
+    static int codes[] = {-EINVAL, -ENOENT, -EEXIST};
+    const char *path = test_format("%s/refused", test_directory());
+    const char *url = index ? test_format("mmap://%s", path) : "memfd:";
+    struct naru_segment_options options = NARU_INIT(struct naru_segment_options);
+    struct naru_segment *segment = NULL;
+
+    options.initialise = refuse;
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        options.argument = &codes[i];
+        CHECK_INT(naru_segment_open(url, 100, &options, &segment), codes[i]);
+        CHECK_CONTAINS(naru_explain(), "options.initialise refused to fill it in");
+        CHECK(segment == NULL && access(path, F_OK) < 0);
+    }
+}

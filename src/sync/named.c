@@ -29,6 +29,7 @@ struct opening {
     size_t size;
     int (*init)(void *object, void *argument);
     void *argument;
+    int told; /* what init said, explained; 0: it did not fail */
 };
 
 static int make_path(enum naru_sync_kind kind, const char *name, char *path, size_t capacity)
@@ -65,13 +66,13 @@ static int map(const struct opening *opening, int fd, void **ret_object)
 
 static int fill(int fd, void *argument)
 {
-    const struct opening *opening = argument;
+    struct opening *opening = argument;
     void *object;
     int r = map(opening, fd, &object);
 
     if (r < 0)
         return r;
-    r = opening->init(object, opening->argument);
+    r = opening->told = opening->init(object, opening->argument);
     named_close(object, opening->size);
     return r;
 }
@@ -135,8 +136,8 @@ int named_open(enum naru_sync_kind kind, const char *name, const struct naru_syn
                 return failed(&opening, r, "open");
         }
         r = make(&opening, mode, ret_object);
-        if (r == 0)
-            return 0;
+        if (r == 0 || opening.told < 0)
+            return r;
         if (r != -EEXIST || create == NARU_CREATE_NEW)
             return failed(&opening, r, "make");
     }

@@ -77,6 +77,7 @@ TEST(every_kind_has_names_of_its_own_and_keeps_its_properties)
     (void)naru_event_close(event);
 
     CHECK_INT(naru_barrier_open(name, NULL, 0, &barrier), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "one party or more");
     CHECK_INT(naru_barrier_open(name, NULL, 2, &barrier), 0);
     CHECK_INT(naru_barrier_wait(barrier, NARU_NOWAIT), -EAGAIN);
     (void)naru_barrier_close(barrier);
