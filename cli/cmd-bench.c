@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/report.h"
 #include "cli/arguments.h"
@@ -137,6 +138,23 @@ static void clear_progress(const struct plan *plan)
         (void)fputs("\r\033[K", stderr);
 }
 
+/* Before the minute that measuring takes: whether the file can be written at the end of it. */
+static int check_svg(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory;
+    int r;
+
+    if (access(path, F_OK) == 0)
+        return access(path, W_OK) == 0 ? NARU_EXIT_OK : report_errno(errno, "%s", path);
+    directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!directory)
+        return report_errno(ENOMEM, "%s", path);
+    r = access(directory, W_OK | X_OK) == 0 ? NARU_EXIT_OK : report_errno(errno, "%s", path);
+    free(directory);
+    return r;
+}
+
 static int write_svg(const char *path, const struct results *results, const struct environment *e)
 {
     FILE *file = fopen(path, "we");
@@ -199,6 +217,8 @@ static int run(const struct invocation *in)
         return report_usage("--json and --csv exclude each other");
     if (o->duration <= 0 || o->duration > NARU_S(60))
         return report_usage("--duration is 60s at most");
+    if (o->svg && (code = check_svg(o->svg)) != NARU_EXIT_OK)
+        return code;
     if (plan.pin == DUO_PIN_APART && duo_cpu_count() < 2)
         plan.pin = DUO_PIN_TOGETHER;
     if (interrupt_graceful() < 0 || !(plan.directory = scratch_make()))

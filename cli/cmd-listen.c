@@ -37,6 +37,7 @@ struct server {
     int64_t active, accepted;
     int code; /* why the server must stop; NARU_EXIT_OK: it need not */
     bool stopping;
+    bool hinted;
 };
 
 /* One thread each. The channels are closed by that thread, under the lock, so that stop_all() may interrupt
@@ -139,12 +140,29 @@ static int answer(struct connection *c, struct inbox *inbox, const char *text, s
     return naru_send_message(c->channel, &m, NARU_FOREVER);
 }
 
+/* Lines are what programs send that never heard of naru; `naru send` puts a length before each message. */
+static void hint_at_frame(struct server *s, const char *data, size_t length)
+{
+    const struct naru_mechanism *row = endpoint_mechanism(s->url);
+    bool hint = length >= 4 && !data[0] && !data[1] && row && (row->capabilities & NARU_CAN_FRAME) &&
+                !strstr(s->url, "frame=");
+
+    (void)pthread_mutex_lock(&s->lock);
+    hint = hint && !s->hinted;
+    s->hinted |= hint;
+    (void)pthread_mutex_unlock(&s->lock);
+    if (hint)
+        report_note("this peer puts a length before each message, as naru send does: add ?frame=len32 to the "
+                    "URL here, or ?frame=line to the URL there");
+}
+
 static int handle(struct connection *c, struct inbox *inbox, size_t length)
 {
     const struct listen_options *o = c->server->options;
 
     if (o->echo)
         return answer(c, inbox, inbox->data, length);
+    hint_at_frame(c->server, inbox->data, length);
     if (print(c->server, inbox->data, length) < 0)
         return -ECANCELED;
     return o->reply ? answer(c, inbox, o->reply, strlen(o->reply)) : 0;
@@ -442,7 +460,8 @@ const struct verb verb_listen = {
                "and output on it. Streams carry lines for printing and --reply, raw bytes for the other two, "
                "unless\n"
                "?frame= says otherwise.\n\n"
-               "  naru listen -v tcp://127.0.0.1:5000\n"
+               "  naru listen -v tcp://127.0.0.1:5000                # for nc, socat and the like\n"
+               "  naru listen 'tcp://127.0.0.1:5000?frame=len32'     # for naru send\n"
                "  naru listen --echo unix:///tmp/echo\n"
                "  naru listen tcp://127.0.0.1:7000 -- tr a-z A-Z",
     .options = options,

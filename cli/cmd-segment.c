@@ -78,7 +78,7 @@ static int do_write(struct work *w)
         if (n == 0)
             return NARU_EXIT_OK;
         r = naru_segment_write(w->segment, offset, chunk, (size_t)n);
-        if (r == -ENXIO)
+        if (r == -ENXIO && strncmp(w->url, "shm+sysv:", 9) != 0) /* which cannot grow */
             return report(NARU_EXIT_FAILED, "%s; `naru segment %s grow SIZE` makes room", naru_explain(),
                           w->url);
         if (r < 0)

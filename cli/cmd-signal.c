@@ -145,6 +145,9 @@ static int run_send(const struct invocation *in)
     if (in->operand_count < 3)
         return report_usage("send: expected PID or NAME, then a signal: naru signal send 1234 TERM");
     what.sig = naru_signal_by_name(in->operands[in->operand_count - 1]);
+    if (naru_signal_by_name(in->operands[1]) > 0 && !parse_number(in->operands[1], &(int64_t){0}))
+        return report_usage("send: expected the process first, then the signal: naru signal send %s %s",
+                            in->operands[in->operand_count - 1], in->operands[1]);
     if (what.sig < 0)
         return report_usage("%s", naru_explain());
     if (options->value) {

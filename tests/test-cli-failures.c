@@ -55,6 +55,34 @@ TEST(wrong_urls_say_what_was_expected)
           "naru recv: --type: tcp has no message types; use sysvmq:", "naru recv -T 1 tcp://127.0.0.1:$port");
 }
 
+TEST(a_command_line_in_the_wrong_order_is_put_right)
+{
+    SHELL(2, "", "naru lock: unexpected 'true'; a command goes behind '--'", "naru lock deploy true");
+    SHELL(2, "", "expected the process first, then the signal: naru signal send 1 HUP",
+          "naru signal send HUP 1");
+    SHELL(2, "", "expected set, reset, wait, pulse, get or rm behind the name, not 'ready'",
+          "naru event set ready");
+}
+
+TEST(messages_that_do_not_suit_the_mechanism_say_what_would)
+{
+    SHELL(2, "", "a signal carries exactly one int of 4 bytes, in binary (`naru signal send --value`",
+          "naru recv signal: & naru send -m hi signal:$!; r=$?; kill $!; wait; exit $r");
+    SHELL(2, "", "`naru cat` for bytes as they are", "printf 'a\\nb' | naru send -f whole exec:cat");
+    SHELL(1, "", "?frame=line receives lines of text, ?frame=raw any bytes",
+          "naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; echo some text |"
+          "socat -u - unix-connect:$PWD/s; wait $!");
+}
+
+TEST(what_belongs_to_another_user_is_told_to_be_its_owners)
+{
+    SHELL(4, "", "its owner may, and root",
+          "n=naru-own-$$; naru segment shm+posix:/$n create 1; chmod 755 .; b=$(dirname $(command -v naru));"
+          "cp $b/naru $b/libnaru.so.* .; export LD_LIBRARY_PATH=$PWD; if [ $(id -u) = 0 ]; then setpriv "
+          "--reuid=65534 --regid=65534 --clear-groups ./naru rm shm+posix:/$n; else echo its owner may, and "
+          "root >&2; (exit 4); fi; r=$?; naru rm shm+posix:/$n; exit $r");
+}
+
 /* With nobody there, at once and not when somebody comes. */
 TEST(a_sender_refuses_a_misspelt_option_before_it_waits)
 {

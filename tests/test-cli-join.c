@@ -23,6 +23,15 @@ TEST(cat_goes_both_ways_at_once)
     SHELL(0, "", "", "head -c 5000000 /dev/urandom > in; naru cat exec:cat < in > got && cmp in got");
 }
 
+TEST(listen_tells_how_to_understand_naru_send)
+{
+    SHELL(0, "hi\n", "",
+          "u=unix://$PWD/s; naru listen -n 1 $u > garbled 2> err & until [ -S s ]; do sleep 0.01; done;"
+          "naru send -m hi $u; wait $!; grep -q 'add ?frame=len32 to the URL here' err || cat err >&2;"
+          "naru listen -n 1 $u?frame=len32 2> err & until [ -S s ]; do sleep 0.01; done;"
+          "naru send -m hi $u; wait $!; cat err >&2");
+}
+
 TEST(cat_joins_two_processes)
 {
     SHELL(0, "from client\nfrom server\n", "",

@@ -31,7 +31,7 @@ static int complain(struct frame_span *span, const char *complaint)
 static int announced(size_t start, uint64_t length, size_t available, size_t limit, struct frame_span *span)
 {
     if (length > limit)
-        return complain(span, "a message larger than max-message is announced");
+        return complain(span, "a message larger than ?max-message= is announced");
     span->start = start;
     span->length = (size_t)length;
     span->end = start + span->length;
@@ -71,7 +71,7 @@ static int parse_delimited(uint8_t delimiter, const uint8_t *data, size_t availa
     size_t length = found ? (size_t)(found - data) : available;
 
     if (length > limit)
-        return complain(span, "a message is larger than max-message");
+        return complain(span, "a message is larger than ?max-message=");
     *scanned = length;
     if (!found)
         return FRAME_MORE;

@@ -181,7 +181,8 @@ static int connect_signal(struct naru_channel *ch, struct url *url, const struct
         return -ENOMEM;
     ch->direction = NARU_DIRECTION_SEND;
     ch->max_message = sizeof(payload);
-    ch->limit_mend = "a signal carries one int and nothing more";
+    ch->limit_mend =
+        "a signal carries one int and nothing more, in binary (`naru signal send --value` takes it as text)";
     return 0;
 }
 
@@ -194,7 +195,10 @@ static int send_signal(struct naru_channel *ch, const struct naru_message *m, bo
 
     (void)block;                /* the kernel has no call that waits for room */
     if (length != sizeof value) /* longer ones exceed max_message, and are refused before */
-        return error_set(EINVAL, "%s: message of %zu bytes; a signal carries exactly one int of %zu bytes",
+        return error_set(EINVAL,
+                         "%s: message of %zu bytes; a signal carries exactly one int of %zu bytes, in binary "
+                         "(`naru signal "
+                         "send --value` takes it as text)",
                          ch->url, length, sizeof value);
     (void)message_gather(m, &value, sizeof value);
     r = has_ended(ch->peer_pidfd)
@@ -329,7 +333,8 @@ static int accept_signal(struct naru_listener *l, struct naru_channel *ch)
         return -ENOMEM;
     ch->direction = NARU_DIRECTION_RECEIVE;
     ch->max_message = sizeof(payload);
-    ch->limit_mend = "a signal carries one int and nothing more";
+    ch->limit_mend =
+        "a signal carries one int and nothing more, in binary (`naru signal send --value` takes it as text)";
     return 0;
 }
 

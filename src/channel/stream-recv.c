@@ -51,8 +51,12 @@ size_t stream_forget(struct stream *s)
 
 static int say_broken(struct naru_channel *ch)
 {
-    return error_set(EPROTO, "%s: the stream is not framed as ?frame=%s says: %s", ch->url,
-                     frame_name(ch->stream->frame), ch->stream->broken);
+    enum naru_frame frame = ch->stream->frame;
+
+    return error_set(EPROTO, "%s: the stream is not framed as ?frame=%s says: %s%s", ch->url,
+                     frame_name(frame), ch->stream->broken,
+                     frame == NARU_FRAME_LEN32 ? "; ?frame=line receives lines of text, ?frame=raw any bytes"
+                                               : "");
 }
 
 static int break_off(struct naru_channel *ch, const char *why)

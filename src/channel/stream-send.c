@@ -94,9 +94,10 @@ static int make_mark(struct naru_channel *ch, const struct naru_message *m, size
         return error_set(EINVAL, "%s: a raw stream cannot carry an empty message; use ?frame=len32", ch->url);
     if (frame_make_mark(frame, m, length, ret_mark, &offset) == 0)
         return 0;
-    return error_set(
-        EINVAL, "%s: the message has a %s at byte %zu, which would end it with ?frame=%s; use ?frame=len32",
-        ch->url, frame == NARU_FRAME_LINE ? "newline" : "NUL", offset, frame_name(frame));
+    return error_set(EINVAL,
+                     "%s: the message has a %s at byte %zu, which would end it with ?frame=%s; use "
+                     "?frame=len32, or `naru cat` for bytes as they are",
+                     ch->url, frame == NARU_FRAME_LINE ? "newline" : "NUL", offset, frame_name(frame));
 }
 
 /* A frame that is small, whole and without descriptors goes as one piece. Returns its length, or 0 if it is

@@ -82,7 +82,8 @@ static int remove_path(const struct url *url, const char *path, const struct nar
     if (unlink(path) < 0) {
         int code = errno;
 
-        return error_set(code, "%s: cannot remove %s: %s", url->text, path, error_text(code));
+        return error_set(code, "%s: cannot remove %s: %s%s", url->text, path, error_text(code),
+                         code == EACCES || code == EPERM ? "; its owner may, and root" : "");
     }
     return 0;
 }

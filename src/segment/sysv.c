@@ -157,7 +157,8 @@ static int sysv_remove(struct url *url, const struct naru_segment *own)
         /* By id the kernel says EINVAL or EIDRM of what is gone (shmctl(2)). */
         int code = errno == EINVAL || errno == EIDRM ? ENOENT : errno;
 
-        return error_set(code, "%s: cannot remove it: %s", url->text, error_text(code));
+        return error_set(code, "%s: cannot remove it: %s%s", url->text, error_text(code),
+                         code == EPERM ? "; its owner may, its maker, and root" : "");
     }
     return 0;
 }

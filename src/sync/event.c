@@ -98,8 +98,8 @@ int naru_event_open(const char *name, const struct naru_sync_options *options,
         return r;
     if (((struct event *)object)->manual != (uint32_t)mode) {
         named_close(object, sizeof(struct event));
-        return error_set(EINVAL, "event '%s': it exists and is %s-reset", name,
-                         mode == NARU_EVENT_AUTO ? "manual" : "auto");
+        return error_set(EINVAL, "event '%s': it exists and is %s-reset; remove it first to change that",
+                         name, mode == NARU_EVENT_AUTO ? "manual" : "auto");
     }
     *ret_event = object;
     return 0;

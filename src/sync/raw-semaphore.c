@@ -341,7 +341,8 @@ int64_t naru_raw_semaphore_value(struct naru_raw_semaphore *semaphore)
 
 static int cannot_remove(const char *url, int code)
 {
-    return error_set(code, "%s: cannot remove it: %s", url, error_text(code));
+    return error_set(code, "%s: cannot remove it: %s%s", url, error_text(code),
+                     code == EPERM || code == EACCES ? "; its owner may, and root" : "");
 }
 
 int naru_raw_semaphore_remove(const char *url)
