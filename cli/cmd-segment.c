@@ -78,7 +78,10 @@ static int do_write(struct work *w)
         if (n == 0)
             return NARU_EXIT_OK;
         r = naru_segment_write(w->segment, offset, chunk, (size_t)n);
-        if (r == -ENXIO && strncmp(w->url, "shm+sysv:", 9) != 0) /* which cannot grow */
+        if (r == -ENXIO && strncmp(w->url, "shm+sysv:", 9) == 0)
+            return report(NARU_EXIT_FAILED, "%s; such memory keeps its size, a new one makes room",
+                          naru_explain());
+        if (r == -ENXIO)
             return report(NARU_EXIT_FAILED, "%s; `naru segment %s grow SIZE` makes room", naru_explain(),
                           w->url);
         if (r < 0)

@@ -136,6 +136,14 @@ static int send_to_named(const char *name, const struct sending *what)
     return code;
 }
 
+/* "HUP 1234", as kill(1) has it. */
+static bool is_turned_round(const char *first, const char *last)
+{
+    int64_t number;
+
+    return !parse_number(first, &number) && parse_number(last, &number) && naru_signal_by_name(first) > 0;
+}
+
 static int run_send(const struct invocation *in)
 {
     const struct options *options = in->options;
@@ -144,10 +152,10 @@ static int run_send(const struct invocation *in)
 
     if (in->operand_count < 3)
         return report_usage("send: expected PID or NAME, then a signal: naru signal send 1234 TERM");
-    what.sig = naru_signal_by_name(in->operands[in->operand_count - 1]);
-    if (naru_signal_by_name(in->operands[1]) > 0 && !parse_number(in->operands[1], &(int64_t){0}))
+    if (is_turned_round(in->operands[1], in->operands[in->operand_count - 1]))
         return report_usage("send: expected the process first, then the signal: naru signal send %s %s",
                             in->operands[in->operand_count - 1], in->operands[1]);
+    what.sig = naru_signal_by_name(in->operands[in->operand_count - 1]);
     if (what.sig < 0)
         return report_usage("%s", naru_explain());
     if (options->value) {
