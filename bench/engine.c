@@ -327,17 +327,32 @@ static int stream_far(struct run *run)
     }
 }
 
+/*
+ * Memory for messages, somewhere inside a page, as a program's data is. At the very beginning of a page, a
+ * payload behind a 4-byte length would be copied to 4 bytes further into a page of the kernel's: that is the
+ * one relation of addresses (1 to 15 bytes ahead, modulo 4096) in which these processors' string copies are
+ * four times slower (64 KiB into a pipe: 21 us instead of 5). Left to malloc(), luck would decide whom it
+ * hits.
+ */
+static uint8_t *place(size_t size)
+{
+    enum { PAGE = 4096, INSIDE = 1024 };
+    uint8_t *memory = aligned_alloc(PAGE, (size + INSIDE + PAGE) / PAGE * PAGE);
+
+    if (memory)
+        memset(memory, 1, size + INSIDE); /* so that no page fault is counted */
+    return memory ? memory + INSIDE : NULL;
+}
+
 static int body(void *context, enum duo_side side)
 {
     struct run *run = context;
     int r;
 
-    run->out = calloc(ENGINE_BATCH, run->load->size);
-    run->in = calloc(1, run->load->size < CREDIT_SIZE ? CREDIT_SIZE : run->load->size);
+    run->out = place(ENGINE_BATCH * run->load->size);
+    run->in = place(run->load->size < CREDIT_SIZE ? CREDIT_SIZE : run->load->size);
     if (!run->out || !run->in)
         return duo_fail(-ENOMEM, "out of memory");
-    /* Touch what calloc() only promised, so that no page fault is counted. */
-    memset(run->out, 1, ENGINE_BATCH * run->load->size);
     r = run->carrier->attach(run->link, side);
     if (r < 0)
         return r;
