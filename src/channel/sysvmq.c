@@ -21,16 +21,9 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "channel/queue.h"
+#include "base/sysv.h"
+#include "channel/sysvmq-open.h"
 #include "channel/table.h"
-
-enum {
-    RACES_MAX = 1000,
-    MSGMAX_USUAL = 8192,  /* bytes: /proc/sys/kernel/msgmax as the kernel sets it (MSGMAX) */
-    MSGMNB_USUAL = 16384, /* bytes: /proc/sys/kernel/msgmnb likewise */
-    CAN_READ = 0400,      /* what msgget(2) checks when the queue exists; it looks at all nine bits as one */
-    CAN_WRITE = 0200
-};
 
 /* What msgsnd(2) and msgrcv(2) take: struct msgbuf with room. */
 struct parcel {
@@ -43,13 +36,6 @@ struct buffer {
     size_t capacity; /* of bytes */
 };
 
-struct target {
-    key_t key;
-    int id; /* -1: by key */
-    long send_type, receive_type;
-    struct queue_request request;
-};
-
 /* Of a channel and of a listener (which uses id, types and unlink only). */
 struct queue {
     int id;
@@ -60,171 +46,9 @@ struct queue {
     struct buffer out, in;
 };
 
-/* --- the URL --- */
-
-static int parse_types(struct url *url, struct target *target)
-{
-    int64_t send_type = 0, receive_type = INT64_MIN;
-    int r = url_option_number(url, "type", 1, LONG_MAX, &send_type);
-
-    if (r == 0)
-        r = url_option_number(url, "recv-type", -LONG_MAX, LONG_MAX, &receive_type);
-    if (r < 0)
-        return r;
-    target->send_type = send_type ? (long)send_type : 1;
-    target->receive_type = receive_type == INT64_MIN ? 0 : (long)receive_type;
-    return 0;
-}
-
-/* Either ?id= or a key. */
-static int parse_key(struct url *url, struct target *target)
-{
-    int64_t key = 0, id = -1;
-    int r = url_option_number(url, "id", 0, INT32_MAX, &id);
-
-    if (r == 0 && id < 0)
-        r = url_target_number(url, "a System V key", 1, UINT32_MAX, &key);
-    else if (r == 0 && *url->target)
-        r = error_set(EINVAL, "%s: expected a key or ?id=, not both", url->text);
-    if (r < 0)
-        return r;
-    target->key = (key_t)(uint32_t)key; /* keys print as 0x%08x and are signed in C: the same 32 bits */
-    target->id = (int)id;
-    return 0;
-}
-
-static int parse(struct url *url, const struct naru_options *opt, bool listens, struct target *ret_target)
-{
-    struct target target;
-    bool both;
-    int r = parse_key(url, &target);
-
-    if (r == 0)
-        r = queue_parse(url, opt, listens, &target.request);
-    if (r == 0)
-        r = parse_types(url, &target);
-    if (r == 0)
-        r = url_check_unused(url); /* before anything is made, and before a long wait */
-    if (r < 0)
-        return r;
-    /* Who says which type it receives wants to receive; with a type to send as well, it is both ways. */
-    both = url_option(url, "recv-type") && (!listens || url_option(url, "type"));
-    if (opt->direction == NARU_DIRECTION_DEFAULT && both)
-        target.request.direction = NARU_DIRECTION_BOTH;
-    *ret_target = target;
-    return 0;
-}
-
-/* --- finding and making --- */
-
-static int open_failed(const struct url *url, int code, const char *what)
-{
-    switch (code) {
-    case EACCES:
-    case EPERM:
-        return error_set(
-            code,
-            "%s: cannot %s: permission denied; `ipcs -q` shows its owner and mode, and ?mode=0666 "
-            "where it is made lets everybody in",
-            url->text, what);
-    case ENOSPC:
-        return error_set(code,
-                         "%s: cannot %s: the system has its %lld queues already (/proc/sys/kernel/msgmni); "
-                         "`ipcs -q` lists them, `ipcrm -q ID` removes one",
-                         url->text, what, (long long)queue_limit("/proc/sys/kernel/msgmni", 32000));
-    case ENOSYS:
-        return error_set(code, "%s: this kernel is built without System V message queues (CONFIG_SYSVIPC)",
-                         url->text);
-    default:
-        return error_set(code, "%s: cannot %s: %s", url->text, what, error_text(code));
-    }
-}
-
-/* What msgctl(2) says of an id whose queue is gone, or which has been given away again. */
-static bool is_gone(int code)
-{
-    return code == EINVAL || code == EIDRM;
-}
-
-/* The permissions that a direction needs of a queue that exists. */
-static int needed(enum naru_direction direction)
-{
-    return (direction & NARU_DIRECTION_SEND ? CAN_WRITE : 0) |
-           (direction & NARU_DIRECTION_RECEIVE ? CAN_READ : 0);
-}
-
-static int find_by_id(const struct url *url, int id)
-{
-    struct msqid_ds status;
-
-    if (msgctl(id, IPC_STAT, &status) == 0 || errno == EACCES) /* EACCES: there, not ours to look at */
-        return id;
-    if (is_gone(errno))
-        return error_set(ENOENT, "%s: there is no queue with this id; `ipcs -q` lists them", url->text);
-    return open_failed(url, errno, "find it");
-}
-
-/* The queue's id; -ENOENT without an explanation: there is none, and none is to be made. *ret_made: this call
- * has made it. */
-static int find(const struct url *url, const struct target *target, unsigned mode, bool *ret_made)
-{
-    *ret_made = false;
-    if (target->id >= 0)
-        return find_by_id(url, target->id);
-    for (int race = 0; race < RACES_MAX; race++) {
-        int id = msgget(target->key, needed(target->request.direction));
-
-        if (id < 0 && errno != ENOENT)
-            return open_failed(url, errno, "open it");
-        if (id < 0 && !target->request.create)
-            return -ENOENT;
-        if (id < 0) {
-            id = msgget(target->key, IPC_CREAT | IPC_EXCL | (int)mode);
-            if (id < 0 && errno != EEXIST)
-                return open_failed(url, errno, "make it");
-            *ret_made = id >= 0;
-        }
-        if (id >= 0)
-            return id;
-    }
-    return error_set(EAGAIN, "%s: others keep making and removing it", url->text);
-}
-
-/* ?buffer=: how many bytes may wait in the queue. */
-static int set_capacity(const struct url *url, int id, size_t bytes)
-{
-    struct msqid_ds status;
-
-    if (msgctl(id, IPC_STAT, &status) < 0)
-        return open_failed(url, errno, "read its limits");
-    status.msg_qbytes = bytes;
-    if (msgctl(id, IPC_SET, &status) == 0)
-        return 0;
-    if (errno == EPERM)
-        return error_set(
-            EPERM,
-            "%s: only the queue's owner may set ?buffer=, and only CAP_SYS_RESOURCE above %lld bytes "
-            "(/proc/sys/kernel/msgmnb); as root: sysctl kernel.msgmnb=%zu",
-            url->text, (long long)queue_limit("/proc/sys/kernel/msgmnb", MSGMNB_USUAL), bytes);
-    return open_failed(url, errno, "set its size");
-}
-
-/* find(), and the size asked for. What this call made it removes again if it fails. */
-static int find_and_size(const struct url *url, const struct target *target, const struct naru_options *opt)
-{
-    bool made;
-    int id = find(url, target, opt->mode, &made), r = 0;
-
-    if (id >= 0 && opt->buffer && target->request.create)
-        r = set_capacity(url, id, opt->buffer);
-    if (r < 0 && made)
-        (void)msgctl(id, IPC_RMID, NULL);
-    return r < 0 ? r : id;
-}
-
 /* --- opening and closing --- */
 
-static struct queue *queue_new(const struct target *target, int id)
+static struct queue *queue_new(const struct sysvmq_target *target, int id)
 {
     struct queue *q = calloc(1, sizeof *q);
 
@@ -242,7 +66,8 @@ static struct queue *queue_new(const struct target *target, int id)
 
 static void queue_free(struct queue *q, bool owner)
 {
-    /* By id, which is never used again: a queue that others made since under the same key is safe. */
+    /* By id, which counts on with each queue that had its place (msgget(2)): one that others made since under
+     * the same key is safe. */
     if (owner && q->unlink)
         (void)msgctl(q->id, IPC_RMID, NULL);
     free(q->out.parcel);
@@ -256,8 +81,8 @@ static void attach(struct naru_channel *ch, struct queue *q)
     struct msqid_ds status;
     struct msginfo info;
 
-    q->msgmax = MSGMAX_USUAL;
-    q->qbytes = MSGMNB_USUAL;
+    q->msgmax = SYSVMQ_MSGMAX_USUAL;
+    q->qbytes = SYSVMQ_MSGMNB_USUAL;
     if (msgctl(0, IPC_INFO, (struct msqid_ds *)(void *)&info) >=
         0) { /* msgctl(2): IPC_INFO takes a msginfo */
         q->msgmax = (size_t)info.msgmax;
@@ -276,15 +101,15 @@ static void attach(struct naru_channel *ch, struct queue *q)
 static int sysvmq_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                           int64_t deadline)
 {
-    struct target target;
+    struct sysvmq_target target;
     struct queue *q;
     int64_t step = 0;
-    int id = parse(url, opt, false, &target);
+    int id = sysvmq_parse(url, opt, false, &target);
 
     if (id < 0)
         return id;
     do
-        id = find_and_size(url, &target, opt);
+        id = sysvmq_find(url, &target, opt);
     while (id == -ENOENT && target.id < 0 && backoff_sleep(&step, deadline));
     if (id == -ENOENT && target.id < 0)
         return error_set(ETIMEDOUT,
@@ -300,7 +125,8 @@ static int sysvmq_connect(struct naru_channel *ch, struct url *url, const struct
 }
 
 /* What the other side says: it sends what we receive, and receives what we send. */
-static int make_listener_url(struct naru_listener *l, const struct url *url, const struct target *target)
+static int make_listener_url(struct naru_listener *l, const struct url *url,
+                             const struct sysvmq_target *target)
 {
     static const char *const without[] = {"type", "recv-type", "unlink", NULL};
     char types[64] = "";
@@ -316,14 +142,14 @@ static int make_listener_url(struct naru_listener *l, const struct url *url, con
 
 static int sysvmq_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
 {
-    struct target target;
+    struct sysvmq_target target;
     struct queue *q;
-    int id = parse(url, opt, true, &target);
+    int id = sysvmq_parse(url, opt, true, &target);
 
     if (id == 0)
         id = make_listener_url(l, url, &target);
     if (id == 0)
-        id = find_and_size(url, &target, opt);
+        id = sysvmq_find(url, &target, opt);
     if (id == -ENOENT && target.id < 0)
         return error_set(ENOENT, "%s: there is no such queue, and ?create=no", url->text);
     if (id < 0)
@@ -360,19 +186,19 @@ static void sysvmq_close(struct naru_channel *ch, bool owner)
 
 static int sysvmq_remove(struct url *url)
 {
-    struct target target;
-    int id, r = parse_key(url, &target);
+    struct sysvmq_target target;
+    int id, r = sysv_target(url, &target.key, &target.id);
 
     if (r < 0)
         return r;
     id = target.id >= 0 ? target.id : msgget(target.key, 0);
     if (id >= 0 && msgctl(id, IPC_RMID, NULL) == 0)
         return 0;
-    if (errno == ENOENT || is_gone(errno))
+    if (errno == ENOENT || sysv_is_gone(errno))
         return error_set(ENOENT, "%s: there is no such queue; `ipcs -q` lists them", url->text);
     if (errno == EPERM)
         return error_set(EPERM, "%s: only the queue's owner, its maker and root may remove it", url->text);
-    return open_failed(url, errno, "remove it");
+    return sysvmq_open_failed(url, errno, "remove it");
 }
 
 /* --- messages --- */
@@ -383,8 +209,8 @@ static int reserve(const struct naru_channel *ch, struct buffer *buffer, size_t 
 
     if (buffer->parcel && buffer->capacity >= capacity)
         return 0;
-    if (capacity < MSGMAX_USUAL)
-        capacity = MSGMAX_USUAL;
+    if (capacity < SYSVMQ_MSGMAX_USUAL)
+        capacity = SYSVMQ_MSGMAX_USUAL;
     larger = realloc(buffer->parcel, sizeof *larger + capacity);
     if (!larger)
         return error_set(ENOMEM, "%s: out of memory for a message of up to %zu bytes", ch->url, capacity);
@@ -425,7 +251,7 @@ static bool is_removed(const struct queue *q)
 {
     struct msqid_ds status;
 
-    return msgctl(q->id, IPC_STAT, &status) < 0 && is_gone(errno);
+    return msgctl(q->id, IPC_STAT, &status) < 0 && sysv_is_gone(errno);
 }
 
 /* The errors that sending and receiving share. */
@@ -457,7 +283,8 @@ static int send_failed(const struct naru_channel *ch, int code, size_t length)
     if (code == EAGAIN)
         return -EAGAIN;
     if (code == EINVAL && !is_removed(q)) /* the type is right: so it is msgmax, lowered since we looked */
-        return channel_too_large(ch, length, (size_t)queue_limit("/proc/sys/kernel/msgmax", MSGMAX_USUAL),
+        return channel_too_large(ch, length,
+                                 (size_t)queue_limit("/proc/sys/kernel/msgmax", SYSVMQ_MSGMAX_USUAL),
                                  "kernel.msgmax has been lowered");
     return failed(ch, code, "send");
 }
@@ -540,7 +367,7 @@ static int64_t sysvmq_untaken(struct naru_channel *ch)
                          "still to receive",
                          ch->url);
     if (msgctl(q->id, IPC_STAT, &status) < 0)
-        return is_gone(errno) ? removed(ch) : failed(ch, errno, "look into the queue");
+        return sysv_is_gone(errno) ? removed(ch) : failed(ch, errno, "look into the queue");
     return (int64_t)status.msg_qnum;
 }
 
@@ -566,7 +393,7 @@ const struct channel_ops sysvmq_ops = {
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_TYPE | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_PERSIST | NARU_CAN_SEND_EMPTY |
                             NARU_CAN_SHARE_RECEIVE | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,
-            .max_message = MSGMAX_USUAL},
+            .max_message = SYSVMQ_MSGMAX_USUAL},
     .connect = sysvmq_connect,
     .listen = sysvmq_listen,
     .accept = sysvmq_accept,

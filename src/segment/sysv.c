@@ -11,6 +11,7 @@
 #include <sys/shm.h>
 
 #include "base/error.h"
+#include "base/sysv.h"
 #include "segment/publish.h"
 #include "segment/segment.h"
 
@@ -25,23 +26,6 @@ static int failed(const struct url *url, int code, const char *what)
     if (code == EINVAL)
         advice = "; /proc/sys/kernel/shmmax is the largest size";
     return error_set(code, "%s: cannot %s: %s%s", url->text, what, error_text(code), advice);
-}
-
-/* Either ?id= or a key. *ret_id is -1 for a key. */
-static int parse_target(struct url *url, key_t *ret_key, int *ret_id)
-{
-    int64_t key = 0, id = -1;
-    int r = url_option_number(url, "id", 0, INT32_MAX, &id);
-
-    if (r == 0 && id < 0)
-        r = url_target_number(url, "a System V key", 1, UINT32_MAX, &key);
-    else if (r == 0 && *url->target)
-        r = error_set(EINVAL, "%s: expected a key or ?id=, not both", url->text);
-    if (r < 0)
-        return r;
-    *ret_key = (key_t)(uint32_t)key; /* keys print as 0x%08x and are signed in C: the same 32 bits */
-    *ret_id = (int)id;
-    return 0;
 }
 
 /* The id for the key. shmget() makes it whole, zeroed and with its mode in one step. */
@@ -82,7 +66,7 @@ static int attach(const struct segment_request *request, int id, void **ret_data
         *ret_data = data;
         return 0;
     }
-    return errno == EINVAL || errno == EIDRM ? GONE : failed(request->url, errno, "attach it");
+    return sysv_is_gone(errno) ? GONE : failed(request->url, errno, "attach it");
 }
 
 static int find_and_attach(const struct segment_request *request, key_t key, int id, int *ret_id,
@@ -109,7 +93,7 @@ static int sysv_open(const struct segment_request *request, struct naru_segment 
     struct shmid_ds status;
     void *data = NULL;
     key_t key = 0;
-    int id = -1, r = parse_target(request->url, &key, &id);
+    int id = -1, r = sysv_target(request->url, &key, &id);
 
     if (r == 0)
         r = url_check_unused(request->url);
@@ -145,7 +129,7 @@ void segment_sysv_detach(struct naru_segment *segment)
 static int sysv_remove(struct url *url, const struct naru_segment *own)
 {
     key_t key;
-    int id, r = parse_target(url, &key, &id);
+    int id, r = sysv_target(url, &key, &id);
 
     if (r < 0)
         return r;
@@ -155,7 +139,7 @@ static int sysv_remove(struct url *url, const struct naru_segment *own)
         id = shmget(key, 0, 0);
     if (id < 0 || shmctl(id, IPC_RMID, NULL) < 0) {
         /* By id the kernel says EINVAL or EIDRM of what is gone (shmctl(2)). */
-        int code = errno == EINVAL || errno == EIDRM ? ENOENT : errno;
+        int code = sysv_is_gone(errno) ? ENOENT : errno;
 
         return error_set(code, "%s: cannot remove it: %s%s", url->text, error_text(code),
                          code == EPERM ? "; its owner may, its maker, and root" : "");

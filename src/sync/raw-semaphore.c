@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/sysv.h"
 #include "base/url.h"
 #include "segment/publish.h"
 
@@ -307,7 +308,7 @@ static int explain(const struct naru_raw_semaphore *semaphore, int r)
         return 0;
     if (r == -EAGAIN || r == -ETIMEDOUT)
         return error_expected(-r);
-    if (r == -EINVAL || r == -EIDRM)
+    if (sysv_is_gone(-r))
         return error_set(EIDRM, "%s: it has been removed", semaphore->url);
     if (r == -EOVERFLOW || r == -ERANGE)
         return error_set(EOVERFLOW, "%s: it has as many units as it can count", semaphore->url);
@@ -357,7 +358,7 @@ int naru_raw_semaphore_remove(const char *url)
     } else {
         id = semget((key_t)(uint32_t)request.key, 0, 0);
         if (id < 0 || semctl(id, 0, IPC_RMID) < 0)
-            r = cannot_remove(url, errno == EINVAL || errno == EIDRM ? ENOENT : errno);
+            r = cannot_remove(url, sysv_is_gone(errno) ? ENOENT : errno);
     }
     url_deinit(&request.url);
     return r;
