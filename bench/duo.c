@@ -94,7 +94,7 @@ static int nth_cpu(int n, cpu_set_t *ret_set)
     return duo_fail(-EINVAL, "there is only one CPU, so two processes cannot be pinned apart");
 }
 
-static int pin(enum duo_pin how, enum duo_side side)
+int duo_pin(enum duo_pin how, enum duo_side side)
 {
     cpu_set_t set;
     int r;
@@ -120,7 +120,7 @@ static int run_child(struct duo *duo, int (*body)(void *, enum duo_side), void *
     /* The user's Ctrl-C is the supervisor's business: it ends both children and tidies up. */
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGPIPE, SIG_IGN);
-    r = pin(duo->pin, side);
+    r = duo_pin(duo->pin, side);
     return r < 0 ? r : body(context, side);
 }
 

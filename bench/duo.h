@@ -51,6 +51,9 @@ void duo_unshare(void *memory, size_t size);
 int duo_run(struct duo *duo, int (*body)(void *context, enum duo_side side),
             void (*after_fork)(void *context), void *context, char ret_why[DUO_WHY_MAX]);
 
+/* In a child that has not been pinned yet: to where that side belongs. 0, or -errno after duo_fail(). */
+int duo_pin(enum duo_pin how, enum duo_side side);
+
 /* In a child: leaves the sentence for the supervisor. Returns code. */
 int duo_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

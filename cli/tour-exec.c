@@ -4,6 +4,7 @@
  * far end's checksum, and `cat` for the round trip.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,30 @@ enum { TRIP = 64, WARM_UP = 50 };
 struct job {
     const struct tour *tour;
     uint64_t planned;
+    enum duo_pin pin;
+    cpu_set_t all; /* the CPUs of who is not pinned */
 };
 
 static int failed(int r)
 {
     return duo_fail(r, "%s", naru_explain());
+}
+
+/* Starts the command on the far side's CPU, which it inherits, and stays on the near side's. */
+static int start(const struct job *job, const char *url, const struct naru_options *options,
+                 struct naru_channel **ret_ch)
+{
+    int r = sched_setaffinity(0, sizeof job->all, &job->all) == 0 ? duo_pin(job->pin, DUO_FAR)
+                                                                  : duo_fail_errno("sched_setaffinity");
+
+    if (r < 0)
+        return r;
+    r = naru_connect(url, options, NARU_FOREVER, ret_ch);
+    if (r < 0)
+        return failed(r);
+    if (sched_setaffinity(0, sizeof job->all, &job->all) < 0)
+        return duo_fail_errno("sched_setaffinity");
+    return duo_pin(job->pin, DUO_NEAR);
 }
 
 /* "5891b5b5... -\n" */
@@ -59,9 +79,9 @@ static int carry(const struct job *job)
 
     options.frame = NARU_FRAME_RAW; /* the program reads bytes; head ends without an end of file */
     (void)snprintf(url, sizeof url, "exec:head -c %llu | sha256sum", (unsigned long long)job->planned);
-    r = naru_connect(url, &options, NARU_FOREVER, &ch);
+    r = start(job, url, &options, &ch);
     if (r < 0)
-        return failed(r);
+        return r;
     shared->begin = engine_now();
     r = send_all(job, ch);
     if (r < 0)
@@ -94,9 +114,9 @@ static int measure_trips(const struct job *job)
     int r;
 
     options.frame = NARU_FRAME_LEN32; /* cat gives back what it gets, lengths included */
-    r = naru_connect("exec:cat", &options, NARU_FOREVER, &ch);
+    r = start(job, "exec:cat", &options, &ch);
     if (r < 0)
-        return failed(r);
+        return r;
     for (int i = 0; i < WARM_UP && r == 0; i++)
         r = trip(ch, message);
     end = engine_now() + job->tour->trip_ns;
@@ -122,17 +142,21 @@ static int body(void *context, enum duo_side side)
 
 void tour_exec(struct tour *tour, struct tour_result *ret)
 {
-    struct job job = {tour, tour_plan(tour, TOUR_CHUNK)};
     struct duo *duo = &tour->engine.duo;
-    enum duo_pin pin = duo->pin;
+    struct job job = {.tour = tour, .planned = tour_plan(tour, TOUR_CHUNK), .pin = duo->pin};
     int r;
 
     *ret = (struct tour_result){0};
     tour_begin(tour);
     duo->limit_ns = 3 * tour->budget_ns + NARU_S(10);
-    duo->pin = DUO_PIN_NONE; /* the command inherits it, and would be on the near side's CPU */
-    r = duo_run(duo, body, NULL, &job, ret->note);
-    duo->pin = pin;
+    duo->pin = DUO_PIN_NONE; /* start() does it */
+    if (sched_getaffinity(0, sizeof job.all, &job.all) == 0) {
+        r = duo_run(duo, body, NULL, &job, ret->note);
+    } else {
+        r = duo_fail_errno("sched_getaffinity");
+        (void)snprintf(ret->note, sizeof ret->note, "%s", duo_sentence());
+    }
+    duo->pin = job.pin;
     ret->p50 = histogram_quantile(&tour->shared->latency, 0.5);
     ret->p99 = histogram_quantile(&tour->shared->latency, 0.99);
     if (r == 0)
