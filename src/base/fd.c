@@ -62,3 +62,11 @@ unsigned fd_type(int fd)
 
     return fstat(fd, &status) < 0 ? 0 : status.st_mode & S_IFMT;
 }
+
+bool fd_is_path(int fd, const char *path)
+{
+    struct stat opened, named;
+
+    return fstat(fd, &opened) == 0 && stat(path, &named) == 0 && opened.st_dev == named.st_dev &&
+           opened.st_ino == named.st_ino;
+}

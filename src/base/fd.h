@@ -26,6 +26,9 @@ int fd_set_nonblocking(int fd, bool nonblocking);
  */
 int fd_poll(struct pollfd *fds, size_t count, int64_t deadline);
 
+/* Whether the path leads to what is open as fd: others may have removed or replaced it since. */
+bool fd_is_path(int fd, const char *path);
+
 /* Whether the descriptor is a socket, a FIFO ... : st_mode & S_IFMT, or 0 if it is not open. */
 unsigned fd_type(int fd);
 

@@ -118,16 +118,6 @@ static int open_reader(const struct url *url, bool made, unsigned mode, int *ret
     return 0;
 }
 
-/* Whether the path still leads to what was opened and locked: another listener with ?unlink=yes may have
- * removed it in between. */
-static bool still_there(const char *path, int fd)
-{
-    struct stat named, opened;
-
-    return stat(path, &named) == 0 && fstat(fd, &opened) == 0 && named.st_dev == opened.st_dev &&
-           named.st_ino == opened.st_ino;
-}
-
 /* Makes or takes the FIFO, opens and locks it. 0, -EAGAIN if it vanished meanwhile, or -errno. */
 static int take_fifo(const struct url *url, unsigned mode, bool many, int *ret_fd)
 {
@@ -147,7 +137,7 @@ static int take_fifo(const struct url *url, unsigned mode, bool many, int *ret_f
                              url->text);
         return error_set(errno, "%s: cannot lock the FIFO: %s", url->text, error_text(errno));
     }
-    if (!still_there(url->target, fd))
+    if (!fd_is_path(fd, url->target)) /* another listener with ?unlink=yes removed it in between */
         return -EAGAIN;
     *ret_fd = fd_steal(&fd);
     return 0;
@@ -275,7 +265,7 @@ static void fifo_unlisten(struct naru_listener *l, bool owner)
 {
     struct fifo *f = l->state;
 
-    if (owner && f->unlink && still_there(f->path, l->lock_fd))
+    if (owner && f->unlink && fd_is_path(l->lock_fd, f->path))
         (void)unlink(f->path); /* if it cannot be removed, it lies there, as without ?unlink=yes */
     (void)fifo_free(f);
 }

@@ -9,17 +9,15 @@
  * a time, which poll(2)'s POLLOUT promises room for.
  *
  * No SIGPIPE: a library may neither die of it nor touch its disposition. RWF_NOSIGNAL (Linux 6.18) asks for
- * EPIPE alone; before that the signal is blocked around the write and, if the write raised it, taken back
- * with sigtimedwait(2). Either costs a small write a sixth of its time. A program that ignores SIGPIPE
- * anyway, as most servers do, is spared it: the disposition is looked at when a channel first writes, and
- * relied on from then on.
+ * EPIPE alone; before that the signal is held back (base/quiet-write.h). Either costs a small write a sixth
+ * of its time. A program that ignores SIGPIPE anyway, as most servers do, is spared it: the disposition is
+ * looked at when a channel first writes, and relied on from then on.
  */
 #include "channel/pipe-io.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -27,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/quiet-write.h"
 
 #ifndef RWF_NOSIGNAL
 #define RWF_NOSIGNAL 0x00000100 /* include/uapi/linux/fs.h; Debian 12's headers are older */
@@ -112,29 +111,6 @@ static bool ignores_sigpipe(struct naru_channel *ch)
     return ch->io[CHANNEL_SENDING].sigpipe == SIGPIPE_IGNORED;
 }
 
-/* A plain write with SIGPIPE held back. */
-static ssize_t write_quietly(int fd, const struct iovec *iov, int count)
-{
-    static const struct timespec now = {0, 0};
-    sigset_t pipe_only, before, pending;
-    ssize_t n;
-    int saved;
-
-    (void)sigemptyset(&pipe_only);
-    (void)sigaddset(&pipe_only, SIGPIPE);
-    (void)pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
-    (void)sigpending(&pending);
-    n = writev(fd, iov, count);
-    saved = errno;
-    /* One that was pending before is somebody else's, and ours merged with it. */
-    if (n < 0 && saved == EPIPE && !sigismember(&pending, SIGPIPE))
-        while (sigtimedwait(&pipe_only, NULL, &now) < 0 && errno == EINTR)
-            ;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = saved;
-    return n;
-}
-
 /* pwritev2 with as many of the flags as this kernel knows for this file. -1 with EOPNOTSUPP: without
  * RWF_NOWAIT, please. */
 static ssize_t write_flags(struct naru_channel *ch, const struct iovec *iov, int count, int nowait)
@@ -150,7 +126,7 @@ static ssize_t write_flags(struct naru_channel *ch, const struct iovec *iov, int
             return n;
         *no_nosignal = true;
     }
-    return write_quietly(ch->wfd, iov, count);
+    return quiet_write(ch->wfd, iov, count, SIGPIPE, EPIPE);
 }
 
 static int write_failed(struct naru_channel *ch)

@@ -23,15 +23,6 @@ static int lock_path(const char *path, char *ret, size_t size)
     return snprintf(ret, size, "%s.lock", path) < (int)size ? 0 : -ENAMETOOLONG;
 }
 
-/* Whether fd is still what the path leads to: another owner may have removed it before we locked it. */
-static bool is_same_file(int fd, const char *path)
-{
-    struct stat held, named;
-
-    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
-           held.st_ino == named.st_ino;
-}
-
 /* Ours are empty files. Others have files of that ending, too (Cargo.lock), and would miss them. */
 static bool is_lock_file(int fd)
 {
@@ -66,7 +57,7 @@ int unix_path_lock(const struct url *url, const char *path)
                                  url->text);
             return error_set(errno, "%s: cannot lock %s: %s", url->text, lock, error_text(errno));
         }
-        if (is_same_file(fd, lock))
+        if (fd_is_path(fd, lock)) /* else another owner removed it before we locked it */
             return is_lock_file(fd) ? fd_steal(&fd)
                                     : error_set(EEXIST,
                                                 "%s: %s is in the way, which is no lock of naru's (it is not "
@@ -106,7 +97,7 @@ bool unix_path_is_locked_by(int lock_fd, const char *path)
 {
     char lock[PATH_MAX];
 
-    return lock_path(path, lock, sizeof lock) == 0 && is_same_file(lock_fd, lock);
+    return lock_path(path, lock, sizeof lock) == 0 && fd_is_path(lock_fd, lock);
 }
 
 void unix_path_unlock(const char *path)

@@ -73,11 +73,7 @@ static int open_path(const struct segment_request *request, const char *path, in
 
 static int remove_path(const struct url *url, const char *path, const struct naru_segment *own)
 {
-    struct stat named, opened;
-
-    /* Somebody may have removed it and made another. */
-    if (own && (stat(path, &named) < 0 || fstat(own->fd, &opened) < 0 || named.st_dev != opened.st_dev ||
-                named.st_ino != opened.st_ino))
+    if (own && !fd_is_path(own->fd, path)) /* somebody has removed it, and perhaps made another */
         return 0;
     if (unlink(path) < 0) {
         int code = errno;
