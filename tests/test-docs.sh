@@ -110,7 +110,9 @@ for block in "$scratch"/en.*; do
 done
 blocks docs/checklist.md "$scratch/list"
 check 'checklist.md: commands' run_sh "$scratch/list.01..sh"
-check 'checklist.md names tests and files that exist' names_what_exists docs/checklist.md
+for document in checklist mechanisms mechanisms.ko; do
+    check "$document.md names tests and files that exist" names_what_exists docs/$document.md
+done
 check 'nothing is left behind' nothing_is_left
 check 'mechanisms.md cites every program of tests/claims' cites_every_claim docs/mechanisms.md
 check 'mechanisms.ko.md cites every program of tests/claims' cites_every_claim docs/mechanisms.ko.md
