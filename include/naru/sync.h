@@ -17,7 +17,9 @@
  * again is not mistaken for its former process.
  *
  * Trust. Who may write the memory shares its fate: he can always hold the lock, overwrite it, or truncate the
- * file under it (SIGBUS). Overwritten objects answer -EPROTO where it can be seen. Give access (mode) only to
+ * file under it (SIGBUS). Overwritten objects answer -EPROTO where it can be seen, sometimes after
+ * 0.2 s whatever the timeout; what is overwritten while it is held can crash the holder (its thread's list of
+ * held locks runs through them, get_robust_list(2)). Give access (mode) only to
  * those whom you would let into the data that the object guards. All users must be in one PID namespace
  * (-EXDEV says they are not; events do not mind) and of one machine word size. An object must stay mapped
  * where it is while it is held or waited for: naru_segment_resize() and _refresh() may move a segment.

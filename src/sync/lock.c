@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,6 +12,9 @@
 #include "sync/owner.h"
 
 enum { NS_PER_S = 1000000000 };
+
+/* How long a waiter sleeps at most before it looks whether there is a holder at all. */
+#define LOOK_EVERY NARU_MS(200)
 
 /* gcc 12's ThreadSanitizer does not know pthread_mutex_clocklock(), and must be told what it does. */
 #ifdef __SANITIZE_THREAD__
@@ -41,9 +45,14 @@ void lock_init(struct lock *lock)
 
 /* The word is the holder's thread id and two flags (futex(2), "Robust futexes"); a snapshot, unless it is us.
  */
+static uint32_t lock_word(const struct lock *lock)
+{
+    return (uint32_t)__atomic_load_n(&lock->u.mutex.__data.__lock, __ATOMIC_RELAXED);
+}
+
 static uint32_t holder_thread(const struct lock *lock)
 {
-    return (uint32_t)__atomic_load_n(&lock->u.mutex.__data.__lock, __ATOMIC_RELAXED) & FUTEX_TID_MASK;
+    return lock_word(lock) & FUTEX_TID_MASK;
 }
 
 bool lock_is_taken(const struct lock *lock)
@@ -79,19 +88,38 @@ static int take_timed(struct lock *lock, int64_t deadline)
     return code;
 }
 
+/*
+ * Whether the word names a holder that there cannot be. The kernel marks the word of every thread that ends
+ * (robust futexes) before its id becomes free, so if it still says the same after no such thread was found,
+ * somebody has written it, and nobody would ever wake those who wait. Waiters alone, with neither holder nor
+ * death, are no state of the word's either.
+ */
+static bool is_held_by_nobody(const struct lock *lock)
+{
+    uint32_t word = lock_word(lock);
+    pid_t thread = (pid_t)(word & FUTEX_TID_MASK);
+
+    if (thread == 0)
+        return word == FUTEX_WAITERS;
+    return kill(thread, 0) < 0 && errno == ESRCH && lock_word(lock) == word; /* kill(2) finds threads, too */
+}
+
 int lock_take(struct lock *lock, int64_t deadline)
 {
     int code;
 
     if (!is_ours(lock))
         return -EPROTO;
-    if (deadline == NARU_FOREVER) {
-        code = pthread_mutex_lock(&lock->u.mutex);
-    } else {
-        /* Also first when there is a deadline: what is free needs no clock. */
-        code = pthread_mutex_trylock(&lock->u.mutex);
-        if (code == EBUSY && deadline != 0)
-            code = take_timed(lock, deadline);
+    code = pthread_mutex_trylock(&lock->u.mutex); /* what is free needs no clock */
+    while (code == EBUSY && deadline != 0) {
+        int64_t look = deadline_after(LOOK_EVERY);
+
+        code = take_timed(lock, look < deadline ? look : deadline);
+        if (code != ETIMEDOUT || look >= deadline)
+            break;
+        if (is_held_by_nobody(lock))
+            return -EPROTO;
+        code = EBUSY;
     }
     return code == EBUSY ? -EAGAIN : -code;
 }

@@ -29,7 +29,8 @@ void lock_init(struct lock *lock);
 int lock_deinit(struct lock *lock);
 
 /* 0 or -EOWNERDEAD: held. -EAGAIN, -ETIMEDOUT, -EDEADLK (this thread has it), -ENOTRECOVERABLE, -EPROTO (not
- * such a lock: overwritten). Without a sentence. */
+ * such a lock: overwritten; held by a thread that there is not is found out within 0.2 s). Without a
+ * sentence. */
 int lock_take(struct lock *lock, int64_t deadline);
 
 /* 0, -EPERM (this thread does not have it) or -EPROTO. */
