@@ -58,9 +58,7 @@ const struct channel_ops pipe_ops = {
                             NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_FRAME |
                             NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN},
     .pair = pipe_pair,
-    .send = stream_send,
-    .send_batch = stream_send_batch,
-    .recv = stream_recv,
+    STREAM_MESSAGES,
     .write = pipe_io_write,
     .read = pipe_io_read,
     .untaken = pipe_io_untaken,

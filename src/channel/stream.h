@@ -26,6 +26,9 @@ int stream_send(struct naru_channel *ch, const struct naru_message *m, bool bloc
 ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block);
 int stream_recv(struct naru_channel *ch, struct naru_message *m, bool block);
 
+/* In a row of channel_ops. */
+#define STREAM_MESSAGES .send = stream_send, .send_batch = stream_send_batch, .recv = stream_recv
+
 /* The caller gives up on the attempt that last said -EAGAIN. What was received of the message so far is kept
  * for the next. 0 or -ENOMEM (then the stream is broken, and says so from now on). */
 int stream_pause_recv(struct naru_channel *ch, const struct naru_message *m);

@@ -202,9 +202,7 @@ const struct channel_ops tcp_ops = {
     .connect = tcp_connect,
     .listen = tcp_listen,
     .accept = tcp_accept,
-    .send = stream_send,
-    .send_batch = stream_send_batch,
-    .recv = stream_recv,
+    STREAM_MESSAGES,
     .write = socket_io_write,
     .read = socket_io_read,
 };

@@ -2,7 +2,6 @@
 /*
  * Segments that are files: mmap: is one anywhere, shm+posix: is one in /dev/shm, where shm_open(3) has them.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -139,39 +138,35 @@ static void escape(const char *name, char *out)
     *out = '\0';
 }
 
+struct listing {
+    int (*each)(const struct naru_segment_entry *entry, void *argument);
+    void *argument;
+};
+
+static int list_one(const char *name, const struct stat *status, void *argument)
+{
+    const struct listing *listing = argument;
+    char url[sizeof "shm+posix:/" + 3 * NAME_MAX] = "shm+posix:/";
+    struct naru_segment_entry entry = {
+        .size = sizeof entry, .url = url, .attached = -1, .creator_pid = -1, .last_pid = -1};
+
+    /* sem.* are sem_open(3)'s and naru.* are naru's named locks: objects of their own, no raw bytes. */
+    if (strncmp(name, "sem.", 4) == 0 || strncmp(name, "naru.", 5) == 0)
+        return 0;
+    escape(name, url + strlen(url));
+    entry.bytes = (uint64_t)status->st_size;
+    entry.uid = status->st_uid;
+    entry.gid = status->st_gid;
+    entry.mode = status->st_mode & 0777;
+    entry.changed_at_s = status->st_mtime;
+    return listing->each(&entry, listing->argument);
+}
+
 static int posix_list(int (*each)(const struct naru_segment_entry *entry, void *argument), void *argument)
 {
-    DIR *directory = opendir(SHM_DIRECTORY);
-    struct dirent *found;
-    int r = 0;
+    struct listing listing = {each, argument};
 
-    if (!directory) {
-        int code = errno;
-
-        return error_set(code, "cannot list " SHM_DIRECTORY ": %s", error_text(code));
-    }
-    while (r == 0 && (found = readdir(directory))) {
-        char url[sizeof "shm+posix:/" + 3 * NAME_MAX] = "shm+posix:/";
-        struct naru_segment_entry entry = {
-            .size = sizeof entry, .url = url, .attached = -1, .creator_pid = -1, .last_pid = -1};
-        struct stat status;
-
-        /* sem.* are sem_open(3)'s and naru.* are naru's named locks: objects of their own, no raw bytes. */
-        if (strncmp(found->d_name, "sem.", 4) == 0 || strncmp(found->d_name, "naru.", 5) == 0)
-            continue;
-        if (fstatat(dirfd(directory), found->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
-            !S_ISREG(status.st_mode))
-            continue;
-        escape(found->d_name, url + strlen(url));
-        entry.bytes = (uint64_t)status.st_size;
-        entry.uid = status.st_uid;
-        entry.gid = status.st_gid;
-        entry.mode = status.st_mode & 0777;
-        entry.changed_at_s = status.st_mtime;
-        r = each(&entry, argument);
-    }
-    (void)closedir(directory);
-    return r;
+    return publish_list_shm(list_one, &listing);
 }
 
 const struct segment_kind segment_file = {.scheme = "mmap", .open = file_open, .remove = file_remove};

@@ -9,6 +9,7 @@
  */
 #include "segment/publish.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -20,6 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 
 enum { RESERVE_STEP_MIN = 64 * 1024 };
@@ -207,4 +209,23 @@ const char *publish_advice(int code)
     default:
         return "";
     }
+}
+
+int publish_list_shm(int (*each)(const char *name, const struct stat *status, void *argument), void *argument)
+{
+    DIR *directory = opendir(SHM_DIRECTORY);
+    struct dirent *found;
+    int r = 0;
+
+    if (!directory)
+        return error_set(errno, "cannot list " SHM_DIRECTORY ": %s", error_text(errno));
+    while (r == 0 && (found = readdir(directory))) {
+        struct stat status;
+
+        if (fstatat(dirfd(directory), found->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(status.st_mode))
+            r = each(found->d_name, &status, argument);
+    }
+    (void)closedir(directory);
+    return r;
 }

@@ -29,4 +29,9 @@ int publish_reserve(int fd, size_t size);
 /* Adds to a sentence what helps against that errno: "; /dev/shm is full, ..." or "". */
 const char *publish_advice(int code);
 
+/* Calls for each regular file in SHM_DIRECTORY, in no order, until a call gives something other than 0; that,
+ * or the explained -errno where the directory cannot be read. */
+int publish_list_shm(int (*each)(const char *name, const struct stat *status, void *argument),
+                     void *argument);
+
 #endif

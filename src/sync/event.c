@@ -154,23 +154,34 @@ static void wake_one(struct event *e, uint32_t state, uint32_t otherwise)
                                                       memory_order_relaxed); /* I3; publishes nothing new */
 }
 
-int naru_event_set(struct naru_event *event)
+/* Lets waiters through: manual-reset, by a new turn. Auto-reset sets the event; `lapses` are the bits that go
+ * again if nobody was there to be woken. */
+static int let_go(struct event *e, uint32_t (*manual)(uint32_t state), uint32_t lapses)
 {
-    struct event *e = event_of(event);
     int r = head_check(&e->head, NARU_SYNC_EVENT);
     uint32_t state;
 
     if (r < 0)
         return r;
     if (e->manual) {
-        if (change(e, set_manual) & SLEEPERS)
+        if (change(e, manual) & SLEEPERS)
             (void)futex_wake(&e->state, INT_MAX);
         return 0;
     }
     state = set_auto(change(e, set_auto));
-    if (state & SLEEPERS)
-        wake_one(e, state, state & ~(uint32_t)SLEEPERS);
+    if (state & SLEEPERS || lapses & SET)
+        wake_one(e, state, state & ~lapses);
     return 0;
+}
+
+int naru_event_set(struct naru_event *event)
+{
+    return let_go(event_of(event), set_manual, SLEEPERS);
+}
+
+int naru_event_pulse(struct naru_event *event)
+{
+    return let_go(event_of(event), pulse_manual, SET | SLEEPERS);
 }
 
 int naru_event_reset(struct naru_event *event)
@@ -181,24 +192,6 @@ int naru_event_reset(struct naru_event *event)
     if (r == 0)
         (void)change(e, not_set);
     return r;
-}
-
-int naru_event_pulse(struct naru_event *event)
-{
-    struct event *e = event_of(event);
-    int r = head_check(&e->head, NARU_SYNC_EVENT);
-    uint32_t state;
-
-    if (r < 0)
-        return r;
-    if (e->manual) {
-        if (change(e, pulse_manual) & SLEEPERS)
-            (void)futex_wake(&e->state, INT_MAX);
-        return 0;
-    }
-    state = set_auto(change(e, set_auto));
-    wake_one(e, state, state & ~(uint32_t)(SET | SLEEPERS));
-    return 0;
 }
 
 /* Whether this state lets a waiter through who began in turn `first`. */

@@ -2,7 +2,6 @@
 /* Objects under a name. */
 #include "sync/named.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -178,30 +177,27 @@ static bool parse_file_name(const char *file, struct naru_sync_entry *entry)
     return false;
 }
 
+struct listing {
+    int (*each)(const struct naru_sync_entry *entry, void *argument);
+    void *argument;
+};
+
+static int list_one(const char *name, const struct stat *status, void *argument)
+{
+    const struct listing *listing = argument;
+    struct naru_sync_entry entry = {.size = sizeof entry};
+
+    if (!parse_file_name(name, &entry))
+        return 0;
+    entry.uid = status->st_uid;
+    entry.gid = status->st_gid;
+    entry.mode = status->st_mode & 0777;
+    return listing->each(&entry, listing->argument);
+}
+
 int naru_sync_list(int (*each)(const struct naru_sync_entry *entry, void *argument), void *argument)
 {
-    DIR *directory = opendir(SHM_DIRECTORY);
-    struct dirent *found;
-    int r = 0;
+    struct listing listing = {each, argument};
 
-    if (!directory) {
-        int code = errno;
-
-        return error_set(code, "cannot list " SHM_DIRECTORY ": %s", error_text(code));
-    }
-    while (r == 0 && (found = readdir(directory))) {
-        struct naru_sync_entry entry = {.size = sizeof entry};
-        struct stat status;
-
-        if (!parse_file_name(found->d_name, &entry) ||
-            fstatat(dirfd(directory), found->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
-            !S_ISREG(status.st_mode))
-            continue;
-        entry.uid = status.st_uid;
-        entry.gid = status.st_gid;
-        entry.mode = status.st_mode & 0777;
-        r = each(&entry, argument);
-    }
-    (void)closedir(directory);
-    return r;
+    return publish_list_shm(list_one, &listing);
 }

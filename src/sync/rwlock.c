@@ -199,6 +199,16 @@ static int try_write(struct rwlock *l, bool may_wait, enum look look)
     return TAKEN;
 }
 
+/* What a try comes to: TAKEN, BLOCKED (go on waiting), or -errno. r: what the sleep before it said. */
+static int outcome(int tried, int r, int64_t deadline)
+{
+    if (tried != BLOCKED)
+        return tried;
+    if (deadline == 0)
+        return error_expected(EAGAIN);
+    return r == -ETIMEDOUT ? error_expected(ETIMEDOUT) : BLOCKED;
+}
+
 /* Gives up the place of the one who waits longest. */
 static void stop_waiting_to_write(struct rwlock *l)
 {
@@ -231,14 +241,10 @@ int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns)
     if (r < 0)
         return r;
     for (;;) {
-        int tried = try_write(l, deadline != 0, look_of(r, deadline));
+        int tried = outcome(try_write(l, deadline != 0, look_of(r, deadline)), r, deadline);
 
         if (tried == TAKEN)
             return taken(l);
-        if (tried == BLOCKED && deadline == 0)
-            tried = error_expected(EAGAIN);
-        if (tried == BLOCKED && r == -ETIMEDOUT)
-            tried = error_expected(ETIMEDOUT);
         if (tried < 0) {
             stop_waiting_to_write(l);
             return tried;
@@ -285,14 +291,10 @@ int naru_rwlock_read(struct naru_rwlock *lock, int64_t timeout_ns)
     if (r < 0)
         return r;
     for (;;) {
-        int tried = try_read(l, look_of(r, deadline));
+        int tried = outcome(try_read(l, look_of(r, deadline)), r, deadline);
 
         if (tried == TAKEN)
             return taken(l);
-        if (tried == BLOCKED && deadline == 0)
-            tried = error_expected(EAGAIN);
-        if (tried == BLOCKED && r == -ETIMEDOUT)
-            tried = error_expected(ETIMEDOUT);
         if (tried < 0) {
             monitor_exit(&l->monitor);
             return tried;
