@@ -12,8 +12,7 @@ struct datagram {
     size_t
         largest; /* bytes of the largest message that can arrive; smaller rooms get an overflow area behind */
     bool ends;   /* seqpacket: the peer's close is seen, as 0 bytes without credentials */
-    bool credentials;                /* SO_PASSCRED is set on the socket: each message names its sender */
-    bool reply;                      /* not connected: a message without an address goes to the last sender */
+    bool reply;  /* not connected: a message without an address goes to the last sender */
     pthread_mutex_t lock;            /* of reply_to, which one thread sets and another uses */
     struct channel_address reply_to; /* length 0: nobody has sent yet */
     uint32_t overflows;              /* SO_RXQ_OVFL's running count as last seen */

@@ -402,3 +402,36 @@ TEST(a_file_that_only_is_named_like_a_lock_is_left_alone)
     CHECK(exists(lock) && !exists(path));
     CHECK(unlink(lock) == 0); /* the runner takes it for a leak */
 }
+
+static const char *each_message_kind(size_t index)
+{
+    return index < 2 ? kinds[index + 1] : NULL;
+}
+
+/* A program that knows nothing of naru, and sends before anybody has accepted. */
+TEST_EACH(who_sent_a_message_is_known_however_early_it_came, each_message_kind)
+{
+    const char *path = test_format("%s/s", test_directory());
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct naru_message m = NARU_INIT(struct naru_message);
+    char byte;
+    struct iovec piece = {&byte, 1};
+    struct naru_listener *l;
+    struct naru_channel *ch;
+    int fd = socket(AF_UNIX, types[index + 1] | SOCK_CLOEXEC, 0), on = 0;
+    socklen_t length = sizeof on;
+
+    CHECK_INT(naru_listen(test_format("unix://%s?type=%s", path, kinds[index + 1]), NULL, &l), 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    CHECK_INT(send(fd, "x", 1, 0), 1);
+    CHECK_INT(naru_accept(l, patience, &ch), 0);
+    m.iov = &piece;
+    m.iov_count = 1;
+    CHECK_INT(naru_recv_message(ch, &m, patience), 0);
+    CHECK_INT(m.sender.pid, getpid());
+    CHECK(getsockopt(ch->rfd, SOL_SOCKET, SO_PASSCRED, &on, &length) == 0 && on == 1);
+    naru_channel_close(ch);
+    naru_listener_close(l);
+    close(fd);
+}

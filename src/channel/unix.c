@@ -62,13 +62,27 @@ static int parse_name(const struct url *url, struct unix_name *ret)
 
 /* --- opening --- */
 
-static int set_passcred(const struct naru_channel *ch, int fd)
+/* Lets each message say who sent it (datagram.c needs that); of a byte stream nobody asks. Before anything
+ * can arrive: what is queued without credentials stays so. 0 or the explained -errno. */
+static int set_passcred(const struct url *url, int fd, int kind)
 {
     int on = 1;
 
-    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
-        return error_set(errno, "%s: SO_PASSCRED: %s", ch->url, error_text(errno));
+    if (kind != SOCK_STREAM && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+        return error_set(errno, "%s: SO_PASSCRED: %s", url->text, error_text(errno));
     return 0;
+}
+
+/* A socket that is not connected yet, non-blocking. The descriptor or the explained -errno. */
+static int make_socket(const struct url *url, int kind)
+{
+    FD_CLEANUP int fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int r;
+
+    if (fd < 0)
+        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+    r = set_passcred(url, fd, kind);
+    return r < 0 ? r : fd_steal(&fd);
 }
 
 /* The largest message that the send buffer takes. */
@@ -97,9 +111,6 @@ static int open_channel(struct naru_channel *ch, int fd, const struct naru_optio
         return r;
     if (ch->ops == &unix_stream_ops)
         return channel_make_stream(ch, opt, NARU_FRAME_LEN32, false);
-    r = set_passcred(ch, fd);
-    if (r < 0)
-        return r;
     d = datagram_new(ch, LARGEST);
     if (!d)
         return -ENOMEM;
@@ -127,6 +138,8 @@ static int unix_pair(struct naru_channel *ch[2], struct url *url, const struct n
     for (int i = 0; i < 2; i++) {
         int one = open_channel(ch[i], fds[i], opt, false);
 
+        if (one == 0)
+            one = set_passcred(url, fds[i], kind_of(ch[i]->ops));
         r = r < 0 ? r : one;
     }
     for (int i = 0; i < 2 && r < 0; i++)
@@ -147,9 +160,9 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
     if (r < 0)
         return r;
     /* Non-blocking for the connect(2) alone: where the backlog is full it would sleep past the deadline. */
-    fd = socket(AF_UNIX, kind_of(ch->ops) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fd = make_socket(url, kind_of(ch->ops));
     if (fd < 0)
-        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+        return fd;
     /* A datagram's receiver can answer only to an address: take one that the kernel chooses (unix(7),
      * Autobind). */
     if (ch->ops == &unix_dgram_ops && bind(fd, (struct sockaddr *)&autobind, sizeof autobind.sun_family) < 0)
@@ -211,10 +224,10 @@ static int make_listener(struct naru_listener *l, const struct url *url, const s
 {
     int kind = kind_of(l->ops), r;
     struct socket_file *file = NULL;
-    FD_CLEANUP int fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    FD_CLEANUP int fd = make_socket(url, kind); /* what it accepts inherits SO_PASSCRED */
 
     if (fd < 0)
-        return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
+        return fd;
     if (name->path) {
         file = malloc(sizeof *file + strlen(name->path) + 1);
         if (!file)
