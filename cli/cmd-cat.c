@@ -60,18 +60,21 @@ static int open_connected(struct side *s, const struct naru_options *common, int
                       : endpoint_connect(&s->end, s->url, &options, timeout);
 }
 
-/* What listens is there before anything waits, so that two naru may be started in either order. */
-static int open_sides(struct side sides[2], const struct cat_options *o)
+/* What listens is there before anything waits, so that two naru may be started in either order. *ret_side:
+ * the one that failed. */
+static int open_sides(struct side sides[2], const struct cat_options *o, const struct side **ret_side)
 {
     struct naru_options common = NARU_INIT(struct naru_options);
     int r = interrupt_graceful();
 
     common.frame = NARU_FRAME_RAW;
     common.interruptible = 1;
-    for (int i = 0; i < 2 && r == 0; i++)
-        r = open_listening(&sides[i], &common);
-    for (int i = 0; i < 2 && r == 0; i++)
-        r = open_connected(&sides[i], &common, o->timeout);
+    for (int i = 0; i < 4 && r == 0; i++) {
+        struct side *s = &sides[i % 2];
+
+        *ret_side = s;
+        r = i < 2 ? open_listening(s, &common) : open_connected(s, &common, o->timeout);
+    }
     return r;
 }
 
@@ -102,6 +105,7 @@ static int run(const struct invocation *in)
     const struct cat_options *o = in->options;
     struct side sides[2] = {{.url = in->operands[0]}, {.url = in->operand_count > 1 ? in->operands[1] : "-"}};
     bool both = !o->one_way && is_duplex(sides[0].url) && is_duplex(sides[1].url);
+    const struct side *failed = sides;
     int code, r;
 
     sides[0].direction = both ? NARU_DIRECTION_BOTH : NARU_DIRECTION_RECEIVE;
@@ -113,8 +117,11 @@ static int run(const struct invocation *in)
         if (code != NARU_EXIT_OK)
             return code;
     }
-    r = open_sides(sides, o);
-    code = r < 0 ? report_failure(r) : join(sides, o);
+    r = open_sides(sides, o, &failed);
+    if (r == -ETIMEDOUT && failed->listens)
+        code = report(NARU_EXIT_TIMEOUT, "%s: nobody connected in time", failed->url);
+    else
+        code = r < 0 ? report_failure_of(failed->url, r, "") : join(sides, o);
     endpoint_close(&sides[1].end);
     endpoint_close(&sides[0].end);
     return code;

@@ -422,7 +422,7 @@ static int run(const struct invocation *in)
         return report_errno(-r, "%s", s.url);
     }
     r = endpoint_listen(&s.end, s.url, &options);
-    if (r == 0 && o->verbose)
+    if (r == 0 && o->verbose && !endpoint_is_port_chosen(s.url)) /* or it has been said */
         report_note("listening on %s", naru_listener_url(s.end.listener));
     code = r < 0 ? report_failure(r) : serve(&s);
     endpoint_close(&s.end);

@@ -189,7 +189,10 @@ static int run(const struct invocation *in)
     s->options = o;
     s->url = in->operands[0];
     s->channel = end.channel;
-    code = r < 0 ? report_unsent(s, r) : send_all(s);
+    if (r == -ETIMEDOUT && o->listen)
+        code = report(NARU_EXIT_TIMEOUT, "%s: nobody connected in time", s->url);
+    else
+        code = r < 0 ? report_unsent(s, r) : send_all(s);
     endpoint_close(&end);
     free(s);
     return code;

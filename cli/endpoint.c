@@ -57,13 +57,26 @@ int endpoint_connect(struct endpoint *e, const char *url, const struct naru_opti
     return r;
 }
 
+/* "tcp://:0", "udp://host:0?x=y" */
+bool endpoint_is_port_chosen(const char *url)
+{
+    size_t length = strcspn(url, "?");
+
+    return length > 2 && strncmp(url + length - 2, ":0", 2) == 0 && strchr(url, '/');
+}
+
+/* Whoever lets the kernel choose a port must learn which it is. */
 int endpoint_listen(struct endpoint *e, const char *url, const struct naru_options *opt)
 {
     int r;
 
     *e = (struct endpoint){0};
     r = interrupt_graceful();
-    return r < 0 ? r : naru_listen(url, opt, &e->listener);
+    if (r == 0)
+        r = naru_listen(url, opt, &e->listener);
+    if (r == 0 && endpoint_is_port_chosen(url))
+        report_note("listening on %s", naru_listener_url(e->listener));
+    return r;
 }
 
 /* Waits for fd or a signal. 1: ready, 0: the time is up, -errno. */

@@ -18,6 +18,9 @@ struct endpoint {
 int endpoint_connect(struct endpoint *e, const char *url, const struct naru_options *opt, int64_t timeout_ns);
 int endpoint_listen(struct endpoint *e, const char *url, const struct naru_options *opt);
 
+/* Whether the URL leaves the port to the kernel. endpoint_listen() then says which it is. */
+bool endpoint_is_port_chosen(const char *url);
+
 /* Waits for the next peer; the channel it had before is closed. */
 int endpoint_accept(struct endpoint *e, int64_t timeout_ns);
 void endpoint_close(struct endpoint *e);
