@@ -6,7 +6,9 @@
  * The rules that hold for every call below, and are not repeated:
  *
  * Threads: one thread may send on a channel while another receives. Two senders, or two receivers, need a
- * lock of their own or a channel each. Different channels are independent.
+ * lock of their own or a channel each. Different channels are independent. A listener is used by one thread
+ * at a time; where its mechanism has no connections (no NARU_CAN_ACCEPT_MANY) that includes closing the one
+ * channel it gave.
  *
  * Fork: a handle belongs to the process that made it. In a forked child every call on it returns -ECHILD, and
  * its descriptors are closed there, so that a child cannot keep a dead parent's connection alive;
@@ -137,6 +139,11 @@ NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_opt
  * *ret_l: the caller's, ended with naru_listener_close(), which removes what was created where others could
  * not go on using it (socket files) and leaves it where they can (queues, FIFOs, files; ?unlink=yes removes
  * these too).
+ *
+ * -EACCES or -EPERM: permission. -EEXIST: something of another kind, or of another size, has the name.
+ * -ENOENT: the directory is missing, or the object with ?create=no. -EADDRNOTAVAIL: not an address of this
+ * machine. Any other errno of the system calls beneath: bind(2), mkfifo(3), mq_open(3), msgget(2). Never
+ * waits, except for a name server.
  */
 NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_options *opt,
                                          struct naru_listener **ret_l);
@@ -145,6 +152,9 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * Waits for the next peer. Where the mechanism has connections each call gives a new one
  * (NARU_CAN_ACCEPT_MANY); elsewhere the first call gives the one channel that receives from everybody, and
  * while that is open further calls return -EBUSY.
+ *
+ * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came.
+ * -EMFILE, -ENFILE: out of descriptors; whoever came stays in the queue.
  */
 NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeout_ns,
                                          struct naru_channel **ret_ch);
@@ -152,6 +162,7 @@ NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeou
 /*
  * One level-triggered descriptor to poll for naru_listener_want(): ready when naru_accept(NARU_NOWAIT) is
  * worth a call. It is the listener's: do not close or read it. -ENOTSUP without NARU_CAN_POLL.
+ * naru_listener_want() never fails.
  */
 NARU_API NARU_MUST_CHECK int naru_listener_fd(struct naru_listener *l);
 NARU_API int naru_listener_want(struct naru_listener *l);
@@ -188,7 +199,10 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
  * waits. -EMSGSIZE: larger than the mechanism or max_message allows; the explanation says both sizes. -EPIPE:
  * the receiver closed. -EOWNERDEAD: it was killed (NARU_CAN_KNOW_DEATH). -ECONNRESET: the network's word.
  * -ECANCELED: naru_interrupt(). -EINVAL: a payload the framing cannot carry (a newline in a line).
- * -EIDRM, -ENOENT: the queue or file was removed underneath.
+ * -EIDRM, -ENOENT: the queue or file was removed underneath. -ENOSPC, -EDQUOT, -EFBIG: no room in the file;
+ * nothing was sent. -EREMOTEIO: exec:'s command has ended with a status other than 0. -EDESTADDRREQ: nobody
+ * to answer to yet. -ECONNREFUSED: udp: an earlier datagram found nobody. -EPROTO: an earlier error left half
+ * a message in the stream, and nothing can follow it.
  */
 NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data, size_t len,
                                        int64_t timeout_ns);
@@ -202,6 +216,9 @@ NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data
  * sender was killed. -EREMOTEIO: likewise, but exec:'s command ended with a status other than 0.
  * -EPROTO: the stream broke off inside a message, or is not framed as told. -EBADMSG: the kernel cut off a
  * datagram larger than any expected; it is lost, and counted as dropped. -ECANCELED: naru_interrupt().
+ * -ECONNRESET: the network's word. -ECONNREFUSED: udp: a datagram sent earlier found nobody. -EIDRM: the
+ * queue was removed. -ENOENT: the file was, or was replaced, and all it held has been received. -ESTALE: it
+ * was cut short.
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap,
                                            int64_t timeout_ns);
@@ -280,7 +297,7 @@ NARU_API NARU_MUST_CHECK int naru_flush(struct naru_channel *ch, enum naru_stage
  * One level-triggered descriptor for any event loop: poll it for naru_channel_want(), which changes after
  * each call; when it is ready, try naru_recv() and naru_send() with NARU_NOWAIT until -EAGAIN. It also shows
  * what naru has read ahead. It is the channel's: do not close or read it. The first call makes it: before
- * another thread uses the channel. -ENOTSUP without NARU_CAN_POLL.
+ * another thread uses the channel. -ENOTSUP without NARU_CAN_POLL. naru_channel_want() never fails.
  */
 NARU_API NARU_MUST_CHECK int naru_channel_fd(struct naru_channel *ch);
 NARU_API int naru_channel_want(struct naru_channel *ch);

@@ -129,9 +129,9 @@ NARU_API NARU_MUST_CHECK ssize_t naru_segment_read(const struct naru_segment *se
                                                    void *data, size_t length);
 
 /*
- * Copies length bytes of data to offset. Never SIGBUS, never makes the object larger. -ENXIO: it would reach
- * past the object's end as it is now, and nothing was written. -EACCES: opened for reading only. -ENOSPC: the
- * object is sparse and the disk is full. -EPERM: sealed. -EIO: the disk.
+ * Copies length bytes of data to offset. Never SIGBUS, never makes the object larger than it was. -ENXIO: it
+ * would reach past the object's end as it is now, and nothing was written. -EACCES: opened for reading only.
+ * -ENOSPC: the object is sparse and the disk is full. -EPERM: sealed. -EIO: the disk.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_write(struct naru_segment *segment, uint64_t offset,
                                                 const void *data, size_t length);
