@@ -21,14 +21,31 @@ static _Atomic uint64_t generation = 1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list guards = LIST_HEAD_INIT(guards);
 
+/* Read-locked by threads in fork_hold(), write-locked to fork; a fork that waits goes before those who come
+ * later, or busy threads would keep it waiting. Taken before `lock`. */
+static const pthread_rwlock_t holding_initial = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static pthread_rwlock_t holding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+void fork_hold(void)
+{
+    (void)pthread_rwlock_rdlock(&holding);
+}
+
+void fork_release(void)
+{
+    (void)pthread_rwlock_unlock(&holding);
+}
+
 static void before_fork(void)
 {
+    (void)pthread_rwlock_wrlock(&holding);
     (void)pthread_mutex_lock(&lock);
 }
 
 static void after_fork_in_parent(void)
 {
     (void)pthread_mutex_unlock(&lock);
+    (void)pthread_rwlock_unlock(&holding);
 }
 
 /* Closes a descriptor that may stand in more than one place, and leaves -1 in all of them. */
@@ -40,19 +57,22 @@ static void close_all(struct fork_guard *guard, int fd)
     (void)fd_close(fd);
 }
 
+static void close_guarded(struct fork_guard *guard)
+{
+    for (int i = 0; i < FORK_GUARD_FDS; i++)
+        if (guard->fds[i])
+            close_all(guard, *guard->fds[i]);
+    list_remove(&guard->node);
+}
+
 static void after_fork_in_child(void)
 {
     if (!page)
         atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed); /* the child has one thread yet */
-    while (!list_is_empty(&guards)) {
-        struct fork_guard *guard = list_entry(guards.next, struct fork_guard, node);
-
-        for (int i = 0; i < FORK_GUARD_FDS; i++)
-            if (guard->fds[i])
-                close_all(guard, *guard->fds[i]);
-        list_remove(&guard->node);
-    }
+    while (!list_is_empty(&guards))
+        close_guarded(list_entry(guards.next, struct fork_guard, node));
     (void)pthread_mutex_unlock(&lock);
+    holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
 }
 
 __attribute__((constructor)) static void watch_forks(void)
@@ -117,6 +137,13 @@ void fork_guard_deinit(struct fork_guard *guard)
 {
     (void)pthread_mutex_lock(&lock);
     list_remove(&guard->node);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void fork_guard_close(struct fork_guard *guard)
+{
+    (void)pthread_mutex_lock(&lock);
+    close_guarded(guard);
     (void)pthread_mutex_unlock(&lock);
 }
 

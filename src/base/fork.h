@@ -38,6 +38,14 @@ void fork_guard_add(struct fork_guard *guard, int *fd);
 /* No longer closes anything in children. Must precede the freeing of the guard. */
 void fork_guard_deinit(struct fork_guard *guard);
 
+/* Closes them here (they become -1) and ends the guard; no child is forked in between and keeps a copy. */
+void fork_guard_close(struct fork_guard *guard);
+
+/* Between these no other thread forks, so that no child gets a copy of a descriptor that is made and not
+ * guarded yet. Around calls that do not wait, only; not nested, and no fork in between. */
+void fork_hold(void);
+void fork_release(void);
+
 /* Takes ownership of what nobody owns. true: this very call did, and the caller adds the descriptors. */
 bool fork_guard_claim(struct fork_guard *guard);
 

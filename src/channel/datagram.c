@@ -197,7 +197,8 @@ static int put_pieces(struct naru_channel *ch, const struct naru_message *m, siz
 
     if (m->iov_count > PIECES)
         return error_set(EINVAL, "%s: %zu pieces to receive into; %d at most", ch->url, m->iov_count, PIECES);
-    memcpy(iov, m->iov, m->iov_count * sizeof *iov);
+    if (m->iov_count) /* without any the pointer may be NULL */
+        memcpy(iov, m->iov, m->iov_count * sizeof *iov);
     if (room < d->largest) {
         if (channel_keep_reserve(ch, d->largest) < 0)
             return -ENOMEM;

@@ -162,15 +162,13 @@ static int open_pipes(struct naru_channel *ch, const struct naru_options *opt, i
     return 0;
 }
 
-static int exec_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
-                        int64_t deadline)
+static int open_command(struct naru_channel *ch, struct url *url, const struct naru_options *opt)
 {
     FD_CLEANUP int input = -1;
     FD_CLEANUP int output = -1;
     struct exec *x;
     int r;
 
-    (void)deadline; /* nothing to wait for */
     if (!url->target[strspn(url->target, " \t\n")])
         return error_set(EINVAL, "%s: expected a shell command, as in exec:sort -u", url->text);
     ch->direction = opt->direction ? opt->direction : NARU_DIRECTION_BOTH;
@@ -188,6 +186,18 @@ static int exec_connect(struct naru_channel *ch, struct url *url, const struct n
         free(x);
     else
         ch->state = x;
+    return r;
+}
+
+static int exec_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                        int64_t deadline)
+{
+    int r;
+
+    (void)deadline; /* nothing to wait for */
+    fork_hold();    /* the command's ends of the pipes, too: a child that has one keeps it from its end */
+    r = open_command(ch, url, opt);
+    fork_release();
     return r;
 }
 

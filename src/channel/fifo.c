@@ -156,7 +156,7 @@ static int reopen(int fd, int flags)
 
 static struct fifo *fifo_free(struct fifo *f)
 {
-    fork_guard_deinit(&f->guard);
+    fork_guard_close(&f->guard);
     watch_deinit(&f->watch);
     f->next_fd = fd_close(f->next_fd);
     f->probe[0] = fd_close(f->probe[0]);

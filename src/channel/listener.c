@@ -13,12 +13,31 @@ static struct naru_listener *listener_free(struct naru_listener *l)
 {
     if (l->ops->unlisten)
         l->ops->unlisten(l, fork_guard_is_mine(&l->guard));
-    fork_guard_deinit(&l->guard);
+    fork_guard_close(&l->guard);
     (void)fd_close(l->fd);
     (void)fd_close(l->lock_fd);
     free(l->url);
     free(l);
     return NULL;
+}
+
+/* Listens, and guards what that opened before another thread can fork. Only a name server may be waited for:
+ * not with the others' forks held up. */
+static int listen_unforked(struct naru_listener *l, struct url *url)
+{
+    bool may_wait = l->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
+    int r;
+
+    if (!may_wait)
+        fork_hold();
+    r = l->ops->listen(l, url, &l->options);
+    if (r == 0) {
+        fork_guard_add(&l->guard, &l->fd);
+        fork_guard_add(&l->guard, &l->lock_fd);
+    }
+    if (!may_wait)
+        fork_release();
+    return r;
 }
 
 static int listen_url(struct url *url, const struct naru_options *opt, struct naru_listener **ret_l)
@@ -45,14 +64,12 @@ static int listen_url(struct url *url, const struct naru_options *opt, struct na
     l->options = options;
     l->fd = l->lock_fd = -1;
     fork_guard_init(&l->guard);
-    r = ops->listen(l, url, &options);
+    r = listen_unforked(l, url);
     if (r < 0) {
         free(l->url);
         free(l);
         return r;
     }
-    fork_guard_add(&l->guard, &l->fd);
-    fork_guard_add(&l->guard, &l->lock_fd);
     r = url_check_unused(url);
     if (r < 0) {
         (void)listener_free(l);
@@ -93,8 +110,13 @@ static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru
     int64_t deadline = deadline_after(timeout_ns), step = 0;
 
     for (;;) {
-        int r = l->ops->accept(l, ch);
+        int r;
 
+        fork_hold(); /* an attempt does not wait */
+        r = l->ops->accept(l, ch);
+        if (r == 0)
+            channel_own(ch);
+        fork_release();
         if (r != -EAGAIN && r != -EINTR)
             return r;
         if (r == -EAGAIN && timeout_ns <= 0)
@@ -125,7 +147,6 @@ int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel
         channel_abandon(ch);
         return r;
     }
-    channel_own(ch);
     if (!many) {
         l->taken = ch;
         ch->listener = l;

@@ -46,11 +46,13 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
     if (r < 0)
         return r;
     if (options.direction > NARU_DIRECTION_BOTH || frame < -1 || frame >= NARU_FRAME_HEADER ||
-        options.max_message > UINT32_MAX || options.buffer > BUFFER_MAX || options.mode > 0777)
-        return error_set(EINVAL,
-                         "%s: options.direction, frame, max_message (up to %" PRIu32
-                         "), buffer (up to %d) or mode (up to 0777) is out of range; start from NARU_INIT()",
-                         url->text, UINT32_MAX, BUFFER_MAX);
+        options.max_message > UINT32_MAX || options.buffer > BUFFER_MAX || options.mode > 0777 ||
+        options.read_ahead > NARU_CHOICE_YES)
+        return error_set(
+            EINVAL,
+            "%s: options.direction, frame, max_message (up to %" PRIu32
+            "), buffer (up to %d), mode (up to 0777) or read_ahead is out of range; start from NARU_INIT()",
+            url->text, UINT32_MAX, BUFFER_MAX);
     options.frame = (enum naru_frame)(frame + 1);
     if (url_option(url, "read-ahead"))
         options.read_ahead = read_ahead ? NARU_CHOICE_YES : NARU_CHOICE_NO;
@@ -64,6 +66,7 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
 
 static struct naru_channel *channel_free(struct naru_channel *ch)
 {
+    fork_guard_close(&ch->guard);
     for (int i = 0; i < 2; i++)
         ch->interrupt_fd[i] = fd_close(ch->interrupt_fd[i]);
     if (ch->wfd != ch->rfd)
@@ -188,9 +191,8 @@ static int connect_url(struct url *url, const struct naru_options *opt, int64_t 
     r = channel_new(ops, url->text, &options, &ch);
     if (r < 0)
         return r;
+    channel_own(ch); /* before it waits with descriptors open: another thread may fork meanwhile */
     r = ops->connect(ch, url, &options, deadline_after(timeout_ns));
-    if (r == 0)
-        channel_own(ch);
     if (r == 0 && (r = url_check_unused(url)) < 0)
         (void)naru_channel_close(ch);
     else if (r < 0)
@@ -284,7 +286,6 @@ struct naru_channel *naru_channel_close(struct naru_channel *ch)
         (void)stream_write_rest(ch, false); /* the last chance; -EINPROGRESS told to flush */
     if (ch->ops->close)
         ch->ops->close(ch, mine);
-    fork_guard_deinit(&ch->guard);
     return channel_free(ch);
 }
 

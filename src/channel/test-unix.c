@@ -435,3 +435,17 @@ TEST_EACH(who_sent_a_message_is_known_however_early_it_came, each_message_kind)
     naru_listener_close(l);
     close(fd);
 }
+
+/* No pieces at all are room for an empty message, and the pointer to them may be NULL. */
+TEST_EACH(an_empty_message_needs_no_memory, each_kind)
+{
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct naru_channel *ends[2];
+
+    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index]), NULL, ends), 0);
+    CHECK_INT(naru_send_message(ends[0], &m, patience), 0);
+    CHECK_INT(naru_recv_message(ends[1], &m, patience), 0);
+    CHECK_INT(m.length, 0);
+    naru_channel_close(ends[0]);
+    naru_channel_close(ends[1]);
+}

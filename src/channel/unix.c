@@ -152,15 +152,18 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
 {
     struct sockaddr_un autobind = {.sun_family = AF_UNIX};
     struct unix_name name;
-    FD_CLEANUP int fd = -1;
-    int r = parse_name(url, &name);
+    int fd, r = parse_name(url, &name);
 
     if (r == 0)
         r = url_check_unused(url); /* before a long wait */
     if (r < 0)
         return r;
     /* Non-blocking for the connect(2) alone: where the backlog is full it would sleep past the deadline. */
+    fork_hold();
     fd = make_socket(url, kind_of(ch->ops));
+    if (fd >= 0)
+        ch->rfd = ch->wfd = fd;
+    fork_release();
     if (fd < 0)
         return fd;
     /* A datagram's receiver can answer only to an address: take one that the kernel chooses (unix(7),
@@ -175,7 +178,7 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
         return error_set(-r, "%s: fcntl: %s", url->text, error_text(-r));
     if (ch->ops != &unix_dgram_ops)
         channel_learn_peer(ch, fd);
-    return open_channel(ch, fd_steal(&fd), opt, false);
+    return open_channel(ch, fd, opt, false);
 }
 
 /* --- listening --- */
