@@ -12,6 +12,7 @@
 #include "channel/datagram.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,9 @@ static int send_failed(struct naru_channel *ch, const struct naru_message *m)
     case ENOBUFS:
         return -EAGAIN; /* the device's queue is full: socket(7) and packet drivers say so for a moment */
     case EMSGSIZE:
+        if (m->iov_count > IOV_MAX) /* sendmsg(2) says the same of both */
+            return error_set(EINVAL, "%s: a message of %zu pieces; the kernel takes %d", ch->url,
+                             m->iov_count, IOV_MAX);
         return channel_too_large(ch, message_length(m), ch->max_message, ch->limit_mend);
     case ENOTCONN:
         if (!network && !d->reply) /* a dead receiver is refused once, and then disconnected (unix(7)) */

@@ -449,3 +449,23 @@ TEST_EACH(an_empty_message_needs_no_memory, each_kind)
     naru_channel_close(ends[0]);
     naru_channel_close(ends[1]);
 }
+
+TEST_EACH(what_makes_no_sense_is_told_as_that, each_message_kind)
+{
+    enum { PIECES = 1100 };
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct iovec pieces[PIECES];
+    struct naru_channel *ends[2];
+
+    for (int i = 0; i < PIECES; i++)
+        pieces[i] = (struct iovec){"x", 1};
+    m.iov = pieces;
+    m.iov_count = PIECES;
+    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index + 1]), NULL, ends), 0);
+    CHECK_INT(naru_send_message(ends[0], &m, patience), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "1100 pieces");
+    CHECK_INT(naru_flush(ends[0], (enum naru_stage)99, NARU_NOWAIT), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "no stage 99");
+    naru_channel_close(ends[0]);
+    naru_channel_close(ends[1]);
+}

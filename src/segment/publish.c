@@ -14,11 +14,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -55,6 +58,18 @@ static bool exceeds_file_limit(size_t size)
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur;
 }
 
+/* Memory has no disk that would be full: without a limit of its own (memfd) the kernel goes on until it kills
+ * processes for want of memory. What the machine does not have at all is refused here. */
+static bool exceeds_memory(int fd, size_t size)
+{
+    struct statfs file_system;
+    struct sysinfo machine;
+
+    if (fstatfs(fd, &file_system) < 0 || file_system.f_type != TMPFS_MAGIC || sysinfo(&machine) < 0)
+        return false;
+    return size / machine.mem_unit > machine.totalram + machine.totalswap;
+}
+
 int publish_reserve(int fd, size_t size)
 {
     struct stat status;
@@ -62,6 +77,8 @@ int publish_reserve(int fd, size_t size)
 
     if (exceeds_file_limit(size))
         return -EFBIG;
+    if (exceeds_memory(fd, size))
+        return -ENOMEM;
     if (fstat(fd, &status) < 0)
         return -errno;
     at = (size_t)status.st_size;

@@ -576,6 +576,8 @@ TEST(what_makes_no_sense_is_refused_with_a_sentence)
         {"mmap:///dev/null", 0, -EINVAL, "no regular file"},
         {"mmap:///tmp?create=maybe", 1, -EINVAL, "no|yes|new"},
         {"memfd:", SIZE_MAX, -EINVAL, "address space"},
+        {"memfd:", SIZE_MAX / 8, -ENOMEM, "Cannot allocate memory"},
+        {"shm+posix:/naru-absurd", SIZE_MAX / 8, -ENOMEM, "Cannot allocate memory"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
