@@ -15,6 +15,14 @@ foreach(source ${test_sources})
   set_property(GLOBAL APPEND PROPERTY naru_tests ${name})
 endforeach()
 
+# Compiled here too, not run, so that a change that breaks the fuzz targets is seen without clang (cmake/fuzz.cmake).
+file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/*.c)
+foreach(source ${fuzz_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_library(fuzz-source-${name} OBJECT ${source})
+  target_compile_definitions(fuzz-source-${name} PRIVATE FUZZ_FRAME=NARU_FRAME_LEN32)
+endforeach()
+
 # Programs of the textbook, which know nothing of naru, for it to talk with.
 file(GLOB plain_sources CONFIGURE_DEPENDS tests/plain/*.c)
 foreach(source ${plain_sources})
