@@ -154,6 +154,12 @@ static int reopen(int fd, int flags)
     return other < 0 ? -errno : other;
 }
 
+static int cannot_reopen(const char *url, int code)
+{
+    return error_set(code, "%s: cannot open the FIFO once more: %s%s", url, error_text(code),
+                     code == ENOENT ? "; that goes by way of /proc, which must be mounted" : "");
+}
+
 static struct fifo *fifo_free(struct fifo *f)
 {
     fork_guard_close(&f->guard);
@@ -224,8 +230,7 @@ static int open_listener(struct naru_listener *l, struct fifo *f, const struct u
         return r;
     f->next_fd = reopen(l->lock_fd, O_RDONLY);
     if (f->next_fd < 0)
-        return error_set(-f->next_fd, "%s: cannot open the FIFO once more: %s", url->text,
-                         error_text(-f->next_fd));
+        return cannot_reopen(url->text, -f->next_fd);
     if (pipe2(f->probe, O_CLOEXEC | O_NONBLOCK) < 0)
         return error_set(errno, "%s: pipe: %s", url->text, error_text(errno));
     return 0;
@@ -310,7 +315,7 @@ static int fifo_accept(struct naru_listener *l, struct naru_channel *ch)
         int code = next < 0 ? -next : -keep;
 
         (void)fd_close(next);
-        return error_set(code, "%s: cannot open the FIFO once more: %s", l->url, error_text(code));
+        return cannot_reopen(l->url, code);
     }
     ch->rfd = f->next_fd;
     f->next_fd = next;
