@@ -47,6 +47,9 @@ static int after_attempt(struct naru_channel *ch, int event, int r, struct patie
         patience->deadline = deadline_after(patience->timeout);
         patience->started = true;
         ch->backoff[direction] = 0;
+    } else if (deadline_left(patience->deadline) == 0) {
+        return error_expected(
+            ETIMEDOUT); /* also where the wait says "ready" each time, and others are faster */
     }
     return channel_wait(ch, event, patience->deadline);
 }

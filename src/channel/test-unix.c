@@ -2,6 +2,7 @@
 /* unix: whose path it is, what is never removed, and what a wrong path or kind is told. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -468,4 +469,59 @@ TEST_EACH(what_makes_no_sense_is_told_as_that, each_message_kind)
     CHECK_CONTAINS(naru_explain(), "no stage 99");
     naru_channel_close(ends[0]);
     naru_channel_close(ends[1]);
+}
+
+static long sleeps_so_far(void)
+{
+    struct rusage usage;
+
+    CHECK_INT(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_nvcsw; /* voluntary context switches */
+}
+
+/* A network namespace of our own, whose sockets hold five messages; where that is not permitted, the system's
+ * number. */
+static void make_short_queues(void)
+{
+    int fd = -1;
+
+    if (unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
+        fd = open("/proc/sys/net/unix/max_dgram_qlen", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0)
+        CHECK(write(fd, "5", 1) == 1 || errno == EACCES || errno == EPERM);
+    close(fd);
+}
+
+/* Whom a program asks that is not connected: to those who are, the kernel counts bytes instead of messages.
+ */
+TEST(who_answers_a_full_queue_sleeps_until_there_is_room)
+{
+    const char *path = test_format("%s/s", test_directory());
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    struct naru_listener *l;
+    struct naru_channel *ch;
+    int fd, r, answers = 0;
+    long before;
+    char byte;
+
+    make_short_queues();
+    CHECK_INT(naru_listen(test_format("unix://%s?type=dgram", path), NULL, &l), 0);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
+    fd = foreign_socket(test_format("%s/asks", test_directory()), SOCK_DGRAM);
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
+    CHECK_INT(sendto(fd, "?", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+    CHECK_INT(naru_recv(ch, &byte, 1, NARU_NOWAIT), 1);
+    while ((r = naru_send(ch, "!", 1, NARU_NOWAIT)) == 0)
+        answers++;
+    CHECK_INT(r, -EAGAIN);
+    before = sleeps_so_far();
+    CHECK_INT(naru_send(ch, "!", 1, NARU_MS(20)), -ETIMEDOUT);
+    CHECK(sleeps_so_far() > before); /* it did not spin */
+    for (; answers > 0; answers--)
+        CHECK_INT(recv(fd, &byte, 1, 0), 1);
+    CHECK_INT(naru_send(ch, "!", 1, patience), 0);
+    naru_channel_close(ch);
+    naru_listener_close(l);
+    close(fd);
+    CHECK_INT(unlink(test_format("%s/asks", test_directory())), 0);
 }

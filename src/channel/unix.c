@@ -345,6 +345,19 @@ static int64_t unix_untaken(struct naru_channel *ch)
     return atomic_load_explicit(&ch->unread_lost, memory_order_relaxed) ? channel_peer_gone(ch) : 0;
 }
 
+/* poll(2) minds the queue of the peer that a socket is connected to. Answers go to whoever sent last, and
+ * while that one's queue is full (max_dgram_qlen; unless it is connected to us) the socket counts as writable
+ * all the same: unix_dgram_poll() in net/unix/af_unix.c. To wait by poll(2) alone would then be to spin. */
+static int dgram_wait(struct naru_channel *ch, int event, int64_t deadline)
+{
+    const struct datagram *d = ch->state;
+    struct pollfd room = {.fd = ch->wfd, .events = POLLOUT};
+
+    if (event == NARU_OUT && d->reply && fd_poll(&room, 1, NARU_NOWAIT) > 0)
+        return channel_wait_backoff(ch, event, deadline);
+    return channel_wait_poll(ch, event, deadline);
+}
+
 #define UNIX_COMMON                                                                                          \
     .pair = unix_pair, .connect = unix_connect, .listen = unix_listen, .accept = unix_accept,                \
     .unlisten = unix_unlisten, .remove = unix_remove, .untaken = unix_untaken, .close = unix_close
@@ -422,5 +435,6 @@ const struct channel_ops unix_dgram_ops = {
     .send = datagram_send,
     .send_batch = datagram_send_batch,
     .recv = datagram_recv,
+    .wait = dgram_wait,
     UNIX_COMMON,
 };
