@@ -216,7 +216,8 @@ static int open_listener(struct naru_listener *l, struct fifo *f, const struct u
 
     /* Before our own opens, whose events make l->fd readable: a writer may be there already, and that is how
      * an event loop comes to make the first attempt. */
-    r = watch_init(&f->watch, f->path);
+    /* Not writes: an event for each of them would cost every writer a third of a microsecond. */
+    r = watch_init_events(&f->watch, f->path, IN_OPEN | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF);
     if (r < 0)
         return r;
     do
