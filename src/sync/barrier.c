@@ -286,6 +286,10 @@ int naru_barrier_wait(struct naru_barrier *barrier, int64_t timeout_ns)
     r = arrive(b);
     if (r == 0)
         return wait_for_round(b, mine, deadline);
+    if (r == -EUSERS && break_if_dead(b, true)) { /* the dead, whom nobody has missed yet, took the room */
+        monitor_exit_and_wake(&b->monitor, INT_MAX);
+        return broken();
+    }
     if (r == 1)
         monitor_exit_and_wake(&b->monitor, INT_MAX);
     else

@@ -6,7 +6,9 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "sync/owner.h"
@@ -104,6 +106,22 @@ static bool is_held_by_nobody(const struct lock *lock)
     return kill(thread, 0) < 0 && errno == ESRCH && lock_word(lock) == word; /* kill(2) finds threads, too */
 }
 
+/*
+ * pthread_mutex_trylock() of glibc (2.36, and before) takes a mutex that was given up, finds that out, and
+ * returns ENOTRECOVERABLE without letting go of it again: the caller would seem to hold it for ever. Nothing
+ * else undoes that, as pthread_mutex_unlock() would first ask whether the caller owns it.
+ */
+static void let_go_of_given_up(struct lock *lock)
+{
+    uint32_t *word = (uint32_t *)(void *)&lock->u.mutex.__data.__lock;
+
+    if (holder_thread(lock) != owner_thread())
+        return;
+    if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) &
+        FUTEX_WAITERS) /* who waits learns it from the lock, too */
+        (void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 int lock_take(struct lock *lock, int64_t deadline)
 {
     int code;
@@ -111,6 +129,8 @@ int lock_take(struct lock *lock, int64_t deadline)
     if (!is_ours(lock))
         return -EPROTO;
     code = pthread_mutex_trylock(&lock->u.mutex); /* what is free needs no clock */
+    if (code == ENOTRECOVERABLE)
+        let_go_of_given_up(lock);
     while (code == EBUSY && deadline != 0) {
         int64_t look = deadline_after(LOOK_EVERY);
 
