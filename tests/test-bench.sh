@@ -27,7 +27,7 @@ python() { python3 -c "$1" <"$scratch/out" 2>"$scratch/python" || fail "$(cat "$
 
 # Queues, segments and files that bear the name or key of a run: 0x4e is how its System V keys begin.
 nothing_is_left() {
-    [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(ls -lR "$TMPDIR" | tr "\n" " ") $(cat "$scratch/first" "$scratch/second" "$scratch/err" 2>/dev/null)" || return 1
+    [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(find "$TMPDIR" -printf "%P ") $(cat "$scratch/first" "$scratch/second" "$scratch/err" 2>/dev/null)" || return 1
     ! find /dev/mqueue /dev/shm 2>/dev/null | grep -qE "naru-(bench|tour)-${1:-}\b" || fail "left: $(ls /dev/mqueue /dev/shm)"
 }
 
