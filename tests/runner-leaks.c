@@ -189,5 +189,11 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 
 void leaks_remove_tree(const char *path)
 {
+    char queues[PATH_MAX];
+
+    /* The queues shown there are of this process's own namespace; a place that is mounted on cannot be
+     * removed. */
+    snprintf(queues, sizeof(queues), "%s/q", path);
+    umount2(queues, MNT_DETACH);
     nftw(path, remove_entry, 16, FTW_PHYS | FTW_DEPTH | FTW_MOUNT);
 }
