@@ -126,7 +126,8 @@ TEST(a_loop_serves_many_clients_over_tcp)
 struct flood {
     struct naru_channel *channel;
     int sent, calls;
-    bool refused; /* once: then the loop must tell of room, and not before */
+    bool refused;          /* once: then the loop must tell of room, and not before */
+    struct test_gate full; /* the receiver begins only then, or it might always be fast enough */
 };
 
 enum { FLOOD = 3000, FLOOD_SIZE = 1024 };
@@ -145,7 +146,10 @@ static int send_more(struct naru_source *source, uint32_t events, void *data)
         flood->sent += r == 0 || r == -EINPROGRESS;
     }
     CHECK(r == 0 || r == -EAGAIN || r == -EINPROGRESS);
-    flood->refused |= r == -EAGAIN;
+    if (r == -EAGAIN && !flood->refused) {
+        flood->refused = true;
+        test_gate_open(&flood->full);
+    }
     if (flood->sent == FLOOD)
         naru_loop_stop(naru_source_loop(source));
     return 0;
@@ -168,11 +172,13 @@ TEST(a_loop_tells_a_refused_sender_of_room)
     int child;
 
     CHECK_INT(naru_channel_pair("unix:", NULL, ends), 0);
+    test_gate_init(&flood.full);
     child = test_fork();
     if (child == 0) {
         char buffer[FLOOD_SIZE];
 
         naru_channel_close(ends[0]);
+        test_gate_wait(&flood.full);
         for (int i = 0; i < FLOOD; i++)
             CHECK_INT(naru_recv(ends[1], buffer, sizeof buffer, NARU_S(10)), FLOOD_SIZE);
         naru_channel_close(ends[1]);
