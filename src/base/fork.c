@@ -65,6 +65,14 @@ static void close_guarded(struct fork_guard *guard)
     list_remove(&guard->node);
 }
 
+/* ThreadSanitizer must be told of an unlocking that is none. */
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#define TSAN_UNLOCKED(lock) (__tsan_mutex_pre_unlock(lock, 0), __tsan_mutex_post_unlock(lock, 0))
+#else
+#define TSAN_UNLOCKED(lock) ((void)0)
+#endif
+
 static void after_fork_in_child(void)
 {
     if (!page)
@@ -72,6 +80,7 @@ static void after_fork_in_child(void)
     while (!list_is_empty(&guards))
         close_guarded(list_entry(guards.next, struct fork_guard, node));
     (void)pthread_mutex_unlock(&lock);
+    TSAN_UNLOCKED(&holding);
     holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
 }
 
