@@ -42,7 +42,7 @@ static void *open_and_close(void *argument)
 }
 
 /* Sockets and lock files, which would keep an endpoint alive; what the runner opened before is in `known`.
- * Not pipes: one child in some hundred still has one of an exec: that another thread was opening. */
+ * Not pipes: a child now and then still has one, and the cause is not found. */
 static int count_endpoints(const bool *known)
 {
     struct stat directory;
