@@ -104,7 +104,7 @@ static void print_introduction(struct tour *tour)
 
     (void)printf("Two processes carry %s%s (%s)\n", tour->file.cut ? "the beginning of " : "",
                  tour->file.path, format_size((double)tour->file.size, size));
-    (void)printf("through every mechanism that Linux has; the far one hashes what arrives.\n");
+    (void)printf("through every mechanism that naru has; the far one hashes what arrives.\n");
     (void)printf("sha256 %s\n%.70s, %d CPU%s\n\n", sha256_text(tour_digest(tour, tour->file.size), text),
                  where, e.cpus, e.cpus == 1 ? "" : "s");
     tour_print_heading(stdout);
@@ -279,10 +279,10 @@ static const struct verb_option options[] = {
 const struct verb verb_tour = {
     .name = "tour",
     .group = GROUP_MEASURE,
-    .summary = "carry a file through every mechanism and compare them",
+    .summary = "carry a file through every mechanism of naru and compare them",
     .operands = "[FILE]",
     .details = "Two real processes carry a file (naru's own library if none is named) through every\n"
-               "mechanism that there is; the receiving one hashes what it got. Prints the comparison\n"
+               "mechanism that naru has; the receiving one hashes what it got. Prints the comparison\n"
                "table of an operating-systems textbook, measured on this machine. What would take\n"
                "longer than two seconds carries what fits in that; what this machine forbids is a row\n"
                "with the reason. Leaves nothing behind.\n"

@@ -386,41 +386,53 @@ static int show_fault(struct demo *d)
     return r;
 }
 
-/* --- the one that nobody can catch --- */
+/* --- the two that nobody can catch --- */
 
-static int try_to_catch_sigkill(struct naru_channel *ch)
+static bool is_refused(int sig)
 {
-    struct report report = {0};
+    return naru_signal_ignore(sig) == -EINVAL && naru_signal_block(naru_signal_bit(sig), NULL) == -EINVAL &&
+           catch_with(sig) == -EINVAL;
+}
+
+static int try_to_catch_both(struct naru_channel *ch)
+{
+    struct report report = {.result = is_refused(SIGSTOP) && is_refused(SIGKILL)};
     sigset_t all;
     int r;
 
-    report.result = naru_signal_ignore(SIGKILL) == -EINVAL &&
-                    naru_signal_block(naru_signal_bit(SIGKILL), NULL) == -EINVAL &&
-                    catch_with(SIGKILL) == -EINVAL;
     (void)sigfillset(&all);
-    if (sigprocmask(SIG_BLOCK, &all, NULL) < 0) /* SIGKILL and SIGSTOP are silently left out */
+    if (sigprocmask(SIG_BLOCK, &all, NULL) < 0) /* these two are silently left out (sigprocmask(2)) */
         return -errno;
     r = naru_send(ch, &report, sizeof report, NARU_S(5));
     return r < 0 ? r : hear(ch);
 }
 
-static int show_kill(struct demo *d)
+static int show_uncatchable(struct demo *d)
 {
     struct report report;
     struct scene scene;
-    int r = begin(&scene, try_to_catch_sigkill);
+    int r = begin(&scene, try_to_catch_both), status = 0;
 
     if (r == 0)
         r = hear_report(&scene, &report);
     if (r == 0)
         r = naru_signal_send(scene.pid, SIGTERM);
     if (r == 0)
-        r = naru_signal_send(scene.pid, SIGKILL);
+        r = naru_signal_send(scene.pid, SIGSTOP);
     if (r < 0)
         return r;
-    demo_check(d, report.result, "SIGKILL: ignoring, blocking and catching it are all refused (EINVAL)");
-    demo_check(d, killed_by(finish(&scene), SIGKILL),
-               "SIGTERM, blocked, does nothing; SIGKILL ends the process");
+    demo_check(d, report.result,
+               "SIGSTOP, SIGKILL: ignoring, blocking and catching them is refused (EINVAL)");
+    if (waitpid(scene.pid, &status, WUNTRACED) < 0)
+        return -errno;
+    demo_check(d, WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP,
+               "SIGTERM, blocked, does nothing; SIGSTOP stops the process");
+    if (!WIFSTOPPED(status)) /* then it has ended */
+        return 0;
+    r = naru_signal_send(scene.pid, SIGKILL);
+    if (r < 0)
+        return r;
+    demo_check(d, killed_by(finish(&scene), SIGKILL), "SIGKILL ends the process, stopped as it is");
     return 0;
 }
 
@@ -438,7 +450,7 @@ static int run(struct demo *d)
         {"A clock", show_alarm},
         {"Stop and continue", show_stop},
         {"A fault", show_fault},
-        {"The one that nobody can catch", show_kill},
+        {"The two that nobody can catch", show_uncatchable},
     };
     int r = 0;
 

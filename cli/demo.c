@@ -265,7 +265,7 @@ const struct verb verb_demo = {
                "race       updates get lost without a lock; what a lock costs\n"
                "cycle      wait, write, signal, wake, read, wait again: the time line\n"
                "parallel   the same work by 1, 2 and more processes\n"
-               "signals    default, ignored, blocked, caught, queued; and SIGKILL\n"
+               "signals    default, ignored, blocked, caught, queued; SIGSTOP and SIGKILL\n"
                "\n"
                "Each checks what it claims (exit code 1 if it did not happen) and names its\n"
                "source, which is short and meant to be read.",

@@ -19,7 +19,7 @@ void help_print_all(FILE *out)
 {
     const char *group = "";
 
-    (void)fprintf(out, "naru carries messages between processes, by every mechanism Linux has.\n\n"
+    (void)fprintf(out, "naru carries messages between processes over pipes, sockets, queues, files and signals.\n\n"
                        "Usage: naru VERB [options] ...\n");
     for (size_t i = 0; verbs[i]; i++) {
         if (strcmp(group, verbs[i]->group) != 0) {

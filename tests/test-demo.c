@@ -161,7 +161,7 @@ TEST(parallel_gets_the_right_result_with_any_number_of_workers)
 
 TEST(signals_shows_each_thing_that_a_process_can_do)
 {
-    struct outcome outcome = run_json("signals", 17);
+    struct outcome outcome = run_json("signals", 18);
     static const char *const shown[] = {"SIGINT, nothing prepared",
                                         "SIGINT, ignored",
                                         "SIGINT, with a handler",
@@ -171,6 +171,7 @@ TEST(signals_shows_each_thing_that_a_process_can_do)
                                         "SIGTSTP",
                                         "SIGCONT",
                                         "SIGSEGV",
+                                        "SIGSTOP stops the process",
                                         "SIGKILL ends the process"};
 
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
