@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/demo.h"
 #include "naru/naru.h"
@@ -28,6 +29,7 @@ struct job {
 };
 
 struct result {
+    pid_t pid; /* who worked: the process itself says so */
     uint32_t primes;
     int64_t cpu_ns; /* of the worker so far */
 };
@@ -59,7 +61,7 @@ static int work(void *argument)
 
     naru_channel_close(ends[0]);
     while ((r = naru_recv(parent, &job, sizeof job, NARU_FOREVER)) == sizeof job) {
-        struct result result = {0, 0};
+        struct result result = {.pid = getpid()};
 
         for (uint32_t n = job.from; n < job.to; n++)
             result.primes += is_prime(n);
@@ -78,7 +80,8 @@ struct worker {
     struct team *team;
     struct naru_channel *channel;
     pid_t pid;
-    uint32_t results;
+    uint32_t results;  /* that came from this process */
+    uint32_t mistaken; /* that came from another one */
     int64_t cpu_ns;
 };
 
@@ -111,7 +114,8 @@ static int take_result(struct naru_source *source, uint32_t events, void *data)
     (void)events;
     if (r < 0)
         return r == -EAGAIN ? 0 : (int)r;
-    worker->results++;
+    worker->results += result.pid == worker->pid;
+    worker->mistaken += result.pid != worker->pid;
     worker->cpu_ns = result.cpu_ns;
     team->primes += result.primes;
     if (++team->results == JOBS)
@@ -154,31 +158,25 @@ static int64_t run_team(struct team *team, struct naru_loop *loop)
     return r < 0 ? r : demo_now() - start;
 }
 
-static int show_team(struct demo *d, int count, int64_t alone, int64_t *ret_time)
+/* Ends a worker, whose part in the work goes into the figures. Whether it had one, alone, and ended well. */
+static bool conclude_worker(struct demo *d, struct worker *worker)
 {
-    struct team team = {.count = count};
-    struct naru_loop *loop;
-    int64_t cpu = 0, time;
-    bool all_worked = true, all_ended_well = true;
+    const struct team *team = worker->team;
+    int number = (int)(worker - team->workers) + 1;
     char key[48];
-    int r = naru_loop_new(&loop);
 
-    if (r < 0)
-        return r;
-    time = run_team(&team, loop);
-    naru_loop_free(loop);
-    for (int i = 0; i < count; i++) {
-        struct worker *worker = &team.workers[i];
+    naru_channel_close(worker->channel); /* which ends the worker */
+    (void)snprintf(key, sizeof key, "workers_%d_pid_%d", team->count, number);
+    demo_number(d, key, worker->pid);
+    (void)snprintf(key, sizeof key, "workers_%d_jobs_%d", team->count, number);
+    demo_number(d, key, worker->results);
+    return worker->pid > 0 && demo_end(worker->pid) == 0 && worker->results > 0 && worker->mistaken == 0;
+}
 
-        naru_channel_close(worker->channel); /* which ends the worker */
-        all_ended_well &= worker->pid > 0 && demo_end(worker->pid) == 0;
-        all_worked &= worker->results > 0;
-        cpu += worker->cpu_ns;
-    }
-    if (time < 0)
-        return (int)time;
-    if (alone == 0)
-        alone = time;
+static void show_time(struct demo *d, int count, int64_t time, int64_t alone, int64_t cpu)
+{
+    char key[48];
+
     demo_heading(d, "%2d worker%s %8.1f ms, %.2f times as fast, %.2f CPUs busy", count,
                  count == 1 ? " " : "s", (double)time / 1e6, (double)alone / (double)time,
                  (double)cpu / (double)time);
@@ -186,11 +184,33 @@ static int show_team(struct demo *d, int count, int64_t alone, int64_t *ret_time
     demo_number(d, key, (double)time / 1e6);
     (void)snprintf(key, sizeof key, "workers_%d_speedup", count);
     demo_number(d, key, (double)alone / (double)time);
+}
+
+static int show_team(struct demo *d, int count, int64_t alone, int64_t *ret_time)
+{
+    struct team team = {.count = count};
+    struct naru_loop *loop;
+    int64_t cpu = 0, time;
+    bool all_well = true;
+    int r = naru_loop_new(&loop);
+
+    if (r < 0)
+        return r;
+    time = run_team(&team, loop);
+    naru_loop_free(loop);
+    for (int i = 0; i < count; i++) {
+        team.workers[i].team = &team;
+        all_well &= conclude_worker(d, &team.workers[i]);
+        cpu += team.workers[i].cpu_ns;
+    }
+    if (time < 0)
+        return (int)time;
+    show_time(d, count, time, alone ? alone : time, cpu);
     demo_check(d, team.results == JOBS && team.primes == PRIMES_BELOW_LIMIT,
                "%" PRIu32 " of %d results came back: %" PRIu32 " primes, which is right", team.results, JOBS,
                team.primes);
-    demo_check(d, all_worked && all_ended_well,
-               "every worker had a share, and ended when its channel was closed");
+    demo_check(d, all_well,
+               "every worker, a process of its own, had a share, and ended when its channel was closed");
     *ret_time = time;
     return 0;
 }

@@ -33,8 +33,8 @@ struct number {
 struct demo {
     const struct demo_kind *kind;
     bool json, failed;
-    struct claim claims[48]; /* for the JSON, which lists them behind the numbers */
-    struct number numbers[96];
+    struct claim claims[48];    /* for the JSON, which lists them behind the numbers */
+    struct number numbers[192]; /* the parallel one tells two of each worker */
     size_t claim_count, number_count;
 };
 

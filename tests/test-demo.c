@@ -150,13 +150,90 @@ TEST(cycle_prints_the_time_line)
     }
 }
 
+/* The figure of one team, or of one of its workers. */
+static double team_number(const struct outcome *outcome, int workers, const char *what)
+{
+    char key[48];
+
+    snprintf(key, sizeof key, "workers_%d_%s", workers, what);
+    return number(outcome, key);
+}
+
+/* The demonstration's three teams: alone, by two, by as many as there are CPUs and four at least. */
+struct teams {
+    int sizes[3];
+};
+
+static struct teams teams_of(const struct outcome *outcome)
+{
+    int cpus = (int)number(outcome, "cpus");
+
+    return (struct teams){{1, 2, cpus > 4 ? cpus < 64 ? cpus : 64 : 4}};
+}
+
 TEST(parallel_gets_the_right_result_with_any_number_of_workers)
 {
     struct outcome outcome = run_json("parallel", 6);
+    struct teams teams = teams_of(&outcome);
 
-    CHECK(number(&outcome, "workers_1_ms") > 0);
-    CHECK(number(&outcome, "workers_2_ms") > 0);
+    for (size_t t = 0; t < 3; t++)
+        CHECK(team_number(&outcome, teams.sizes[t], "ms") > 0);
     CHECK_INT(count(outcome.out, "100 of 100 results came back: 148933 primes"), 3);
+}
+
+/* Each process is one of its own, each did some of the jobs, and together they did each job once. */
+TEST(parallel_shares_the_work_out_among_different_processes)
+{
+    struct outcome outcome = run_json("parallel", 6);
+    struct teams teams = teams_of(&outcome);
+
+    for (size_t t = 0; t < 3; t++) {
+        double pids[64], jobs = 0; /* all of a team live at the same time: no pid can have come back */
+
+        for (int i = 1; i <= teams.sizes[t]; i++) {
+            char what[16];
+            double pid, share;
+
+            snprintf(what, sizeof what, "pid_%d", i);
+            pid = team_number(&outcome, teams.sizes[t], what);
+            snprintf(what, sizeof what, "jobs_%d", i);
+            share = team_number(&outcome, teams.sizes[t], what);
+            CHECK(pid > 1 && pid < 4194305); /* PID_MAX_LIMIT, proc(5) */
+            CHECK(share > 0);
+            for (int k = 0; k < i - 1; k++)
+                CHECK(pids[k] < pid || pids[k] > pid);
+            pids[i - 1] = pid;
+            jobs += share;
+        }
+        CHECK_INT(jobs, 100);
+    }
+}
+
+TEST(parallel_prints_speed_ups_that_follow_from_its_times)
+{
+    struct outcome json = run_json("parallel", 6), text = run_demo("parallel", NULL);
+    struct teams teams = teams_of(&json);
+    double alone = team_number(&json, 1, "ms"), printed_alone = 0;
+    const char *at = text.out;
+
+    CHECK_INT(text.status, 0);
+    for (size_t t = 0; t < 3; t++) {
+        double expected = alone / team_number(&json, teams.sizes[t], "ms"), ms, times;
+        double error = team_number(&json, teams.sizes[t], "speedup") - expected;
+        char heading[32];
+
+        CHECK(error < 1e-6 * expected && error > -1e-6 * expected);
+
+        snprintf(heading, sizeof heading, "%2d worker", teams.sizes[t]);
+        at = strstr(at, heading);
+        CHECK(at != NULL);
+        at += strlen(heading) + 1;
+        CHECK_INT(sscanf(at, "%lf ms, %lf times as fast", &ms, &times), 2);
+        printed_alone = t == 0 ? ms : printed_alone;
+        /* What rounding to 0.1 ms and 0.01 times leaves open. */
+        CHECK(times <= (printed_alone + 0.05) / (ms - 0.05) + 0.0051);
+        CHECK(times >= (printed_alone - 0.05) / (ms + 0.05) - 0.0051);
+    }
 }
 
 TEST(signals_shows_each_thing_that_a_process_can_do)
