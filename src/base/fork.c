@@ -13,11 +13,12 @@
 #include "base/error.h"
 #include "base/fd.h"
 
-/* The page reads 1 in the process that set it and 0 in its children (madvise(2), MADV_WIPEONFORK). NULL where
- * the kernel refuses it (a sandbox): then only fork(3) is noticed, by its handler, and not a bare clone(2).
- */
-static _Atomic uint32_t *page;
-static _Atomic uint64_t generation = 1;
+/* The word lies in a page that reads 0 in children (madvise(2), MADV_WIPEONFORK), or, where the kernel
+ * refuses that (a sandbox), in ordinary memory: then only fork(3) is noticed, by its handler, and not a bare
+ * clone(2). `latest` is what a child goes on counting from. */
+static _Atomic uint64_t unwiped = 1;
+_Atomic uint64_t *fork_word = &unwiped;
+static uint64_t latest = 1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list guards = LIST_HEAD_INIT(guards);
 
@@ -75,8 +76,7 @@ static void close_guarded(struct fork_guard *guard)
 
 static void after_fork_in_child(void)
 {
-    if (!page)
-        atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed); /* the child has one thread yet */
+    atomic_store_explicit(fork_word, 0, memory_order_relaxed); /* a wiped page is 0; other memory is not */
     while (!list_is_empty(&guards))
         close_guarded(list_entry(guards.next, struct fork_guard, node));
     (void)pthread_mutex_unlock(&lock);
@@ -90,24 +90,32 @@ __attribute__((constructor)) static void watch_forks(void)
     void *mapped = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (mapped != MAP_FAILED && madvise(mapped, (size_t)size, MADV_WIPEONFORK) == 0) {
-        page = mapped;
-        atomic_store_explicit(page, 1, memory_order_relaxed);
+        fork_word = mapped;
+        atomic_store_explicit(fork_word, latest, memory_order_relaxed); /* no other thread exists yet */
     }
     (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
+/* The first look in a child. */
+static uint64_t next_generation(void)
+{
+    uint64_t now;
+
+    (void)pthread_mutex_lock(&lock);
+    now = atomic_load_explicit(fork_word, memory_order_relaxed); /* another thread may have been first */
+    if (now == 0) {
+        now = ++latest;
+        atomic_store_explicit(fork_word, now, memory_order_relaxed); /* says all there is to know */
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return now;
+}
+
 uint64_t fork_generation(void)
 {
-    /* [C1] acquire: pairs with [P1]; who reads 1 also reads the generation that belongs to it. */
-    if (page && atomic_load_explicit(page, memory_order_acquire) == 0) {
-        (void)pthread_mutex_lock(&lock);
-        if (atomic_load_explicit(page, memory_order_relaxed) == 0) {
-            atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
-            atomic_store_explicit(page, 1, memory_order_release); /* [P1] */
-        }
-        (void)pthread_mutex_unlock(&lock);
-    }
-    return atomic_load_explicit(&generation, memory_order_relaxed);
+    uint64_t now = atomic_load_explicit(fork_word, memory_order_relaxed);
+
+    return now ? now : next_generation();
 }
 
 static void guard_clear(struct fork_guard *guard, uint64_t owner)

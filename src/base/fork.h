@@ -23,8 +23,11 @@ struct fork_guard {
     struct list node;
 };
 
-/* Changes with each fork() on the child's side, never 0. A load and a compare. */
+/* Changes with each fork() on the child's side, never 0. */
 uint64_t fork_generation(void);
+
+/* Where the generation stands; 0 in a child that has not asked for its own yet. */
+extern _Atomic uint64_t *fork_word;
 
 /* Makes this process the owner. */
 void fork_guard_init(struct fork_guard *guard);
@@ -58,13 +61,19 @@ static inline uint64_t fork_guard_generation(const struct fork_guard *guard)
 /* The rest of fork_guard_enter(), for everybody but the owner. */
 int fork_guard_enter_slowly(struct fork_guard *guard);
 
-/* 0 for the owner; takes ownership of what nobody owns; -ECHILD (explained) in another process. Inline: it
- * stands in the path of every message. */
+/* Whether this process is known to be the owner. Inline: it stands in the path of every message. Relaxed, as
+ * above. */
+static inline bool fork_guard_is_owner(const struct fork_guard *guard)
+{
+    uint64_t owner = fork_guard_generation(guard);
+
+    return __builtin_expect(owner == atomic_load_explicit(fork_word, memory_order_relaxed) && owner != 0, 1);
+}
+
+/* 0 for the owner; takes ownership of what nobody owns; -ECHILD (explained) in another process. */
 static inline int fork_guard_enter(struct fork_guard *guard)
 {
-    return __builtin_expect(fork_guard_generation(guard) == fork_generation(), 1)
-               ? 0
-               : fork_guard_enter_slowly(guard);
+    return fork_guard_is_owner(guard) ? 0 : fork_guard_enter_slowly(guard);
 }
 
 /* Whether this process is, or may become, the owner. */

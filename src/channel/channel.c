@@ -77,7 +77,13 @@ static int take_kept(struct naru_channel *ch, struct naru_message *m)
     return 0;
 }
 
-int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns)
+static int receive_attempt(struct naru_channel *ch, struct naru_message *m, bool block)
+{
+    return ch->kept.full ? take_kept(ch, m) : ch->ops->recv(ch, m, block);
+}
+
+/* tried: what the short way said; 0: nothing, or that this one is to do it. */
+static int receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns, int tried)
 {
     struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
@@ -88,15 +94,20 @@ int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t tim
     if (!(ch->direction & NARU_DIRECTION_RECEIVE))
         return cannot_direction(ch, "receive");
     m->fd_count = 0;
-    do
-        r = ch->kept.full ? take_kept(ch, m) : ch->ops->recv(ch, m, block);
-    while (r < 0 && (r = after_attempt(ch, NARU_IN, r, &patience)) == 0);
+    r = tried ? tried : receive_attempt(ch, m, block);
+    while (r < 0 && (r = after_attempt(ch, NARU_IN, r, &patience)) == 0)
+        r = receive_attempt(ch, m, block);
     if (r == 0)
         count(&ch->counters[CHANNEL_RECEIVING], 1, m->length);
     else if (ch->stream)
         (void)stream_pause_recv(ch, m); /* if that fails, the next call says so */
     channel_update_ready(ch, CHANNEL_RECEIVING);
     return r;
+}
+
+int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns)
+{
+    return receive(ch, m, timeout_ns, 0);
 }
 
 /* The caller's time is up: what a stream has begun is kept here, and counts as sent. */
@@ -146,7 +157,8 @@ static int begin_sending(struct naru_channel *ch)
     return r;
 }
 
-int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns)
+/* tried: as for receive(). */
+static int send_message(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns, int tried)
 {
     struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
@@ -156,9 +168,9 @@ int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t 
         r = check_sendable(ch, m);
     if (r < 0)
         return r;
-    do
+    r = tried ? tried : ch->ops->send(ch, m, block);
+    while (r < 0 && (r = after_attempt(ch, NARU_OUT, r, &patience)) == 0)
         r = ch->ops->send(ch, m, block);
-    while (r < 0 && (r = after_attempt(ch, NARU_OUT, r, &patience)) == 0);
     if (r == 0)
         ch->refused = false;
     else
@@ -169,21 +181,63 @@ int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t 
     return r;
 }
 
-int naru_send(struct naru_channel *ch, const void *data, size_t len, int64_t timeout_ns)
+int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns)
+{
+    return send_message(ch, m, timeout_ns, 0);
+}
+
+/* Whether the short way may be tried: what it leaves out has nothing to do. */
+static inline bool may_be_short(const struct naru_channel *ch, int64_t timeout_ns,
+                                enum naru_direction direction)
+{
+    return timeout_ns == NARU_FOREVER && fork_guard_is_owner(&ch->guard) && (ch->direction & direction) &&
+           !ch->interruptible && ch->fd < 0;
+}
+
+/* The long way of naru_send(), out of its way: setting up a message costs as much as all of the short one. */
+static __attribute__((noinline)) int send_bytes(struct naru_channel *ch, const void *data, size_t len,
+                                                int64_t timeout_ns, int tried)
 {
     struct iovec piece = {(void *)(uintptr_t)data, len};
     struct naru_message m = {.size = sizeof m, .iov = &piece, .iov_count = 1};
 
-    return channel_send(ch, &m, timeout_ns);
+    return send_message(ch, &m, timeout_ns, tried);
+}
+
+int naru_send(struct naru_channel *ch, const void *data, size_t len, int64_t timeout_ns)
+{
+    ssize_t r = 0;
+
+    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_SEND) && ch->ops->send_bytes && !ch->finished &&
+        len <= ch->max_message)
+        r = ch->ops->send_bytes(ch, data, len);
+    if (r <= 0)
+        return send_bytes(ch, data, len, timeout_ns, (int)r);
+    ch->refused = false;
+    count(&ch->counters[CHANNEL_SENDING], 1, len);
+    return 0;
+}
+
+static __attribute__((noinline)) ssize_t receive_bytes(struct naru_channel *ch, void *buf, size_t cap,
+                                                       int64_t timeout_ns, int tried)
+{
+    struct iovec piece = {buf, cap};
+    struct naru_message m = {.size = sizeof m, .iov = &piece, .iov_count = 1};
+    int r = receive(ch, &m, timeout_ns, tried);
+
+    return r < 0 ? r : (ssize_t)m.length;
 }
 
 ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap, int64_t timeout_ns)
 {
-    struct iovec piece = {buf, cap};
-    struct naru_message m = {.size = sizeof m, .iov = &piece, .iov_count = 1};
-    int r = channel_receive(ch, &m, timeout_ns);
+    ssize_t r = 0;
 
-    return r < 0 ? r : (ssize_t)m.length;
+    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_RECEIVE) && ch->ops->recv_bytes && !ch->kept.full)
+        r = ch->ops->recv_bytes(ch, buf, cap);
+    if (r <= 0)
+        return receive_bytes(ch, buf, cap, timeout_ns, (int)r);
+    count(&ch->counters[CHANNEL_RECEIVING], 1, (size_t)r);
+    return r;
 }
 
 static int check_message(const struct naru_message *m)

@@ -60,6 +60,12 @@ struct channel_ops {
                           bool block); /* NULL: one by one */
     int (*recv)(struct naru_channel *ch, struct naru_message *m, bool block);
 
+    /* The short way of most messages, for calls that wait without limit: bytes in one piece, with nothing
+     * begun, kept or beside them. An attempt that may sleep. > 0: done, with so many bytes; 0: the long way
+     * is to go on from here; or -errno, as send and recv say it. NULL: there is none. */
+    ssize_t (*send_bytes)(struct naru_channel *ch, const void *data, size_t length);
+    ssize_t (*recv_bytes)(struct naru_channel *ch, void *buf, size_t capacity);
+
     /* Bytes, one attempt: what stream.c moves frames with. read returns 0 at the end of the stream. fds may
      * be NULL. */
     ssize_t (*write)(struct naru_channel *ch, const struct iovec *iov, int count,

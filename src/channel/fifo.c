@@ -458,7 +458,6 @@ const struct channel_ops fifo_ops = {
     .unlisten = fifo_unlisten,
     .remove = fifo_remove,
     STREAM_MESSAGES,
-    .write = pipe_io_write,
-    .read = pipe_io_read,
+    PIPE_IO,
     .untaken = pipe_io_untaken,
 };

@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/quiet-write.h"
+#include "channel/stream-plain.h"
 
 #ifndef RWF_NOSIGNAL
 #define RWF_NOSIGNAL 0x00000100 /* include/uapi/linux/fs.h; Debian 12's headers are older */
@@ -95,6 +96,21 @@ ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count
         return r < 0 ? error_set(-r, "%s: %s", ch->url, error_text(-r)) : -EAGAIN;
     n = readv(ch->rfd, iov, count);
     return n < 0 ? read_failed(ch) : n;
+}
+
+ssize_t pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity)
+{
+    struct stream *s = ch->stream;
+    ssize_t n = plain_take(ch, buf, capacity);
+
+    if (n > 0 || !plain_can_fill(s) || ch->io[CHANNEL_RECEIVING].nonblocking)
+        return n;
+    n = read(ch->rfd, s->buffer, s->capacity);
+    if (n < 0)
+        return read_failed(ch);
+    s->tail = (size_t)n;
+    s->ended = n == 0;
+    return plain_take(ch, buf, capacity);
 }
 
 /* Whether the program ignores SIGPIPE, as it did when the channel first wrote. */
@@ -169,6 +185,18 @@ ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int coun
         count = 1;
     n = write_flags(ch, iov, count, 0);
     return n < 0 ? write_failed(ch) : n;
+}
+
+ssize_t pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    uint8_t frame[STREAM_COPY_MAX];
+    ssize_t n;
+
+    if (!plain_can_send(ch->stream, length) || ch->io[CHANNEL_SENDING].nonblocking ||
+        ch->io[CHANNEL_SENDING].sigpipe != SIGPIPE_IGNORED)
+        return 0;
+    n = write(ch->wfd, frame, plain_frame(frame, data, length));
+    return n < 0 ? write_failed(ch) : plain_sent(ch->stream, length, (size_t)n);
 }
 
 int64_t pipe_io_untaken(struct naru_channel *ch)

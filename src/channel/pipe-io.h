@@ -14,6 +14,15 @@ ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int coun
 ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
                      bool block);
 
+/* Their short ways: see channel_ops. */
+ssize_t pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length);
+ssize_t pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity);
+
+/* In a row of channel_ops. */
+#define PIPE_IO                                                                                              \
+    .write = pipe_io_write, .read = pipe_io_read, .send_bytes = pipe_io_send_bytes,                          \
+    .recv_bytes = pipe_io_recv_bytes
+
 /* Bytes in the pipe that nobody has read, or -EPIPE where nobody is left to read them: the untaken of these
  * mechanisms. */
 int64_t pipe_io_untaken(struct naru_channel *ch);

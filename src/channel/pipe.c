@@ -59,7 +59,6 @@ const struct channel_ops pipe_ops = {
                             NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN},
     .pair = pipe_pair,
     STREAM_MESSAGES,
-    .write = pipe_io_write,
-    .read = pipe_io_read,
+    PIPE_IO,
     .untaken = pipe_io_untaken,
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "channel/stream-plain.h"
 
 void socket_put_fds(struct msghdr *header, union socket_control *control, const int *fds, size_t count)
 {
@@ -154,4 +155,30 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
     else
         socket_count_lost_fds(ch, &header);
     return n;
+}
+
+ssize_t socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    uint8_t frame[STREAM_COPY_MAX];
+    ssize_t n;
+
+    if (!plain_can_send(ch->stream, length))
+        return 0;
+    n = send(ch->wfd, frame, plain_frame(frame, data, length), MSG_NOSIGNAL);
+    return n < 0 ? write_failed(ch, errno) : plain_sent(ch->stream, length, (size_t)n);
+}
+
+ssize_t socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity)
+{
+    struct stream *s = ch->stream;
+    struct iovec all = {s->buffer, s->capacity};
+    ssize_t n = plain_take(ch, buf, capacity);
+
+    if (n > 0 || !plain_can_fill(s))
+        return n;
+    n = stream_read(ch, &all, 1, true);
+    if (n < 0)
+        return n;
+    s->tail = (size_t)n;
+    return plain_take(ch, buf, capacity);
 }

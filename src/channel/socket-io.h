@@ -11,6 +11,15 @@ ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int co
 ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
                        bool block);
 
+/* Their short ways: see channel_ops. */
+ssize_t socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length);
+ssize_t socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity);
+
+/* In a row of channel_ops. */
+#define SOCKET_IO                                                                                            \
+    .write = socket_io_write, .read = socket_io_read, .send_bytes = socket_io_send_bytes,                    \
+    .recv_bytes = socket_io_recv_bytes
+
 /* Room for one SCM_RIGHTS of CHANNEL_FDS_MAX descriptors and, received before it, one SCM_CREDENTIALS;
  * aligned as cmsg(3) wants it. */
 union socket_control {

@@ -22,12 +22,9 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "channel/frame.h"
-#include "channel/stream-state.h"
+#include "channel/stream-plain.h"
 
-enum {
-    BUFFER_KEPT = 1024 * 1024, /* a buffer that had to grow beyond this is shrunk when it is empty again */
-    DIRECT_MIN = 8 * 1024      /* a missing payload this large is read into the caller's memory */
-};
+enum { DIRECT_MIN = 8 * 1024 }; /* a missing payload this large is read into the caller's memory */
 
 static size_t held(const struct stream *s)
 {
@@ -110,25 +107,13 @@ static int reserve(struct stream *s, size_t size)
     return 0;
 }
 
-/* The frame at head has been delivered. */
-static void consume(struct stream *s, size_t length)
+void stream_shrink(struct stream *s)
 {
-    s->head += length < held(s) ? length : held(s);
-    s->consumed += length;
-    s->scanned = 0;
-    s->direct = 0;
-    s->large = s->in_buffer; /* was large, but its caller gave up inside it */
-    s->in_buffer = false;
-    if (s->head != s->tail)
-        return;
-    s->head = s->tail = 0;
-    if (s->capacity > BUFFER_KEPT) {
-        uint8_t *smaller = realloc(s->buffer, STREAM_BUFFER);
+    uint8_t *smaller = realloc(s->buffer, STREAM_BUFFER);
 
-        if (smaller) {
-            s->buffer = smaller;
-            s->capacity = STREAM_BUFFER;
-        }
+    if (smaller) {
+        s->buffer = smaller;
+        s->capacity = STREAM_BUFFER;
     }
 }
 
@@ -156,8 +141,7 @@ static void deliver_fds(struct naru_channel *ch, struct naru_message *m, uint64_
         deliver_parcels(ch, m, start, length);
 }
 
-/* Reads into the pieces, minding descriptors. As ops->read. */
-static ssize_t read_pieces(struct naru_channel *ch, const struct iovec *iov, int count, bool block)
+ssize_t stream_read(struct naru_channel *ch, const struct iovec *iov, int count, bool block)
 {
     struct stream *s = ch->stream;
     struct stream_fds fds = {0};
@@ -206,7 +190,7 @@ static int fill(struct naru_channel *ch, size_t wanted, bool block)
                          held(s) + missing);
     room.iov_base = s->buffer + s->tail;
     room.iov_len = reads_header_only(s, wanted) ? missing : s->capacity - s->tail;
-    r = read_pieces(ch, &room, 1, block);
+    r = stream_read(ch, &room, 1, block);
     if (r > 0)
         s->tail += (size_t)r;
     return r < 0 ? (int)r : 0;
@@ -218,30 +202,7 @@ static void deliver(struct naru_channel *ch, struct naru_message *m, const struc
 
     m->length = span->length;
     deliver_fds(ch, m, s->consumed, span->end);
-    consume(s, span->end);
-}
-
-/* What most messages are when reading ahead: whole in the buffer, behind a 32-bit length, for one piece of
- * room, without descriptors. Delivers it as the loop in stream_recv() would, in a third of the instructions;
- * false: that one is to judge. */
-static bool deliver_plain(struct naru_channel *ch, struct naru_message *m)
-{
-    struct stream *s = ch->stream;
-    const uint8_t *frame = s->buffer + s->head;
-    uint32_t length;
-
-    if (s->frame != NARU_FRAME_LEN32 || s->parcel_count || m->iov_count != 1 || held(s) <= sizeof length)
-        return false;
-    memcpy(&length, frame, sizeof length);
-    length = __builtin_bswap32(length);
-    if (length == 0 || length > ch->max_message || length > m->iov->iov_len ||
-        length > held(s) - sizeof length)
-        return false;
-    memcpy(m->iov->iov_base, frame + sizeof length, length);
-    m->length = length;
-    m->fd_count = 0;
-    consume(s, sizeof length + length);
-    return true;
+    stream_consume(s, span->end);
 }
 
 /* Reads the missing payload of a known frame into the caller's memory, and what follows into the buffer's
@@ -263,7 +224,7 @@ static int receive_direct(struct naru_channel *ch, struct naru_message *m, const
         iov[count].iov_base = s->buffer + s->tail;
         iov[count++].iov_len = s->frame == NARU_FRAME_LEN32 && header < room ? header : room;
     }
-    r = read_pieces(ch, iov, count, block);
+    r = stream_read(ch, iov, count, block);
     if (r <= 0)
         return (int)r;
     if ((size_t)r < missing) {
@@ -314,7 +275,7 @@ static int receive_raw(struct naru_channel *ch, struct naru_message *m, size_t r
         return channel_peer_gone(ch);
     if (room == 0)
         return error_set(EINVAL, "%s: a raw stream needs room for at least one byte", ch->url);
-    r = read_pieces(ch, iov, stream_slice(m, 0, room, iov, STREAM_PIECES), block);
+    r = stream_read(ch, iov, stream_slice(m, 0, room, iov, STREAM_PIECES), block);
     if (r < 0)
         return (int)r;
     if (r == 0)
@@ -338,8 +299,13 @@ int stream_recv(struct naru_channel *ch, struct naru_message *m, bool block)
         struct frame_span span;
         int r;
 
-        if (deliver_plain(ch, m))
+        ssize_t plain = m->iov_count == 1 ? plain_take(ch, m->iov->iov_base, room) : 0;
+
+        if (plain > 0) {
+            m->length = (size_t)plain;
+            m->fd_count = 0;
             return 0;
+        }
         r = parse(ch, &s->scanned, &span);
 
         if (r < 0)

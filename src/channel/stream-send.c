@@ -10,13 +10,9 @@
 
 #include "base/error.h"
 #include "channel/frame.h"
-#include "channel/stream-state.h"
+#include "channel/stream-plain.h"
 
-enum {
-    COPY_MAX =
-        4096, /* a frame this small is copied together: cheaper than two pieces in the kernel (measured) */
-    BATCH_SIZE = 64 * 1024
-};
+enum { BATCH_SIZE = 64 * 1024 };
 
 bool stream_has_rest(const struct stream *s)
 {
@@ -103,11 +99,11 @@ static int make_mark(struct naru_channel *ch, const struct naru_message *m, size
 /* A frame that is small, whole and without descriptors goes as one piece. Returns its length, or 0 if it is
  * not. */
 static size_t copy_small(const struct naru_message *m, const struct frame_mark *mark, size_t length,
-                         uint8_t small[static COPY_MAX])
+                         uint8_t small[static STREAM_COPY_MAX])
 {
     size_t total = mark->header_length + length + mark->trailer_length;
 
-    if (total > COPY_MAX)
+    if (total > STREAM_COPY_MAX)
         return 0;
     memcpy(small, mark->header, mark->header_length);
     message_gather(m, small + mark->header_length, length);
@@ -133,32 +129,14 @@ void stream_abandon_send(struct stream *s, bool receiver_gone)
     s->sent = s->rest_length = s->rest_offset = 0;
 }
 
-/* What most messages are: one small piece behind a 32-bit length, with nothing begun before it. Goes out as
- * the loop in stream_send() would do it, in a third of the instructions. 1 if all of it went; 0 if a part,
- * which s->sent tells; or a negative as ops->write. */
-static int send_plain(struct naru_channel *ch, const void *payload, size_t length, bool block)
+/* As stream-plain.h has it: > 0, 0, or a negative as ops->write. */
+static ssize_t send_plain(struct naru_channel *ch, const void *payload, size_t length, bool block)
 {
-    uint32_t big_endian = __builtin_bswap32((uint32_t)length);
-    uint8_t frame[COPY_MAX];
-    struct iovec piece = {frame, sizeof big_endian + length};
-    ssize_t written;
+    uint8_t frame[STREAM_COPY_MAX];
+    struct iovec piece = {frame, plain_frame(frame, payload, length)};
+    ssize_t written = ch->ops->write(ch, &piece, 1, NULL, block);
 
-    memcpy(frame, &big_endian, sizeof big_endian);
-    memcpy(frame + sizeof big_endian, payload, length);
-    written = ch->ops->write(ch, &piece, 1, NULL, block);
-    if (written < 0)
-        return (int)written;
-    if ((size_t)written == piece.iov_len)
-        return 1;
-    ch->stream->sent = (size_t)written;
-    return 0;
-}
-
-static bool is_plain(const struct stream *s, const struct naru_message *m)
-{
-    return s->frame == NARU_FRAME_LEN32 && !s->sent && !s->rest_length && !s->cut && m->iov_count == 1 &&
-           !m->fd_count &&
-           m->iov->iov_len - 1 < COPY_MAX - sizeof(uint32_t); /* not an empty one: its piece may be NULL */
+    return written < 0 ? written : plain_sent(ch->stream, length, (size_t)written);
 }
 
 int stream_send(struct naru_channel *ch, const struct naru_message *m, bool block)
@@ -166,13 +144,14 @@ int stream_send(struct naru_channel *ch, const struct naru_message *m, bool bloc
     struct stream *s = ch->stream;
     size_t length = message_length(m), total;
     struct frame_mark mark;
-    uint8_t small[COPY_MAX];
+    uint8_t small[STREAM_COPY_MAX];
     int r;
 
-    if (is_plain(s, m)) {
-        r = send_plain(ch, m->iov->iov_base, length, block);
-        if (r != 0)
-            return r == 1 ? 0 : r;
+    if (m->iov_count == 1 && !m->fd_count && plain_can_send(s, length)) {
+        ssize_t plain = send_plain(ch, m->iov->iov_base, length, block);
+
+        if (plain != 0)
+            return plain > 0 ? 0 : (int)plain;
     }
     r = begin(ch, block);
     if (r == 0)

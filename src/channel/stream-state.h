@@ -18,9 +18,10 @@
 
 enum {
     STREAM_BUFFER =
-        128 * 1024,     /* read-ahead; 64 KiB (a pipe's default) and the tail of a message before it */
-    STREAM_PIECES = 64, /* of an iovec that is built on the stack */
-    STREAM_PARCELS = 2  /* sets of descriptors that can wait for their frame */
+        128 * 1024, /* read-ahead; 64 KiB (a pipe's default) and the tail of a message before it */
+    STREAM_BUFFER_KEPT = 1024 * 1024, /* one that had to grow beyond this is shrunk when it is empty again */
+    STREAM_PIECES = 64,               /* of an iovec that is built on the stack */
+    STREAM_PARCELS = 2                /* sets of descriptors that can wait for their frame */
 };
 
 struct stream_parcel {
@@ -48,6 +49,12 @@ struct stream {
     size_t rest_offset, rest_length, rest_capacity;
     uint8_t *batch;
 };
+
+/* A buffer that had to grow for a large message goes back to its usual size. */
+void stream_shrink(struct stream *s);
+
+/* Reads behind what is held, minding descriptors and the end. As ops->read. */
+ssize_t stream_read(struct naru_channel *ch, const struct iovec *iov, int count, bool block);
 
 /* The pieces of m from byte offset on, length bytes at most, into iov. Returns how many pieces. */
 int stream_slice(const struct naru_message *m, size_t offset, size_t length, struct iovec *iov, int capacity);

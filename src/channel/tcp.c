@@ -203,6 +203,5 @@ const struct channel_ops tcp_ops = {
     .listen = tcp_listen,
     .accept = tcp_accept,
     STREAM_MESSAGES,
-    .write = socket_io_write,
-    .read = socket_io_read,
+    SOCKET_IO,
 };

@@ -385,8 +385,7 @@ const struct channel_ops unix_stream_ops = {
             .capabilities = UNIX_CAPABILITIES | UNIX_CONNECTED | NARU_CAN_FRAME},
     .variant = "stream",
     STREAM_MESSAGES,
-    .write = socket_io_write,
-    .read = socket_io_read,
+    SOCKET_IO,
     UNIX_COMMON,
 };
 
