@@ -360,13 +360,17 @@ static int accept_all(struct server *s)
 static int serve(struct server *s)
 {
     int r = accept_all(s);
+    /* The name was removed: nobody new can come, but who did is still served. */
+    int gone = r == -ENOENT ? report_failure(r) : NARU_EXIT_OK;
 
-    if (r < 0 && r != -ECANCELED)
+    if (r < 0 && r != -ECANCELED && !gone)
         fail_server(s, report_failure(r));
-    if (r < 0 || !wait_for_room(s, 1, true)) {
+    if ((r < 0 && !gone) || !wait_for_room(s, 1, true)) {
         stop_all(s);
         (void)wait_for_room(s, 1, false);
     }
+    if (s->code == NARU_EXIT_OK)
+        s->code = gone;
     if (s->code == NARU_EXIT_OK && interrupt_signal())
         s->code = interrupt_exit_code();
     return s->code;

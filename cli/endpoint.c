@@ -103,8 +103,12 @@ static int wait_for(int fd, short events, int64_t timeout_ns)
     }
 }
 
+/* Not all that ends a listener shows in its descriptor (naru_listener_fd(3)): it is tried this often. */
+static const int64_t try_again = NARU_S(1);
+
 int endpoint_accept(struct endpoint *e, int64_t timeout_ns)
 {
+    int64_t deadline = timeout_ns == NARU_FOREVER ? NARU_FOREVER : now() + timeout_ns;
     int fd = naru_listener_fd(e->listener);
     int r;
 
@@ -114,13 +118,16 @@ int endpoint_accept(struct endpoint *e, int64_t timeout_ns)
         r = naru_accept(e->listener, timeout_ns, &e->channel);
     else
         do {
+            int64_t left;
+
             r = naru_accept(e->listener, NARU_NOWAIT, &e->channel);
             if (r != -EAGAIN)
                 break;
-            r = wait_for(fd, (short)naru_listener_want(e->listener), timeout_ns);
-            if (r == 0)
+            left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+            r = wait_for(fd, (short)naru_listener_want(e->listener), left < try_again ? left : try_again);
+            if (r == 0 && left <= try_again)
                 return naru_accept(e->listener, NARU_US(1), &e->channel); /* which explains that time is up */
-        } while (r > 0);
+        } while (r >= 0);
     if (r == 0)
         interrupt_watch(e->channel);
     return r;

@@ -115,6 +115,21 @@ TEST(a_missing_path_is_not_found)
     SHELL(0, "", "", "naru rm -f fifo://$PWD/f posixmq:/naru-none-$$");
 }
 
+/* Whatever waits for somebody new ends when its name is removed; what is connected goes on. */
+TEST(a_name_removed_underneath_ends_the_wait)
+{
+    SHELL(3, "", "the FIFO was removed or replaced, so that nobody can open it any more; listen again",
+          "naru recv fifo://$PWD/f & until [ -p f ]; do sleep 0.01; done; rm f; wait $!");
+    SHELL(3, "", "the name was removed or replaced, so that nobody can connect here any more; listen again",
+          "naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; rm s; wait $!");
+    SHELL(3, "kept\n", "the name was removed or replaced, so that nobody can connect here any more",
+          "mkfifo in; naru listen --reply ok \"unix://$PWD/s?frame=line\" > got 2> said & p=$!;"
+          "naru cat - unix://$PWD/s < in > out & exec 3> in; echo kept >&3; until [ -s got ]; do sleep 0.01;"
+          "done; rm s; until [ -s said ]; do sleep 0.01; done; echo kept on >&3;"
+          "until grep -q on got; do sleep 0.01; done; exec 3>&-; wait $p; r=$?; wait; head -n 1 got;"
+          "cat said >&2; exit $r");
+}
+
 TEST(an_endpoint_in_use_is_refused_and_left_alone)
 {
     SHELL(1, "here\n", "the port is in use",

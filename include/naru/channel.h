@@ -156,14 +156,17 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * while that is open further calls return -EBUSY.
  *
  * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came.
- * -EMFILE, -ENFILE: out of descriptors; whoever came stays in the queue.
+ * -EMFILE, -ENFILE: out of descriptors; whoever came stays in the queue. -ENOENT: the FIFO or the socket's
+ * path was removed, or replaced, so that nobody new can come; channels that are open go on. An accept that
+ * waits at a path of unix: learns of it within a second, one at a FIFO at once.
  */
 NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeout_ns,
                                          struct naru_channel **ret_ch);
 
 /*
  * One level-triggered descriptor to poll for naru_listener_want(): ready when naru_accept(NARU_NOWAIT) is
- * worth a call. It is the listener's: do not close or read it. -ENOTSUP without NARU_CAN_POLL.
+ * worth a call. It is the listener's: do not close or read it. -ENOTSUP without NARU_CAN_POLL. That the path
+ * of a unix socket was removed does not make it ready: an accept now and then notices it.
  * naru_listener_want() never fails.
  */
 NARU_API NARU_MUST_CHECK int naru_listener_fd(struct naru_listener *l);

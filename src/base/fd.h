@@ -29,6 +29,10 @@ int fd_poll(struct pollfd *fds, size_t count, int64_t deadline);
 /* Whether the path leads to what is open as fd: others may have removed or replaced it since. */
 bool fd_is_path(int fd, const char *path);
 
+/* Whether no name leads to what is open as fd any more: all were removed, or renamed over. Where that cannot
+ * be told (NFS keeps a name while the file is open), false. */
+bool fd_is_removed(int fd);
+
 /* Whether the descriptor is a socket, a FIFO ... : st_mode & S_IFMT, or 0 if it is not open. */
 unsigned fd_type(int fd);
 

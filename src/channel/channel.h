@@ -173,7 +173,9 @@ struct naru_listener {
     struct naru_options options; /* for the channels it accepts */
     int fd;                      /* polled for NARU_IN; -1: accept never waits */
     int lock_fd;                 /* held while the endpoint lives; -1: the kernel decides who may listen */
-    struct naru_channel *taken;  /* without NARU_CAN_ACCEPT_MANY: the one channel while it is open */
+    int name_fd; /* the file by whose name the endpoint is found, of which fd does not tell when it is
+                    removed: who waits looks from time to time; -1: there is none */
+    struct naru_channel *taken; /* without NARU_CAN_ACCEPT_MANY: the one channel while it is open */
     struct fork_guard guard;
     void *state;
 };

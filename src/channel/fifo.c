@@ -299,15 +299,25 @@ static void drain(struct naru_listener *l)
     f->watch.fd = -1;
 }
 
+static int name_removed(const struct naru_listener *l)
+{
+    return error_set(
+        ENOENT, "%s: the FIFO was removed or replaced, so that nobody can open it any more; listen again",
+        l->url);
+}
+
 static int fifo_accept(struct naru_listener *l, struct naru_channel *ch)
 {
     struct fifo *f = l->state;
     int next, keep = -1;
 
     if (!has_writer(f, l->lock_fd)) {
+        bool removed;
+
         drain(l);
-        if (!has_writer(f, l->lock_fd)) /* one that came before the queue was emptied */
-            return -EAGAIN;
+        removed = fd_is_removed(l->lock_fd); /* which wakes the listener: the watch tells of link counts */
+        if (!has_writer(f, l->lock_fd)) /* one that came before the queue was emptied, or the name removed */
+            return removed ? name_removed(l) : -EAGAIN;
     }
     next = reopen(l->lock_fd, O_RDONLY);
     if (next >= 0 && f->keep)

@@ -16,6 +16,7 @@ static struct naru_listener *listener_free(struct naru_listener *l)
     fork_guard_close(&l->guard);
     (void)fd_close(l->fd);
     (void)fd_close(l->lock_fd);
+    (void)fd_close(l->name_fd);
     free(l->url);
     free(l);
     return NULL;
@@ -34,6 +35,7 @@ static int listen_unforked(struct naru_listener *l, struct url *url)
     if (r == 0) {
         fork_guard_add(&l->guard, &l->fd);
         fork_guard_add(&l->guard, &l->lock_fd);
+        fork_guard_add(&l->guard, &l->name_fd);
     }
     if (!may_wait)
         fork_release();
@@ -62,7 +64,7 @@ static int listen_url(struct url *url, const struct naru_options *opt, struct na
     }
     l->ops = ops;
     l->options = options;
-    l->fd = l->lock_fd = -1;
+    l->fd = l->lock_fd = l->name_fd = -1;
     fork_guard_init(&l->guard);
     r = listen_unforked(l, url);
     if (r < 0) {
@@ -91,23 +93,43 @@ int naru_listen(const char *url, const struct naru_options *opt, struct naru_lis
     return r;
 }
 
+/* How often a waiting accept looks whether its name is still there, where nothing announces that it goes.
+ * inotify(7) would, but a user has few instances of it (fs.inotify.max_user_instances: 128), and listeners
+ * may be many. */
+static const int64_t look_again = NARU_S(1);
+
+static bool is_name_removed(const struct naru_listener *l)
+{
+    return l->name_fd >= 0 && fd_is_removed(l->name_fd);
+}
+
+static int name_removed(const struct naru_listener *l)
+{
+    return error_set(
+        ENOENT,
+        "%s: the name was removed or replaced, so that nobody can connect here any more; listen again",
+        l->url);
+}
+
 /* Waits until an accept is worth it. */
 static int wait_listener(struct naru_listener *l, int64_t deadline, int64_t *step)
 {
     struct pollfd fds = {.fd = l->fd, .events = POLLIN};
+    int64_t until = l->name_fd >= 0 ? clock_now() + look_again : deadline;
     int r;
 
     if (l->fd < 0)
         return backoff_sleep(step, deadline) ? 0 : error_expected(ETIMEDOUT);
-    r = fd_poll(&fds, 1, deadline);
+    r = fd_poll(&fds, 1, until < deadline ? until : deadline);
     if (r < 0)
         return error_set(-r, "%s: poll: %s", l->url, error_text(-r));
-    return r ? 0 : error_expected(ETIMEDOUT);
+    return r || until < deadline ? 0 : error_expected(ETIMEDOUT);
 }
 
 static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru_channel *ch)
 {
     int64_t deadline = deadline_after(timeout_ns), step = 0;
+    bool removed = false;
 
     for (;;) {
         int r;
@@ -119,6 +141,10 @@ static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru
         fork_release();
         if (r != -EAGAIN && r != -EINTR)
             return r;
+        if (r == -EAGAIN && removed)
+            return name_removed(l);
+        if (r == -EAGAIN && (removed = is_name_removed(l)))
+            continue; /* who connected before that is still accepted */
         if (r == -EAGAIN && timeout_ns <= 0)
             return error_expected(EAGAIN);
         r = r == -EINTR ? 0 : wait_listener(l, deadline, &step);

@@ -206,18 +206,23 @@ static int bind_to(int fd, const struct url *url, const struct unix_name *name, 
 /* bind(2) gave the file the socket's own mode less the umask; the exact mode is set once it listens, so that
  * who waits for the path is woken then. */
 static int start_listening(int fd, const struct url *url, const struct unix_name *name, int kind,
-                           unsigned mode, struct socket_file *file)
+                           unsigned mode, struct socket_file *file, int *ret_name_fd)
 {
+    FD_CLEANUP int name_fd = -1;
     struct stat status;
 
     if (kind != SOCK_DGRAM && listen(fd, BACKLOG) < 0)
         return error_set(errno, "%s: listen: %s", url->text, error_text(errno));
     if (!name->path)
         return 0;
-    if (lstat(name->path, &status) < 0 || chmod(name->path, mode) < 0)
+    name_fd = open(name->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (name_fd < 0 || fstat(name_fd, &status) < 0)
+        return error_set(errno, "%s: cannot open the socket's file: %s", url->text, error_text(errno));
+    if (chmod(name->path, mode) < 0)
         return error_set(errno, "%s: cannot set the socket's mode: %s", url->text, error_text(errno));
     file->device = status.st_dev;
     file->inode = status.st_ino;
+    *ret_name_fd = fd_steal(&name_fd);
     return 0;
 }
 
@@ -239,7 +244,7 @@ static int make_listener(struct naru_listener *l, const struct url *url, const s
     }
     r = bind_to(fd, url, name, mode);
     if (r == 0) {
-        r = start_listening(fd, url, name, kind, mode, file);
+        r = start_listening(fd, url, name, kind, mode, file, &l->name_fd);
         if (r < 0 && name->path)
             (void)unlink(name->path);
     }
