@@ -130,9 +130,14 @@ static int send_to_named(const char *name, const struct sending *what)
         code = code ? code : one;
     }
     (void)closedir(processes);
+    if (!found && access("/proc/self", F_OK) < 0)
+        return report(NARU_EXIT_FAILED,
+                      "\"%s\": processes are found by name in /proc, which is not mounted; say its number",
+                      name);
     if (!found)
         return report(NARU_EXIT_NOT_FOUND,
-                      "there is no process named \"%s\"; names are those of ps -C, at most 15 bytes", name);
+                      "there is no process named \"%s\"; names are those of ps -C, at most 15 bytes%s", name,
+                      access("/proc/1", F_OK) < 0 ? " (/proc hides other users' processes here)" : "");
     return code;
 }
 

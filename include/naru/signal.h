@@ -122,8 +122,8 @@ struct naru_signal_sets {
 
 /* The sets of a process (of its first thread) or of any one thread by its tid; 0: the calling thread. A
  * thread that sleeps in sigwait(3) shows what it waits for as not blocked: the kernel lifts the block
- * meanwhile (naru_signal_wait() sleeps elsewhere). Needs no permission. -ESRCH: there is none, or /proc hides
- * it. */
+ * meanwhile (naru_signal_wait() sleeps elsewhere). Needs no permission, unless /proc is mounted to hide other
+ * users' processes (hidepid, proc(5)): -EACCES. -ESRCH: there is none. -ENOTSUP: /proc is not mounted. */
 NARU_API NARU_MUST_CHECK int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets);
 
 /* Called on the loop's thread: an ordinary function, which may call anything. Result as naru_loop_call. */

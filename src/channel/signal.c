@@ -118,10 +118,17 @@ static int look_at_receiver(struct target *to, int pidfd, struct naru_peer *ret_
             to->url, to->pid);
     if (r >= 0)
         r = signal_status_read(to->pid, &process);
+    if (r < 0 && !to->check) { /* who it belongs to is then all that is missing */
+        process.uid = process.gid = -1;
+        r = 0;
+    }
     if (r == -ESRCH || has_ended(pidfd)) /* else all we read was of the process behind the pidfd */
         return error_set(EAGAIN, "%s: there is no process %" PRId64, to->url, to->pid);
     if (r < 0)
-        return error_set(-r, "%s: reading /proc/%" PRId64 "/status: %s", to->url, to->pid, error_text(-r));
+        return error_set(-r,
+                         "%s: whether process %" PRId64 " would survive it cannot be said: %s; ?check=no "
+                         "sends without asking",
+                         to->url, to->pid, signal_status_text(-r));
     *ret_peer = (struct naru_peer){to->pid, process.uid, process.gid};
     return 0;
 }
@@ -223,7 +230,7 @@ static int64_t untaken(struct naru_channel *ch)
         return channel_peer_gone(ch);
     if (r < 0)
         return error_set(-r, "%s: reading /proc/%" PRId64 "/status: %s", ch->url, ch->peer.pid,
-                         error_text(-r));
+                         signal_status_text(-r));
     return status.sets.process_pending & naru_signal_bit(endpoint->sig) ? 1 : 0;
 }
 
@@ -253,7 +260,8 @@ static int check_unclaimed(const struct url *url, int sig)
     bool claimed = false;
 
     if (!descriptors)
-        return error_set(errno, "%s: /proc/self/fdinfo: %s", url->text, error_text(errno));
+        return error_set(errno == ENOENT ? ENOTSUP : errno, "%s: looking at /proc/self/fdinfo: %s", url->text,
+                         signal_status_text(errno == ENOENT ? ENOTSUP : errno));
     while (!claimed && (entry = readdir(descriptors)))
         claimed = entry->d_name[0] != '.' && is_signalfd_of(entry->d_name, sig);
     (void)closedir(descriptors);

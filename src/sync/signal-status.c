@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,14 +63,36 @@ static int read_status(const char *path, struct signal_status *ret_status)
     return r;
 }
 
+/* No entry in /proc says that there is no such process only if kill(2) does not know it either. */
+static int why_absent(int64_t pid)
+{
+    if (access("/proc/self", F_OK) < 0)
+        return -ENOTSUP;
+    if (pid > 0 && pid <= INT32_MAX && (kill((pid_t)pid, 0) == 0 || errno == EPERM))
+        return -EACCES;
+    return -ESRCH;
+}
+
+const char *signal_status_text(int code)
+{
+    switch (code) {
+    case ENOTSUP:
+        return "/proc, which tells it, is not mounted; as root: mount -t proc proc /proc";
+    case EACCES:
+        return "/proc hides other users' processes here (hidepid, proc(5)); its own user may look, and root";
+    default:
+        return error_text(code);
+    }
+}
+
 int signal_status_read(int64_t pid, struct signal_status *ret_status)
 {
     char path[64];
+    int r;
 
-    if (pid == 0)
-        return read_status("/proc/thread-self/status", ret_status);
     (void)snprintf(path, sizeof path, "/proc/%" PRId64 "/status", pid);
-    return read_status(path, ret_status);
+    r = read_status(pid == 0 ? "/proc/thread-self/status" : path, ret_status);
+    return r == -ESRCH ? why_absent(pid) : r;
 }
 
 int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets)
@@ -79,7 +102,8 @@ int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets)
     int r = pid < 0 ? -ESRCH : signal_status_read(pid, &status);
 
     if (r < 0)
-        return error_set(-r, "reading the signal sets of process %" PRId64 ": %s", pid, error_text(-r));
+        return error_set(-r, "reading the signal sets of process %" PRId64 ": %s", pid,
+                         signal_status_text(-r));
     status.sets.size = ret_sets->size;
     memcpy(ret_sets, &status.sets, size);
     return 0;
@@ -139,7 +163,7 @@ int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret
     int r;
 
     if (!tasks)
-        return errno == ENOENT ? -ESRCH : -errno;
+        return errno == ENOENT ? why_absent(pid) : -errno;
     r = look_at_threads(tasks, path, (size_t)length, set, ret_thread);
     (void)closedir(tasks);
     return r;

@@ -363,7 +363,7 @@ int signal_block_everywhere(uint64_t set, const char *doing)
     r = look_at_own_threads(set, &thread);
     if (r < 0)
         return error_set(-r, "%s: looking at this process's threads in /proc/self/task: %s", doing,
-                         error_text(-r));
+                         signal_status_text(-r));
     if (r == SIGNAL_OPEN)
         return error_set(
             EBUSY,

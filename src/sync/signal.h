@@ -18,9 +18,13 @@ struct signal_status {
     struct naru_signal_sets sets;
 };
 
-/* Reads /proc/PID/status, with pid 0 that of the calling thread. 0, or -ESRCH (not explained: it is often no
- * error) or another -errno. */
+/* Reads /proc/PID/status, with pid 0 that of the calling thread. Not explained, as it is often no
+ * error: 0, -ESRCH (there is none), -EACCES (there is, but /proc hides it), -ENOTSUP (/proc is not mounted)
+ * or another -errno. */
 int signal_status_read(int64_t pid, struct signal_status *ret_status);
+
+/* What such an errno means, and what to do about it. */
+const char *signal_status_text(int code);
 
 /* What the threads of a process do about a set of signals. */
 enum signal_reception {
@@ -35,7 +39,7 @@ enum signal_reception {
 enum { SIGNAL_LOOKS = 12 };
 
 /* What the threads of the process (0: this one) do about the set: an enum signal_reception, with *ret_thread
- * the open one; or -ESRCH: no such process; or another -errno. */
+ * the open one; or as signal_status_read(). */
 int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread);
 
 /* The kernel set as the C library's; -EINVAL (explained) for what cannot be in one: empty sets, SIGKILL,
