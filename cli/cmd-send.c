@@ -52,14 +52,27 @@ static void add(struct sender *s, const char *data, size_t length)
     s->batch++;
 }
 
+/* A stream may have taken half of the last message that counts as sent (-EINPROGRESS). If the receiver is
+ * slow, its rest is still here, and ends with us. */
+static bool is_last_cut(const struct sender *s, int result)
+{
+    return s->sent > 0 && (result == -ETIMEDOUT || result == -EAGAIN || result == -ECANCELED) &&
+           naru_flush(s->channel, NARU_SENT, NARU_NOWAIT) < 0;
+}
+
 /* Whoever pipes data through must learn how much of it went out. */
 static int report_unsent(const struct sender *s, int result)
 {
-    char tail[64] = "";
+    char tail[96] = "", sentence[1024];
 
-    if (s->channel)
+    if (!s->channel)
+        return report_failure_of(s->url, result, "");
+    (void)snprintf(sentence, sizeof sentence, "%s", naru_explain()); /* the flush has a sentence of its own */
+    if (is_last_cut(s, result))
+        (void)snprintf(tail, sizeof tail, " (%" PRIu64 " sent before, and a part of one)", s->sent - 1);
+    else
         (void)snprintf(tail, sizeof tail, " (%" PRIu64 " sent before)", s->sent);
-    return report_failure_of(s->url, result, tail);
+    return report_sentence_of(s->url, result, sentence, tail);
 }
 
 /* Sends all that was added. NARU_EXIT_OK, or the exit code of what was reported. */

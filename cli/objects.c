@@ -128,6 +128,20 @@ static void fill_posix_memory(int directory, const char *file, struct object *o)
         o->bytes = status.st_size;
 }
 
+/* What means something in a URL, and what a terminal or JSON could not show, is written as %XX there. */
+static void encode(const char *name, char *encoded, size_t size)
+{
+    size_t used = 0;
+
+    for (; *name && used + 4 < size; name++) {
+        unsigned char byte = (unsigned char)*name;
+        bool special = byte <= ' ' || byte >= 0x7f || byte == '%' || byte == '?';
+
+        used += (size_t)snprintf(encoded + used, size - used, special ? "%%%02X" : "%c", byte);
+    }
+    encoded[used] = '\0';
+}
+
 static int each_file(const char *path, const char *kind, const char *prefix,
                      void (*fill)(int directory, const char *file, struct object *o), visit_function *visit,
                      void *context)
@@ -142,6 +156,7 @@ static int each_file(const char *path, const char *kind, const char *prefix,
         struct object o = object_of(kind);
         struct stat status;
         bool semaphore = strncmp(entry->d_name, "sem.", 4) == 0;
+        char encoded[3 * NAME_MAX + 1];
 
         /* naru's own locks are no plain memory (objects-sync.c). */
         if (strncmp(entry->d_name, "naru.", 5) == 0 && strcmp(kind, "shm+posix") == 0)
@@ -155,7 +170,8 @@ static int each_file(const char *path, const char *kind, const char *prefix,
             o.mode = status.st_mode & 0777;
         }
         fill(dirfd(directory), entry->d_name, &o);
-        (void)snprintf(o.name, sizeof o.name, "%s:/%s", kind, entry->d_name + strlen(prefix));
+        encode(entry->d_name + strlen(prefix), encoded, sizeof encoded);
+        (void)snprintf(o.name, sizeof o.name, "%s:/%s", kind, encoded);
         r = visit(&o, context);
     }
     (void)closedir(directory);
@@ -184,19 +200,11 @@ static bool is_autobound(const char *name)
     return name[0] == '@' && strlen(name) == 6 && strspn(name + 1, "0123456789abcdef") == 5;
 }
 
-/* What means something in a URL is written as %XX there. */
 static void name_unix(struct object *o, const char *path, const char *option)
 {
     char encoded[3 * sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
-    size_t used = 0;
 
-    for (; *path && used + 4 < sizeof encoded; path++) {
-        bool special = *path == '%' || *path == '?';
-
-        used += (size_t)snprintf(encoded + used, sizeof encoded - used, special ? "%%%02X" : "%c",
-                                 (unsigned char)*path);
-    }
-    encoded[used] = '\0';
+    encode(path, encoded, sizeof encoded);
     (void)snprintf(o->name, sizeof o->name, "unix:%s%s%s", encoded[0] == '/' ? "//" : "", encoded, option);
 }
 

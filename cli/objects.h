@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { OBJECT_NAME_MAX = 512 };
+enum { OBJECT_NAME_MAX = 1024 };
 
 struct object {
     const char *

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Messages for people: one line on standard error that begins with the command ("naru send: ..."). Standard
- * output carries data only.
+ * output carries data only. Control characters in what is quoted are shown (escape.h), and long lines cut in
+ * the middle.
  */
 #ifndef CLI_REPORT_H
 #define CLI_REPORT_H
@@ -16,6 +17,9 @@ int report_failure(long result);
 /* The same for a call on that URL, which is named in front where the sentence does not do so itself: those of
  * -EPIPE, -ETIMEDOUT and -EAGAIN are fixed. tail: what else to say, or "". */
 int report_failure_of(const char *url, long result, const char *tail);
+
+/* The same with a sentence that naru_explain() said before something else was asked. */
+int report_sentence_of(const char *url, long result, const char *sentence, const char *tail);
 
 /* Prints the sentence and returns code. */
 int report(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/escape.h"
 #include "cli/json.h"
 #include "cli/term.h"
 
@@ -29,6 +30,17 @@ void table_deinit(struct table *t)
     *t = (struct table){0};
 }
 
+/* A copy; names come from whoever made the object. */
+static char *shown(const char *text)
+{
+    size_t size = strlen(text) * ESCAPE_GROWTH + 1;
+    char *copy = malloc(size);
+
+    if (copy)
+        escape_text(text, copy, size);
+    return copy;
+}
+
 int table_add(struct table *t, const char *const *cells)
 {
     char **row;
@@ -44,7 +56,7 @@ int table_add(struct table *t, const char *const *cells)
     }
     row = calloc(t->columns, sizeof *row);
     for (size_t i = 0; row && i < t->columns; i++) {
-        row[i] = strdup(cells[i] ? cells[i] : "-");
+        row[i] = shown(cells[i] ? cells[i] : "-");
         if (!row[i]) {
             free_row(row, t->columns);
             row = NULL;

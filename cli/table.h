@@ -19,7 +19,7 @@ struct table {
 void table_init(struct table *t, size_t columns, const char *const *headings);
 void table_deinit(struct table *t);
 
-/* Adds a row with copies of the cells; a NULL cell is "-". 0 or -ENOMEM. */
+/* Adds a row with copies of the cells, made safe to show (escape.h); a NULL cell is "-". 0 or -ENOMEM. */
 int table_add(struct table *t, const char *const *cells);
 void table_print(const struct table *t, FILE *out);
 
