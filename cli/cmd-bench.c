@@ -97,8 +97,8 @@ static int choose_row(const char *name, const struct naru_mechanism *rows[ROWS_M
     }
     if (known)
         return NARU_EXIT_OK;
-    return nearest ? report_usage("there is no mechanism %s; did you mean %s?", name, nearest)
-                   : report_usage("there is no mechanism %s", name);
+    return nearest ? report_usage("there is no mechanism '%s'; did you mean %s?", name, nearest)
+                   : report_usage("there is no mechanism '%s'", name);
 }
 
 static int choose_rows(const struct invocation *in, const struct naru_mechanism *rows[ROWS_MAX])

@@ -98,6 +98,7 @@ static int act(const struct action *action, const char *name, const struct event
 
     if (code != NARU_EXIT_OK)
         return code;
+    sync_explain_truncation();
     options.create = action->create;
     r = open_event(name, o, &options, &event);
     if (r < 0)

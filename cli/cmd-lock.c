@@ -80,6 +80,7 @@ static int run_locked(const char *name, const struct lock_options *o, char **com
 
     if (code != NARU_EXIT_OK)
         return code;
+    sync_explain_truncation();
     r = naru_mutex_open(name, &made, &mutex);
     if (r < 0)
         return report_failure(r);

@@ -189,6 +189,7 @@ static int act_own(const struct action *action, struct work *w)
 
     if (code != NARU_EXIT_OK)
         return code;
+    sync_explain_truncation();
     options.create = action->create;
     r = naru_semaphore_open(w->name, &options, (uint32_t)value, (uint32_t)o->maximum, &w->own);
     if (r < 0)

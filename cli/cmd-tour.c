@@ -48,14 +48,15 @@ static const char *default_file(char storage[PATH_MAX])
                                          "../lib/x86_64-linux-gnu/libnaru.so.0",
                                          "../lib/aarch64-linux-gnu/libnaru.so.0"};
     char own[PATH_MAX], directory[PATH_MAX];
+    const char *self = own_path(own);
 
-    (void)snprintf(directory, sizeof directory, "%s", own_path(own));
+    (void)snprintf(directory, sizeof directory, "%s", self);
     (void)dirname(directory);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         if (snprintf(storage, PATH_MAX, "%s/%s", directory, places[i]) < PATH_MAX &&
             access(storage, R_OK) == 0)
             return storage;
-    (void)snprintf(storage, PATH_MAX, "%s", own);
+    (void)snprintf(storage, PATH_MAX, "%s", self);
     return storage;
 }
 
@@ -176,7 +177,7 @@ static int check_names(const struct options *o)
             suggest(name, extra->row.name, &distance, &nearest);
         }
         if (!known)
-            return report_usage("there is no mechanism %s%s%s%s", name, nearest ? "; did you mean " : "",
+            return report_usage("there is no mechanism '%s'%s%s%s", name, nearest ? "; did you mean " : "",
                                 nearest ? nearest : "", nearest ? "?" : "");
     }
     return NARU_EXIT_OK;

@@ -2,6 +2,8 @@
 #include "cli/endpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 
 #include "cli/exit.h"
 #include "cli/interrupt.h"
+#include "cli/quantity.h"
 #include "cli/report.h"
 
 static int64_t now(void)
@@ -179,9 +182,25 @@ bool endpoint_should_listen(const char *url, bool asked)
     return roles == NARU_CAN_LISTEN || (asked && roles != NARU_CAN_CONNECT);
 }
 
+/* fd:N names what this command was started with. What it opened itself (or will, before N is looked at)
+ * closes on exec, which no inherited descriptor does, and is nobody's business. */
+static bool is_not_inherited(const char *url)
+{
+    int64_t fd;
+    int flags;
+
+    if (strncmp(url, "fd:", 3) != 0 || !parse_number(url + 3, &fd) || fd < 0 || fd > INT_MAX)
+        return false;
+    flags = fcntl((int)fd, F_GETFD);
+    return flags < 0 || (flags & FD_CLOEXEC);
+}
+
 int endpoint_check(const char *url, bool listens)
 {
     const struct naru_mechanism *row = endpoint_mechanism(url);
+
+    if (is_not_inherited(url))
+        return report(NARU_EXIT_FAILED, "%s: this command was started without that descriptor", url);
 
     if (row && !(row->capabilities & (NARU_CAN_LISTEN | NARU_CAN_CONNECT)))
         return report(NARU_EXIT_USAGE,

@@ -57,7 +57,9 @@ static void on_signal(int number)
     errno = error;
 }
 
-static void on_broken_pipe(int number)
+/* SIGPIPE, SIGXFSZ: the write says EPIPE or EFBIG as well, and is reported. Not SIG_IGN, which commands that
+ * we run would inherit. */
+static void on_failed_write(int number)
 {
     (void)number;
 }
@@ -76,7 +78,8 @@ void interrupt_install(void)
     install(SIGINT, on_signal);
     install(SIGTERM, on_signal);
     install(SIGHUP, on_signal);
-    install(SIGPIPE, on_broken_pipe);
+    install(SIGPIPE, on_failed_write);
+    install(SIGXFSZ, on_failed_write);
 }
 
 int interrupt_graceful(void)

@@ -6,4 +6,8 @@
 /* --mode: octal permission bits; NULL leaves *ret alone. NARU_EXIT_OK, or NARU_EXIT_USAGE, reported. */
 int sync_parse_mode(const char *text, unsigned *ret);
 
+/* From now on a file that is cut short under the object it holds (SIGBUS) ends the command with a sentence.
+ */
+void sync_explain_truncation(void);
+
 #endif

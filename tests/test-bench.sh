@@ -74,7 +74,7 @@ assert "nan" not in tree.tostring(root).decode()
 }
 
 bench_refuses_what_makes_no_sense() {
-    expect 2 "$naru" bench nonsense && says err "there is no mechanism nonsense" &&
+    expect 2 "$naru" bench nonsense && says err "there is no mechanism 'nonsense'" &&
         expect 2 "$naru" bench pip && says err "did you mean pipe?" &&
         expect 2 "$naru" bench --size 3 && says err "expected 4 to 16M bytes" &&
         expect 2 "$naru" bench --pattern nonsense && expect 2 "$naru" bench --json --csv &&

@@ -4,26 +4,47 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 
-ssize_t quiet_write(int fd, const struct iovec *iov, int count, int sig, int code)
+static sigset_t set_of(int sig)
 {
-    static const struct timespec now = {0, 0};
-    sigset_t one, before, pending;
-    ssize_t n;
-    int saved;
+    sigset_t one;
 
     (void)sigemptyset(&one);
     (void)sigaddset(&one, sig);
-    (void)pthread_sigmask(SIG_BLOCK, &one, &before);
+    return one;
+}
+
+void quiet_begin(struct quiet *quiet, int sig)
+{
+    const sigset_t one = set_of(sig);
+    sigset_t pending;
+
+    (void)pthread_sigmask(SIG_BLOCK, &one, &quiet->before);
     (void)sigpending(&pending);
-    n = writev(fd, iov, count);
-    saved = errno;
+    quiet->pending = sigismember(&pending, sig) == 1;
+}
+
+void quiet_end(const struct quiet *quiet, int sig, bool raised)
+{
+    static const struct timespec now = {0, 0};
+    const sigset_t one = set_of(sig);
+    int saved = errno;
+
     /* One that was pending before is somebody else's, and ours merged with it. */
-    if (n < 0 && saved == code && !sigismember(&pending, sig))
+    if (raised && !quiet->pending)
         while (sigtimedwait(&one, NULL, &now) < 0 && errno == EINTR)
             ;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &quiet->before, NULL);
     errno = saved;
+}
+
+ssize_t quiet_write(int fd, const struct iovec *iov, int count, int sig, int code)
+{
+    struct quiet quiet;
+    ssize_t n;
+
+    quiet_begin(&quiet, sig);
+    n = writev(fd, iov, count);
+    quiet_end(&quiet, sig, n < 0 && errno == code);
     return n;
 }

@@ -90,7 +90,10 @@ static int make_fifo(const struct url *url, unsigned mode)
         if (errno == EEXIST)
             return 0;
         return error_set(errno, "%s: cannot make the FIFO: %s%s", url->text, error_text(errno),
-                         errno == ENOENT ? "; the directory must exist" : "");
+                         errno == ENOENT                     ? "; the directory must exist"
+                         : errno == EACCES || errno == EROFS ? "; the directory must let you write"
+                         : errno == ENOSPC                   ? "; `df` and `df -i` show what is used up"
+                                                             : "");
     }
     return 1;
 }

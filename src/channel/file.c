@@ -101,6 +101,20 @@ static int undo(struct naru_channel *ch, ssize_t n)
         ch->url, error_text(code), n);
 }
 
+/* The kernel took nothing at all. */
+static int refused(const struct naru_channel *ch, int code)
+{
+    if (code == EFBIG)
+        return error_set(code,
+                         "%s: the file has reached this process's limit (ulimit -f): nothing of the message "
+                         "was kept",
+                         ch->url);
+    if (code == ENOSPC || code == EDQUOT)
+        return error_set(code, "%s: the disk, or the quota, is full: nothing of the message was kept",
+                         ch->url);
+    return error_set(code, "%s: write: %s", ch->url, error_text(code));
+}
+
 static ssize_t total_of(const struct iovec *iov, int count)
 {
     ssize_t total = 0;
@@ -124,13 +138,8 @@ static ssize_t file_write(struct naru_channel *ch, const struct iovec *iov, int 
     n = file_io_write(ch->wfd, iov, count, a->unlimited);
     if (n == -EINTR)
         return n;
-    if (n == -EFBIG)
-        return error_set(EFBIG,
-                         "%s: the file has reached this process's limit (ulimit -f): nothing of the message "
-                         "was kept",
-                         ch->url);
     if (n < 0)
-        return error_set((int)-n, "%s: write: %s", ch->url, error_text((int)-n));
+        return refused(ch, (int)-n);
     if (n < total)
         return undo(ch, n);
     if (a->sync && fdatasync(ch->wfd) < 0)

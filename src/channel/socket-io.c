@@ -82,6 +82,12 @@ static bool is_network(const struct naru_channel *ch, int fd)
     return domain != AF_UNIX || (ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK);
 }
 
+static int reset_by_peer(const struct naru_channel *ch)
+{
+    return error_set(ECONNRESET,
+                     "%s: the peer reset the connection: it ended with data unread, or was told to", ch->url);
+}
+
 static int write_failed(struct naru_channel *ch, int code)
 {
     bool network = is_network(ch, ch->wfd);
@@ -93,6 +99,8 @@ static int write_failed(struct naru_channel *ch, int code)
      */
     if (code == EPIPE || (code == ECONNRESET && !network))
         return channel_peer_gone(ch);
+    if (code == ECONNRESET)
+        return reset_by_peer(ch);
     return error_set(code, "%s: send: %s", ch->url, error_text(code));
 }
 
@@ -123,9 +131,7 @@ static int read_failed(struct naru_channel *ch, int code)
     if (code == ECONNRESET && !network)
         return 0; /* closed with data of ours unread; what the peer sent has been received by now */
     if (code == ECONNRESET)
-        return error_set(ECONNRESET,
-                         "%s: the peer reset the connection: it ended with data unread, or was told to",
-                         ch->url);
+        return reset_by_peer(ch);
     return error_set(code, "%s: receive: %s", ch->url, error_text(code));
 }
 

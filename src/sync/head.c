@@ -68,6 +68,12 @@ int head_check(const struct head *head, enum naru_sync_kind kind)
                          "the %s was made by a naru of another version or word size (version %u, ours %u); "
                          "remove it, and let all its users be of one version",
                          name, head->version, VERSION);
+    if (owner_namespace() == 0 || head->namespace == 0)
+        return error_set(
+            EXDEV,
+            "whether process ids in the %s mean the same here cannot be said: /proc was not mounted "
+            "%s",
+            name, owner_namespace() == 0 ? "for this process" : "for who made it");
     return error_set(EXDEV,
                      "the %s was made in another PID namespace (container), where process ids mean something "
                      "else; let its users share one",

@@ -155,7 +155,12 @@ int naru_sync_remove(enum naru_sync_kind kind, const char *name)
 
     if (r < 0)
         return r;
-    return unlink(opening.path) < 0 ? failed(&opening, -errno, "remove") : 0;
+    if (unlink(opening.path) == 0)
+        return 0;
+    if (errno == EACCES || errno == EPERM)
+        return error_set(errno, "%s '%s': cannot remove %s: %s; its owner may, and root",
+                         naru_sync_kind_name(kind), name, opening.path, error_text(errno));
+    return failed(&opening, -errno, "remove");
 }
 
 /* "naru.mutex.jobs" to its kind and "jobs"; false: none of ours. */

@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/quiet-write.h"
 #include "base/sysv.h"
 #include "base/url.h"
 #include "segment/publish.h"
@@ -53,10 +54,8 @@ static int failed(const char *url, int code, const char *what)
 {
     const char *advice = code == ENOENT ? "; ?create makes it" : publish_advice(code);
 
-    if (code == ENOSPC)
-        advice =
-            "; /proc/sys/kernel/sem has the limits of System V (`ipcs -s` shows what is there), /dev/shm "
-            "may be full for POSIX";
+    if (code == ENOSPC && strncmp(url, "sem+sysv:", strlen("sem+sysv:")) == 0)
+        advice = "; /proc/sys/kernel/sem has the limits, `ipcs -s` shows what is there";
     return error_set(code, "%s: cannot %s: %s%s", url, what, error_text(code), advice);
 }
 
@@ -114,6 +113,18 @@ static int parse(const char *text, struct request *request)
     return r;
 }
 
+/* The C library writes a file, which beyond RLIMIT_FSIZE raises SIGXFSZ. */
+static sem_t *make_posix(const struct request *request)
+{
+    struct quiet quiet;
+    sem_t *posix;
+
+    quiet_begin(&quiet, SIGXFSZ);
+    posix = sem_open(request->name, O_CREAT | O_EXCL, request->mode, (unsigned)request->value);
+    quiet_end(&quiet, SIGXFSZ, posix == SEM_FAILED && errno == EFBIG);
+    return posix;
+}
+
 static int open_posix(const struct request *request, struct naru_raw_semaphore *semaphore)
 {
     const char *text = request->url.text;
@@ -128,7 +139,7 @@ static int open_posix(const struct request *request, struct naru_raw_semaphore *
                 return failed(text, errno, "open it");
         }
         if (posix == SEM_FAILED) {
-            posix = sem_open(request->name, O_CREAT | O_EXCL, request->mode, (unsigned)request->value);
+            posix = make_posix(request);
             if (posix == SEM_FAILED && (errno != EEXIST || request->exclusive))
                 return failed(text, errno, "make it");
             /* sem_open() takes umask(2) off the mode, which is not what ?mode= asked for. */
