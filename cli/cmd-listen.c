@@ -183,7 +183,10 @@ static int serve_messages(struct connection *c)
         r = n < 0 ? (int)n : handle(c, &inbox, (size_t)n);
     }
     free(inbox.data);
-    if (r != -EPIPE && r != -ECANCELED && r != -EOWNERDEAD)
+    if (r == -EINPROGRESS) /* told to stop while the peer read slowly */
+        report_note("connection %" PRId64 " was ended within an answer: its peer gets a part of it",
+                    c->number);
+    else if (r != -EPIPE && r != -ECANCELED && r != -EOWNERDEAD)
         (void)report_failure(r);
     (void)print(c->server, NULL, 0);
     return r;
