@@ -7,6 +7,7 @@
 #ifndef BENCH_CARRIER_H
 #define BENCH_CARRIER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,6 +33,7 @@ struct link; /* a carrier's own */
 struct carrier {
     const char *mechanism; /* the row's name: "unix-stream" */
     size_t max_message;    /* bytes; 0: no limit of its own */
+    bool plain;            /* a floor: with the plainest receive there is; see floor.h */
 
     /* In the supervisor, before the fork: makes what both ends share. 0 or -errno after duo_fail(). */
     int (*open)(const struct carrier *carrier, const struct load *load, struct link **ret_link);

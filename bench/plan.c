@@ -35,6 +35,7 @@ static int add_cell(struct results *results, const struct naru_mechanism *row, e
     r = prepare_measurement(&cell->by[CANDIDATE_NARU], plan->rounds);
     if (r == 0 && floor) {
         cell->by[CANDIDATE_BARE].carrier = *floor;
+        cell->by[CANDIDATE_BARE].carrier.plain = plan->plain;
         r = prepare_measurement(&cell->by[CANDIDATE_BARE], plan->rounds);
     }
     return r;

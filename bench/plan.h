@@ -56,6 +56,7 @@ struct plan {
     int64_t duration_ns;   /* of each run */
     uint64_t max_messages; /* of each run; 0: no limit */
     enum duo_pin pin;
+    bool plain; /* compare with the plainest bare programs: see floor.h */
     int stop_fd;
     const char *directory; /* for names; exists; the caller's */
     void (*progress)(void *context, int round, const struct cell *cell, int done, int total);

@@ -29,6 +29,7 @@ static void settings_json(struct json *j, const struct results *results)
     json_int(j, "duration_ns", results->plan->duration_ns);
     json_uint(j, "max_messages", results->plan->max_messages);
     json_text(j, "pin", pin_names[results->plan->pin]);
+    json_bool(j, "plain", results->plan->plain);
     json_end(j);
 }
 

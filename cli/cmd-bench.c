@@ -27,7 +27,7 @@ struct options {
     int64_t duration;
     int64_t count;
     int pin;
-    bool json, csv;
+    bool plain, json, csv;
     const char *svg;
 };
 
@@ -204,7 +204,8 @@ static int run(const struct invocation *in)
                         .rounds = (int)o->rounds,
                         .duration_ns = o->duration,
                         .max_messages = (uint64_t)o->count,
-                        .pin = (enum duo_pin)o->pin};
+                        .pin = (enum duo_pin)o->pin,
+                        .plain = o->plain};
     int code = choose_rows(in, rows);
 
     if (code == NARU_EXIT_OK)
@@ -246,6 +247,9 @@ static const struct verb_option options[] = {
      offsetof(struct options, count), NULL, 0, 1000000000},
     {OPTION_WORD, 0, "pin", "WHERE", "the processes' CPUs: apart (default), together, none",
      offsetof(struct options, pin), pin_names, 0, 0},
+    {OPTION_FLAG, 0, "plain", NULL,
+     "compare with programs that do not ask who sent a datagram or what is lost",
+     offsetof(struct options, plain), NULL, 0, 0},
     {OPTION_FLAG, 'j', "json", NULL, "print everything as JSON, every round included",
      offsetof(struct options, json), NULL, 0, 0},
     {OPTION_FLAG, 0, "csv", NULL, "print the medians as CSV", offsetof(struct options, csv), NULL, 0, 0},
@@ -265,7 +269,8 @@ const struct verb verb_bench = {
                "\n"
                "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
                "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
-               "written and checked.\n"
+               "written and checked. --plain compares datagrams with recv(2) between connected ends,\n"
+               "which hears nothing of descriptors, senders and losses: what hearing of them costs.\n"
                "\n"
                "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq, or\n"
                "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"

@@ -206,13 +206,13 @@ static __attribute__((noinline)) int send_bytes(struct naru_channel *ch, const v
 
 int naru_send(struct naru_channel *ch, const void *data, size_t len, int64_t timeout_ns)
 {
-    ssize_t r = 0;
+    int r = 0;
 
     if (may_be_short(ch, timeout_ns, NARU_DIRECTION_SEND) && ch->ops->send_bytes && !ch->finished &&
-        len <= ch->max_message)
+        len - 1 < ch->max_message) /* nor an empty one, whose pointer may be NULL */
         r = ch->ops->send_bytes(ch, data, len);
     if (r <= 0)
-        return send_bytes(ch, data, len, timeout_ns, (int)r);
+        return send_bytes(ch, data, len, timeout_ns, r);
     ch->refused = false;
     count(&ch->counters[CHANNEL_SENDING], 1, len);
     return 0;
@@ -230,14 +230,15 @@ static __attribute__((noinline)) ssize_t receive_bytes(struct naru_channel *ch, 
 
 ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap, int64_t timeout_ns)
 {
-    ssize_t r = 0;
+    size_t length = 0;
+    int r = 0;
 
-    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_RECEIVE) && ch->ops->recv_bytes && !ch->kept.full)
-        r = ch->ops->recv_bytes(ch, buf, cap);
+    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_RECEIVE) && ch->ops->recv_bytes && !ch->kept.full && cap)
+        r = ch->ops->recv_bytes(ch, buf, cap, &length);
     if (r <= 0)
-        return receive_bytes(ch, buf, cap, timeout_ns, (int)r);
-    count(&ch->counters[CHANNEL_RECEIVING], 1, (size_t)r);
-    return r;
+        return receive_bytes(ch, buf, cap, timeout_ns, r);
+    count(&ch->counters[CHANNEL_RECEIVING], 1, length);
+    return (ssize_t)length;
 }
 
 static int check_message(const struct naru_message *m)

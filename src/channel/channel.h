@@ -61,10 +61,10 @@ struct channel_ops {
     int (*recv)(struct naru_channel *ch, struct naru_message *m, bool block);
 
     /* The short way of most messages, for calls that wait without limit: bytes in one piece, with nothing
-     * begun, kept or beside them. An attempt that may sleep. > 0: done, with so many bytes; 0: the long way
-     * is to go on from here; or -errno, as send and recv say it. NULL: there is none. */
-    ssize_t (*send_bytes)(struct naru_channel *ch, const void *data, size_t length);
-    ssize_t (*recv_bytes)(struct naru_channel *ch, void *buf, size_t capacity);
+     * begun, kept or beside them. An attempt that may sleep. 1: done; 0: the long way is to go on from here;
+     * or -errno, as send and recv say it. NULL: there is none. */
+    int (*send_bytes)(struct naru_channel *ch, const void *data, size_t length);
+    int (*recv_bytes)(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
 
     /* Bytes, one attempt: what stream.c moves frames with. read returns 0 at the end of the stream. fds may
      * be NULL. */
@@ -192,6 +192,11 @@ int channel_make_stream(struct naru_channel *ch, const struct naru_options *opt,
 /* Keeps a received message of length bytes that was larger than the room in m, which took its beginning; the
  * rest stands already at ch->kept.data + message_length(m). Returns the explained -EMSGSIZE. */
 int channel_keep(struct naru_channel *ch, const struct naru_message *m, size_t length);
+
+/* Likewise for bytes at data, larger than the room at buf, of a message without anything else; ch->kept has
+ * been reserved, and data may be there. */
+int channel_keep_bytes(struct naru_channel *ch, void *buf, size_t capacity, const void *data, size_t length,
+                       int64_t type, unsigned priority);
 
 /* Makes sure that ch->kept.data has that capacity. 0 or the explained -ENOMEM. */
 int channel_keep_reserve(struct naru_channel *ch, size_t capacity);

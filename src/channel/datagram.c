@@ -22,7 +22,7 @@
 
 enum { PIECES = 64, BATCH = 64 };
 
-static int send_failed(struct naru_channel *ch, const struct naru_message *m)
+static int send_failed(struct naru_channel *ch, size_t length)
 {
     bool network = ch->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
     const struct datagram *d = ch->state;
@@ -34,10 +34,7 @@ static int send_failed(struct naru_channel *ch, const struct naru_message *m)
     case ENOBUFS:
         return -EAGAIN; /* the device's queue is full: socket(7) and packet drivers say so for a moment */
     case EMSGSIZE:
-        if (m->iov_count > IOV_MAX) /* sendmsg(2) says the same of both */
-            return error_set(EINVAL, "%s: a message of %zu pieces; the kernel takes %d", ch->url,
-                             m->iov_count, IOV_MAX);
-        return channel_too_large(ch, message_length(m), ch->max_message, ch->limit_mend);
+        return channel_too_large(ch, length, ch->max_message, ch->limit_mend);
     case ENOTCONN:
         if (!network && !d->reply) /* a dead receiver is refused once, and then disconnected (unix(7)) */
             return channel_peer_gone(ch);
@@ -65,6 +62,15 @@ static int send_failed(struct naru_channel *ch, const struct naru_message *m)
     default:
         return error_set(errno, "%s: send: %s", ch->url, error_text(errno));
     }
+}
+
+/* sendmsg(2) says EMSGSIZE of too many pieces as well. */
+static int send_message_failed(struct naru_channel *ch, const struct naru_message *m)
+{
+    if (errno == EMSGSIZE && m->iov_count > IOV_MAX)
+        return error_set(EINVAL, "%s: a message of %zu pieces; the kernel takes %d", ch->url, m->iov_count,
+                         IOV_MAX);
+    return send_failed(ch, message_length(m));
 }
 
 /* Where replies go: the address of the last sender, which a receiving thread may be changing. */
@@ -125,11 +131,11 @@ int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool bl
     /* Where bytes are all there is to say, send(2) says it for less: the kernel fetches no header (140 ns).
      */
     if (m->iov_count == 1 && !m->fd_count && !m->address && !reply_to.length)
-        return send(ch->wfd, m->iov->iov_base, m->iov->iov_len, flags) < 0 ? send_failed(ch, m) : 0;
+        return send(ch->wfd, m->iov->iov_base, m->iov->iov_len, flags) < 0 ? send_message_failed(ch, m) : 0;
     put_header(m, &reply_to, &header);
     socket_put_fds(&header, &control, m->fds, m->fd_count);
     if (sendmsg(ch->wfd, &header, flags) < 0)
-        return send_failed(ch, m);
+        return send_message_failed(ch, m);
     return 0;
 }
 
@@ -151,7 +157,7 @@ ssize_t datagram_send_batch(struct naru_channel *ch, const struct naru_message *
         return r < 0 ? r : 1;
     }
     sent = sendmmsg(ch->wfd, headers, count, MSG_NOSIGNAL | (block ? 0 : MSG_DONTWAIT));
-    return sent < 0 ? send_failed(ch, m) : sent;
+    return sent < 0 ? send_message_failed(ch, m) : sent;
 }
 
 /* What came beside the bytes. */
@@ -239,43 +245,46 @@ static ssize_t receive(struct naru_channel *ch, struct msghdr *header, int flags
     return n;
 }
 
-int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
-{
-    struct datagram *d = ch->state;
-    struct iovec iov[PIECES + 1];
+/* What one recvmsg(2) fills in. */
+struct reception {
+    struct msghdr header;
     union socket_control control;
     struct channel_address from;
-    struct arrival arrival;
-    struct msghdr header = {.msg_iov = iov, .msg_control = control.bytes};
-    size_t room = message_length(m), length;
-    ssize_t n;
-    int count = put_pieces(ch, m, room, iov);
+};
 
-    if (count < 0)
-        return count;
-    header.msg_iovlen = (size_t)count;
-    header.msg_controllen = sizeof control.bytes;
-    if (d->reply || m->address) {
-        header.msg_name = &from.any;
-        header.msg_namelen = sizeof from.storage;
+static void prepare(struct reception *rx, struct iovec *iov, int count, bool with_address)
+{
+    rx->header = (struct msghdr){.msg_iov = iov,
+                                 .msg_iovlen = (size_t)count,
+                                 .msg_control = rx->control.bytes,
+                                 .msg_controllen = sizeof rx->control.bytes};
+    rx->from.length = 0;
+    if (with_address) {
+        rx->header.msg_name = &rx->from.any;
+        rx->header.msg_namelen = sizeof rx->from.storage;
     }
-    n = receive(ch, &header, MSG_TRUNC | MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
-    if (n < 0)
-        return receive_failed(ch);
-    length = (size_t)n;
-    take_control(ch, &header, m, &arrival);
+}
+
+/* A message of length bytes has been received into m's pieces and the overflow area. */
+static int arrived(struct naru_channel *ch, struct naru_message *m, struct reception *rx, size_t length)
+{
+    struct datagram *d = ch->state;
+    struct arrival arrival;
+    size_t room = message_length(m);
+
+    take_control(ch, &rx->header, m, &arrival);
     if (length == 0 && d->ends && !arrival.credentials)
         return channel_peer_gone(ch);
-    from.length = header.msg_name ? header.msg_namelen : 0;
-    if (from.length)
-        set_reply_address(d, &from);
+    rx->from.length = rx->header.msg_name ? rx->header.msg_namelen : 0;
+    if (rx->from.length)
+        set_reply_address(d, &rx->from);
     if (length > room && length <= d->largest) {
         channel_keep_fds(ch, arrival.fds, arrival.fd_count);
-        ch->kept.address = from;
+        ch->kept.address = rx->from;
         return channel_keep(ch, m, length);
     }
     channel_give_fds(ch, m, arrival.fds, arrival.fd_count);
-    channel_give_address(m, &from);
+    channel_give_address(m, &rx->from);
     if (length > room) {
         channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
         return error_set(EBADMSG,
@@ -285,4 +294,77 @@ int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     }
     m->length = length;
     return 0;
+}
+
+int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
+{
+    const struct datagram *d = ch->state;
+    struct iovec iov[PIECES + 1];
+    struct reception rx;
+    int count = put_pieces(ch, m, message_length(m), iov);
+    ssize_t n;
+
+    if (count < 0)
+        return count;
+    prepare(&rx, iov, count, d->reply || m->address);
+    n = receive(ch, &rx.header, MSG_TRUNC | MSG_CMSG_CLOEXEC | (block ? 0 : MSG_DONTWAIT));
+    return n < 0 ? receive_failed(ch) : arrived(ch, m, &rx, (size_t)n);
+}
+
+int datagram_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    const struct datagram *d = ch->state;
+    struct channel_address to;
+    ssize_t n;
+
+    if (d->reply) {
+        get_reply_address(ch->state, &to);
+        if (!to.length)
+            return 0;
+        n = sendto(ch->wfd, data, length, MSG_NOSIGNAL, &to.any, to.length);
+    } else {
+        n = send(ch->wfd, data, length, MSG_NOSIGNAL);
+    }
+    return n < 0 ? send_failed(ch, length) : 1;
+}
+
+/* Whether the sender's credentials are all that came beside the bytes, or nothing. */
+static bool came_alone(struct msghdr *header)
+{
+    const struct cmsghdr *first = CMSG_FIRSTHDR(header);
+
+    return !(header->msg_flags & MSG_CTRUNC) &&
+           (!first || (header->msg_controllen == CMSG_SPACE(sizeof(struct ucred)) &&
+                       first->cmsg_type == SCM_CREDENTIALS && first->cmsg_level == SOL_SOCKET));
+}
+
+int datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+{
+    struct datagram *d = ch->state;
+    struct iovec iov[2] = {{buf, capacity}, {NULL, 0}};
+    struct naru_message m;
+    struct reception rx;
+    ssize_t n;
+    int r;
+
+    if (capacity < d->largest) {
+        if (ch->kept.capacity < d->largest)
+            return 0;
+        iov[1] = (struct iovec){ch->kept.data + capacity, d->largest - capacity};
+    }
+    prepare(&rx, iov, capacity < d->largest ? 2 : 1, d->reply);
+    n = receive(ch, &rx.header, MSG_TRUNC | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return receive_failed(ch);
+    if (n > 0 && (size_t)n <= capacity && came_alone(&rx.header)) {
+        rx.from.length = rx.header.msg_namelen;
+        if (rx.from.length)
+            set_reply_address(d, &rx.from);
+        *ret_length = (size_t)n;
+        return 1;
+    }
+    m = (struct naru_message){.size = sizeof m, .iov = iov, .iov_count = 1};
+    r = arrived(ch, &m, &rx, (size_t)n);
+    *ret_length = m.length;
+    return r < 0 ? r : 1;
 }

@@ -26,4 +26,13 @@ int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool bl
 ssize_t datagram_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block);
 int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block);
 
+/* Their short ways: see channel_ops. */
+int datagram_send_bytes(struct naru_channel *ch, const void *data, size_t length);
+int datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
+
+/* In a row of channel_ops. */
+#define DATAGRAM_MESSAGES                                                                                    \
+    .send = datagram_send, .send_batch = datagram_send_batch, .recv = datagram_recv,                         \
+    .send_bytes = datagram_send_bytes, .recv_bytes = datagram_recv_bytes
+
 #endif

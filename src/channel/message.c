@@ -81,6 +81,23 @@ int channel_keep(struct naru_channel *ch, const struct naru_message *m, size_t l
     return channel_no_room(ch, length, room);
 }
 
+int channel_keep_bytes(struct naru_channel *ch, void *buf, size_t capacity, const void *data, size_t length,
+                       int64_t type, unsigned priority)
+{
+    struct iovec piece = {buf, capacity};
+    struct naru_message m = {.size = sizeof m,
+                             .iov = &piece,
+                             .iov_count = 1,
+                             .type = type,
+                             .priority = priority,
+                             .sender = {-1, -1, -1}};
+
+    memcpy(buf, data, capacity);
+    if (data != ch->kept.data)
+        memcpy(ch->kept.data + capacity, (const uint8_t *)data + capacity, length - capacity);
+    return channel_keep(ch, &m, length);
+}
+
 void channel_keep_fds(struct naru_channel *ch, const int *fds, size_t count)
 {
     memcpy(ch->kept.fds, fds, count * sizeof *fds);

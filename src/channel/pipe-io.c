@@ -98,19 +98,21 @@ ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count
     return n < 0 ? read_failed(ch) : n;
 }
 
-ssize_t pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity)
+int pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
-    ssize_t n = plain_take(ch, buf, capacity);
+    ssize_t n;
 
-    if (n > 0 || !plain_can_fill(s) || ch->io[CHANNEL_RECEIVING].nonblocking)
-        return n;
+    if (plain_take(ch, buf, capacity, ret_length))
+        return 1;
+    if (!plain_can_fill(s) || ch->io[CHANNEL_RECEIVING].nonblocking)
+        return 0;
     n = read(ch->rfd, s->buffer, s->capacity);
     if (n < 0)
         return read_failed(ch);
     s->tail = (size_t)n;
     s->ended = n == 0;
-    return plain_take(ch, buf, capacity);
+    return plain_take(ch, buf, capacity, ret_length);
 }
 
 /* Whether the program ignores SIGPIPE, as it did when the channel first wrote. */
@@ -187,7 +189,7 @@ ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int coun
     return n < 0 ? write_failed(ch) : n;
 }
 
-ssize_t pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+int pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
 {
     uint8_t frame[STREAM_COPY_MAX];
     ssize_t n;

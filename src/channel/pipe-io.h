@@ -15,8 +15,8 @@ ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count
                      bool block);
 
 /* Their short ways: see channel_ops. */
-ssize_t pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length);
-ssize_t pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity);
+int pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length);
+int pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
 
 /* In a row of channel_ops. */
 #define PIPE_IO                                                                                              \

@@ -262,6 +262,31 @@ static int posixmq_recv(struct naru_channel *ch, struct naru_message *m, bool bl
     return channel_keep(ch, m, m->length);
 }
 
+static int posixmq_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    return mq_send(ch->wfd, data, length, 0) < 0 ? failed(ch, errno, "send") : 1;
+}
+
+static int posixmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+{
+    const struct queue *q = ch->state;
+    bool direct = capacity >= q->msgsize;
+    unsigned priority;
+    ssize_t n;
+
+    if (!direct && ch->kept.capacity < q->msgsize)
+        return 0;
+    n = mq_receive(ch->rfd, direct ? buf : (void *)ch->kept.data, q->msgsize, &priority);
+    if (n < 0)
+        return failed(ch, errno, "receive");
+    if ((size_t)n > capacity)
+        return channel_keep_bytes(ch, buf, capacity, ch->kept.data, (size_t)n, 0, priority);
+    if (!direct)
+        memcpy(buf, ch->kept.data, (size_t)n);
+    *ret_length = (size_t)n;
+    return 1;
+}
+
 /* An upper bound: what others sent counts as well. */
 static int64_t posixmq_untaken(struct naru_channel *ch)
 {
@@ -306,6 +331,8 @@ const struct channel_ops posixmq_ops = {
     .remove = posixmq_remove,
     .send = posixmq_send,
     .recv = posixmq_recv,
+    .send_bytes = posixmq_send_bytes,
+    .recv_bytes = posixmq_recv_bytes,
     .untaken = posixmq_untaken,
     .too_large = too_large,
     .close = posixmq_close,

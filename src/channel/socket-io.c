@@ -163,7 +163,7 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
     return n;
 }
 
-ssize_t socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+int socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
 {
     uint8_t frame[STREAM_COPY_MAX];
     ssize_t n;
@@ -171,20 +171,22 @@ ssize_t socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t l
     if (!plain_can_send(ch->stream, length))
         return 0;
     n = send(ch->wfd, frame, plain_frame(frame, data, length), MSG_NOSIGNAL);
-    return n < 0 ? write_failed(ch, errno) : plain_sent(ch->stream, length, (size_t)n);
+    return n < 0 ? (int)write_failed(ch, errno) : plain_sent(ch->stream, length, (size_t)n);
 }
 
-ssize_t socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity)
+int socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
     struct iovec all = {s->buffer, s->capacity};
-    ssize_t n = plain_take(ch, buf, capacity);
+    ssize_t n;
 
-    if (n > 0 || !plain_can_fill(s))
-        return n;
+    if (plain_take(ch, buf, capacity, ret_length))
+        return 1;
+    if (!plain_can_fill(s))
+        return 0;
     n = stream_read(ch, &all, 1, true);
     if (n < 0)
-        return n;
+        return (int)n;
     s->tail = (size_t)n;
-    return plain_take(ch, buf, capacity);
+    return plain_take(ch, buf, capacity, ret_length);
 }

@@ -33,11 +33,11 @@ static inline size_t plain_frame(uint8_t frame[static STREAM_COPY_MAX], const vo
     return sizeof big_endian + length;
 }
 
-/* After a write of the frame: > 0 if all of it went, 0 if a part, which the long way finishes. */
-static inline ssize_t plain_sent(struct stream *s, size_t length, size_t written)
+/* After a write of the frame: 1 if all of it went, 0 if a part, which the long way finishes. */
+static inline int plain_sent(struct stream *s, size_t length, size_t written)
 {
     if (__builtin_expect(written == sizeof(uint32_t) + length, 1))
-        return (ssize_t)length;
+        return 1;
     s->sent = written;
     return 0;
 }
@@ -58,8 +58,8 @@ static inline void stream_consume(struct stream *s, size_t length)
         stream_shrink(s);
 }
 
-/* Delivers the message at head, if it is a plain one and whole. Its length; 0: the long way is to judge. */
-static inline ssize_t plain_take(const struct naru_channel *ch, void *buf, size_t capacity)
+/* Delivers the message at head, if it is a plain one and whole: 1. 0: the long way is to judge. */
+static inline int plain_take(const struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
     const uint8_t *frame = s->buffer + s->head;
@@ -74,7 +74,8 @@ static inline ssize_t plain_take(const struct naru_channel *ch, void *buf, size_
         return 0;
     memcpy(buf, frame + sizeof length, length);
     stream_consume(s, sizeof length + length);
-    return (ssize_t)length;
+    *ret_length = length;
+    return 1;
 }
 
 /* Whether all of the buffer may be filled by one read: then head and tail are 0. */

@@ -299,10 +299,7 @@ int stream_recv(struct naru_channel *ch, struct naru_message *m, bool block)
         struct frame_span span;
         int r;
 
-        ssize_t plain = m->iov_count == 1 ? plain_take(ch, m->iov->iov_base, room) : 0;
-
-        if (plain > 0) {
-            m->length = (size_t)plain;
+        if (m->iov_count == 1 && plain_take(ch, m->iov->iov_base, room, &m->length)) {
             m->fd_count = 0;
             return 0;
         }

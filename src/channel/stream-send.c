@@ -129,14 +129,14 @@ void stream_abandon_send(struct stream *s, bool receiver_gone)
     s->sent = s->rest_length = s->rest_offset = 0;
 }
 
-/* As stream-plain.h has it: > 0, 0, or a negative as ops->write. */
-static ssize_t send_plain(struct naru_channel *ch, const void *payload, size_t length, bool block)
+/* As channel_ops.send_bytes. */
+static int send_plain(struct naru_channel *ch, const void *payload, size_t length, bool block)
 {
     uint8_t frame[STREAM_COPY_MAX];
     struct iovec piece = {frame, plain_frame(frame, payload, length)};
     ssize_t written = ch->ops->write(ch, &piece, 1, NULL, block);
 
-    return written < 0 ? written : plain_sent(ch->stream, length, (size_t)written);
+    return written < 0 ? (int)written : plain_sent(ch->stream, length, (size_t)written);
 }
 
 int stream_send(struct naru_channel *ch, const struct naru_message *m, bool block)
@@ -148,10 +148,9 @@ int stream_send(struct naru_channel *ch, const struct naru_message *m, bool bloc
     int r;
 
     if (m->iov_count == 1 && !m->fd_count && plain_can_send(s, length)) {
-        ssize_t plain = send_plain(ch, m->iov->iov_base, length, block);
-
-        if (plain != 0)
-            return plain > 0 ? 0 : (int)plain;
+        r = send_plain(ch, m->iov->iov_base, length, block);
+        if (r != 0)
+            return r == 1 ? 0 : r;
     }
     r = begin(ch, block);
     if (r == 0)

@@ -308,6 +308,17 @@ static int sysvmq_send(struct naru_channel *ch, const struct naru_message *m, bo
     return 0;
 }
 
+static int sysvmq_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    const struct queue *q = ch->state;
+
+    if (!q->out.parcel || q->out.capacity < length)
+        return 0;
+    q->out.parcel->type = q->send_type;
+    memcpy(q->out.parcel->bytes, data, length);
+    return msgsnd(q->id, q->out.parcel, length, 0) < 0 ? send_failed(ch, errno, length) : 1;
+}
+
 /* msgrcv(2) into q->in, which grows until the message fits: too large a message stays in the queue (E2BIG).
  */
 static ssize_t receive(struct naru_channel *ch, size_t room, bool block)
@@ -353,6 +364,24 @@ static int sysvmq_recv(struct naru_channel *ch, struct naru_message *m, bool blo
         return 0;
     memcpy(ch->kept.data + fitted, q->in.parcel->bytes + fitted, length - fitted);
     return channel_keep(ch, m, length);
+}
+
+/* With the buffers as the long way has left them; it also makes them larger. */
+static int sysvmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+{
+    const struct queue *q = ch->state;
+    ssize_t n;
+
+    if (!q->in.parcel || (capacity < q->in.capacity && ch->kept.capacity < q->in.capacity))
+        return 0;
+    n = msgrcv(q->id, q->in.parcel, q->in.capacity, q->receive_type, 0);
+    if (n < 0)
+        return errno == E2BIG ? 0 : failed(ch, errno, "receive");
+    if ((size_t)n > capacity)
+        return channel_keep_bytes(ch, buf, capacity, q->in.parcel->bytes, (size_t)n, q->in.parcel->type, 0);
+    memcpy(buf, q->in.parcel->bytes, (size_t)n);
+    *ret_length = (size_t)n;
+    return 1;
 }
 
 /* An upper bound: what others sent counts as well. */
@@ -401,6 +430,8 @@ const struct channel_ops sysvmq_ops = {
     .remove = sysvmq_remove,
     .send = sysvmq_send,
     .recv = sysvmq_recv,
+    .send_bytes = sysvmq_send_bytes,
+    .recv_bytes = sysvmq_recv_bytes,
     .wait = channel_wait_backoff,
     .untaken = sysvmq_untaken,
     .too_large = too_large,

@@ -243,8 +243,6 @@ const struct channel_ops udp_ops = {
     .connect = udp_connect,
     .listen = udp_listen,
     .accept = udp_accept,
-    .send = datagram_send,
-    .send_batch = datagram_send_batch,
-    .recv = datagram_recv,
+    DATAGRAM_MESSAGES,
     .close = udp_close,
 };

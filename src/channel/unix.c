@@ -412,9 +412,7 @@ const struct channel_ops unix_seqpacket_ops = {
             .capabilities = UNIX_CAPABILITIES | UNIX_CONNECTED,
             .max_message = 212960},
     .variant = "seqpacket",
-    .send = datagram_send,
-    .send_batch = datagram_send_batch,
-    .recv = datagram_recv,
+    DATAGRAM_MESSAGES,
     UNIX_COMMON,
 };
 
@@ -436,9 +434,7 @@ const struct channel_ops unix_dgram_ops = {
             .capabilities = UNIX_CAPABILITIES,
             .max_message = 212960},
     .variant = "dgram",
-    .send = datagram_send,
-    .send_batch = datagram_send_batch,
-    .recv = datagram_recv,
+    DATAGRAM_MESSAGES,
     .wait = dgram_wait,
     UNIX_COMMON,
 };
