@@ -207,6 +207,24 @@ int watch_wait(struct watch *w, int64_t deadline)
     return 0;
 }
 
+void watch_pause(struct watch *w)
+{
+    if (w->fd < 0)
+        return;
+    /* EINVAL: the file or directory went, and its watch with it. */
+    if (w->path_wd >= 0)
+        (void)inotify_rm_watch(w->fd, w->path_wd);
+    if (w->directory_wd >= 0)
+        (void)inotify_rm_watch(w->fd, w->directory_wd);
+    w->path_wd = w->directory_wd = -1;
+    (void)drain(w); /* IN_IGNORED */
+}
+
+void watch_resume(struct watch *w)
+{
+    arm(w);
+}
+
 void watch_deinit(struct watch *w)
 {
     w->fd = fd_close(w->fd);

@@ -53,6 +53,12 @@ int watch_wait(struct watch *w, int64_t deadline);
  * did. */
 bool watch_drain(struct watch *w);
 
+/* Stops watching for a while, because the kernel's look for watchers costs everybody who reads or writes the
+ * file (0.3 us each, measured on Linux 6.18); w->fd is not readable meanwhile. What happens is noticed again
+ * from watch_resume() on. */
+void watch_pause(struct watch *w);
+void watch_resume(struct watch *w);
+
 /* May be called twice, and on a zeroed watch whose fd is -1. */
 void watch_deinit(struct watch *w);
 

@@ -146,13 +146,20 @@ static int take_fifo(const struct url *url, unsigned mode, bool many, int *ret_f
     return 0;
 }
 
+enum { PROC_LINK = 32 };
+
+static void proc_link(int fd, char ret_link[static PROC_LINK])
+{
+    (void)snprintf(ret_link, PROC_LINK, "/proc/self/fd/%d", fd);
+}
+
 /* Another read end of the FIFO that was opened as fd, whatever its path leads to by now. */
 static int reopen(int fd, int flags)
 {
-    char link[32];
+    char link[PROC_LINK];
     int other;
 
-    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    proc_link(fd, link);
     other = open(link, flags | O_NONBLOCK | O_CLOEXEC);
     return other < 0 ? -errno : other;
 }
@@ -290,16 +297,20 @@ static bool has_writer(struct fifo *f, int fd)
     return n > 0 || (n < 0 && errno == EAGAIN);
 }
 
-/* Empties the inotify queue, so that l->fd is readable again only after another open. */
-static void drain(struct naru_listener *l)
+/* Does something to the watch, whose descriptor is the listener's. */
+static void with_watch(struct naru_listener *l, void (*act)(struct watch *))
 {
     struct fifo *f = l->state;
 
-    if (l->fd < 0)
-        return;
     f->watch.fd = l->fd;
-    (void)watch_drain(&f->watch);
+    act(&f->watch);
     f->watch.fd = -1;
+}
+
+/* So that l->fd is readable again only after another open. */
+static void drain(struct watch *watch)
+{
+    (void)watch_drain(watch);
 }
 
 static int name_removed(const struct naru_listener *l)
@@ -312,12 +323,12 @@ static int name_removed(const struct naru_listener *l)
 static int fifo_accept(struct naru_listener *l, struct naru_channel *ch)
 {
     struct fifo *f = l->state;
-    int next, keep = -1;
+    int next, keep = -1, r;
 
     if (!has_writer(f, l->lock_fd)) {
         bool removed;
 
-        drain(l);
+        with_watch(l, drain);
         removed = fd_is_removed(l->lock_fd); /* which wakes the listener: the watch tells of link counts */
         if (!has_writer(f, l->lock_fd)) /* one that came before the queue was emptied, or the name removed */
             return removed ? name_removed(l) : -EAGAIN;
@@ -336,7 +347,25 @@ static int fifo_accept(struct naru_listener *l, struct naru_channel *ch)
     ch->wfd = keep; /* nothing is written there, but it lives and is closed in children as long as rfd */
     ch->direction = NARU_DIRECTION_RECEIVE;
     ch->io[CHANNEL_RECEIVING].nonblocking = true;
-    return channel_make_stream(ch, &l->options, NARU_FRAME_LEN32, true);
+    r = channel_make_stream(ch, &l->options, NARU_FRAME_LEN32, true);
+    if (r == 0)
+        with_watch(l, watch_pause); /* nobody else is accepted while this channel is open */
+    return r;
+}
+
+/* The next writer may be accepted, and may have come already, or the name may have gone: l->fd is made
+ * readable by an open of our own, which is watched for on the FIFO itself. */
+static void fifo_close(struct naru_channel *ch, bool owner)
+{
+    struct naru_listener *l = ch->listener;
+    char link[PROC_LINK];
+
+    if (!owner || !l || l->fd < 0)
+        return;
+    with_watch(l, watch_resume);
+    proc_link(l->lock_fd, link);
+    (void)inotify_add_watch(l->fd, link, IN_OPEN | IN_MASK_ADD); /* without /proc: at the next accept */
+    (void)fd_close(reopen(l->lock_fd, O_RDONLY));
 }
 
 /* --- connecting --- */
@@ -472,5 +501,6 @@ const struct channel_ops fifo_ops = {
     .remove = fifo_remove,
     STREAM_MESSAGES,
     PIPE_IO,
+    .close = fifo_close,
     .untaken = pipe_io_untaken,
 };

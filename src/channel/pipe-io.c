@@ -98,6 +98,34 @@ ssize_t pipe_io_read(struct naru_channel *ch, const struct iovec *iov, int count
     return n < 0 ? read_failed(ch) : n;
 }
 
+/* Without read-ahead: the length, then the payload where it is wanted. What comes in parts the long way
+ * completes. */
+static int recv_singly(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+{
+    struct stream *s = ch->stream;
+    ssize_t n = read(ch->rfd, s->buffer, sizeof(uint32_t));
+    size_t length;
+
+    if (n < 0)
+        return read_failed(ch);
+    s->tail = (size_t)n;
+    s->ended = n == 0;
+    length = plain_announced(ch, capacity);
+    if (length == 0)
+        return 0;
+    n = read(ch->rfd, buf, length);
+    if (n < 0)
+        return read_failed(ch);
+    s->direct = (size_t)n;
+    s->ended = n == 0;
+    if (s->direct < length)
+        return 0;
+    stream_consume(s, sizeof(uint32_t));
+    s->consumed += length;
+    *ret_length = length;
+    return 1;
+}
+
 int pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
@@ -107,6 +135,10 @@ int pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size
         return 1;
     if (!plain_can_fill(s) || ch->io[CHANNEL_RECEIVING].nonblocking)
         return 0;
+    if (!s->read_ahead)
+        return recv_singly(ch, buf, capacity, ret_length);
+    if (s->large)
+        return stream_recv_large(ch, buf, capacity, ret_length);
     n = read(ch->rfd, s->buffer, s->capacity);
     if (n < 0)
         return read_failed(ch);

@@ -182,8 +182,10 @@ int socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, si
 
     if (plain_take(ch, buf, capacity, ret_length))
         return 1;
-    if (!plain_can_fill(s))
+    if (!plain_can_fill(s) || !s->read_ahead)
         return 0;
+    if (s->large)
+        return stream_recv_large(ch, buf, capacity, ret_length);
     n = stream_read(ch, &all, 1, true);
     if (n < 0)
         return (int)n;

@@ -49,7 +49,7 @@ static inline void stream_consume(struct stream *s, size_t length)
     s->consumed += length;
     s->scanned = 0;
     s->direct = 0;
-    s->large = s->in_buffer; /* was large, but its caller gave up inside it */
+    s->large = length >= STREAM_LARGE;
     s->in_buffer = false;
     if (s->head != s->tail)
         return;
@@ -58,31 +58,38 @@ static inline void stream_consume(struct stream *s, size_t length)
         stream_shrink(s);
 }
 
+/* The length of the message whose header is at head, if it is a plain one and has room; 0: the long way is to
+ * judge. */
+static inline size_t plain_announced(const struct naru_channel *ch, size_t capacity)
+{
+    const struct stream *s = ch->stream;
+    uint32_t length;
+
+    if (s->tail - s->head < sizeof length || s->frame != NARU_FRAME_LEN32 || s->parcel_count || s->broken)
+        return 0;
+    memcpy(&length, s->buffer + s->head, sizeof length);
+    length = __builtin_bswap32(length);
+    return length <= ch->max_message && length <= capacity ? length : 0;
+}
+
 /* Delivers the message at head, if it is a plain one and whole: 1. 0: the long way is to judge. */
 static inline int plain_take(const struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
-    const uint8_t *frame = s->buffer + s->head;
-    size_t held = s->tail - s->head;
-    uint32_t length;
+    size_t length = plain_announced(ch, capacity);
 
-    if (held <= sizeof length || s->frame != NARU_FRAME_LEN32 || s->parcel_count || s->broken)
+    if (length == 0 || length > s->tail - s->head - sizeof(uint32_t))
         return 0;
-    memcpy(&length, frame, sizeof length);
-    length = __builtin_bswap32(length);
-    if (length == 0 || length > ch->max_message || length > capacity || length > held - sizeof length)
-        return 0;
-    memcpy(buf, frame + sizeof length, length);
-    stream_consume(s, sizeof length + length);
+    memcpy(buf, s->buffer + s->head + sizeof(uint32_t), length);
+    stream_consume(s, sizeof(uint32_t) + length);
     *ret_length = length;
     return 1;
 }
 
-/* Whether all of the buffer may be filled by one read: then head and tail are 0. */
+/* Whether nothing is held, so that a read may begin at the buffer's start. */
 static inline bool plain_can_fill(const struct stream *s)
 {
-    return s->head == s->tail && s->read_ahead && s->frame == NARU_FRAME_LEN32 && !s->large && !s->ended &&
-           !s->broken;
+    return s->head == s->tail && s->frame == NARU_FRAME_LEN32 && !s->ended && !s->broken;
 }
 
 #endif

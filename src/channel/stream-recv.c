@@ -241,7 +241,7 @@ static int receive_direct(struct naru_channel *ch, struct naru_message *m, const
     s->tail += (size_t)r - missing;
     s->consumed += span->end;
     s->scanned = s->direct = 0;
-    s->large = true;
+    s->large = span->length >= STREAM_LARGE;
     if (s->head == s->tail)
         s->head = s->tail = 0;
     return 1;
@@ -325,6 +325,37 @@ int stream_recv(struct naru_channel *ch, struct naru_message *m, bool block)
         if (r != 0)
             return r == 1 ? 0 : r;
     }
+}
+
+int stream_recv_large(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+{
+    enum { HEADER = sizeof(uint32_t) };
+    struct stream *s = ch->stream;
+    size_t room = capacity < s->capacity - HEADER ? capacity : s->capacity - HEADER;
+    struct iovec iov[2] = {{s->buffer, HEADER}, {buf, room}};
+    ssize_t n = stream_read(ch, iov, 2, true);
+    size_t payload = n > HEADER ? (size_t)n - HEADER : 0, length;
+
+    if (n <= 0)
+        return (int)n;
+    s->tail = (size_t)n - payload;
+    length = plain_announced(ch, capacity);
+    if (length == 0 || s->parcel_count) { /* the long way wants all of it where it looks for it */
+        memcpy(s->buffer + s->tail, buf, payload);
+        s->tail += payload;
+        return 0;
+    }
+    if (payload < length) {
+        s->direct = payload;
+        return 0;
+    }
+    stream_consume(s, HEADER);
+    s->consumed += length;
+    s->large = length >= STREAM_LARGE;
+    s->tail = payload - length; /* of what follows it */
+    memcpy(s->buffer, (const uint8_t *)buf + length, s->tail);
+    *ret_length = length;
+    return 1;
 }
 
 int stream_pause_recv(struct naru_channel *ch, const struct naru_message *m)

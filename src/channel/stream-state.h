@@ -20,6 +20,7 @@ enum {
     STREAM_BUFFER =
         128 * 1024, /* read-ahead; 64 KiB (a pipe's default) and the tail of a message before it */
     STREAM_BUFFER_KEPT = 1024 * 1024, /* one that had to grow beyond this is shrunk when it is empty again */
+    STREAM_LARGE = 16 * 1024,         /* the copy of a payload this large costs more than a read of its own */
     STREAM_PIECES = 64,               /* of an iovec that is built on the stack */
     STREAM_PARCELS = 2                /* sets of descriptors that can wait for their frame */
 };
@@ -36,7 +37,7 @@ struct stream {
     bool ended;         /* read returned 0 */
     const char *broken; /* why framing is lost */
     bool in_buffer;     /* the current frame was paused: complete it in the buffer */
-    bool large;         /* the last payload was read straight into the caller's memory; the next may be too */
+    bool large;         /* the last payload was large, so the next may be, too */
     uint8_t *buffer;
     size_t capacity, head, tail, scanned, direct;
     uint64_t consumed;
@@ -55,6 +56,10 @@ void stream_shrink(struct stream *s);
 
 /* Reads behind what is held, minding descriptors and the end. As ops->read. */
 ssize_t stream_read(struct naru_channel *ch, const struct iovec *iov, int count, bool block);
+
+/* The short way after a large message, for another one: length and payload by one read, the payload straight
+ * to where it is wanted, with nothing held. As channel_ops.recv_bytes. */
+int stream_recv_large(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
 
 /* The pieces of m from byte offset on, length bytes at most, into iov. Returns how many pieces. */
 int stream_slice(const struct naru_message *m, size_t offset, size_t length, struct iovec *iov, int capacity);
