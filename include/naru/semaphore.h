@@ -68,7 +68,8 @@ struct naru_semaphore_info {
     uint64_t recovered; /* units that came back from the dead, in all */
 };
 
-/* How it stands now, the units of the dead already taken back. 0; -EPROTO, -EXDEV. */
+/* How it stands now, the units of the dead already taken back. 0; -EAGAIN: a process that was stopped
+ * inside a call keeps the others out; -EPROTO, -EXDEV. */
 NARU_API NARU_MUST_CHECK int naru_semaphore_info(struct naru_semaphore *semaphore,
                                                  struct naru_semaphore_info *ret_info);
 

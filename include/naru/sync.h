@@ -27,7 +27,8 @@
  * Waiting: timeouts are as in naru/time.h: -EAGAIN under NARU_NOWAIT, -ETIMEDOUT at the end of a duration.
  * Signal handlers do not end or lengthen a wait. A process that is stopped (SIGSTOP) is alive: what it holds
  * stays held; and if it is stopped inside a call on an rwlock, semaphore or barrier, within some
- * instructions, the others stay in theirs until it goes on, timeouts included.
+ * instructions, the others stay in theirs until it goes on. Those with a timeout give up, a second after they
+ * began at the earliest; but a barrier's waiters, once they have arrived, wait for it.
  *
  * Threads: every call on an object may run in many threads at once, but naru_x_init(), _deinit() and
  * _close(): these need to be the only ones in the process, with nothing held. Fork: an object in memory that

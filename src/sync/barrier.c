@@ -259,7 +259,7 @@ static int wait_for_round(struct barrier *b, uint32_t mine, int64_t deadline)
             monitor_exit(&b->monitor);
             return r;
         }
-        r = monitor_sleep(&b->monitor, NARU_SYNC_BARRIER, &nap, deadline);
+        r = monitor_sleep(&b->monitor, NARU_SYNC_BARRIER, &nap, deadline, NARU_FOREVER);
         if (r < 0 && !monitor_timed_out(r))
             return r;
     }
@@ -273,7 +273,7 @@ int naru_barrier_wait(struct naru_barrier *barrier, int64_t timeout_ns)
     struct barrier *b = barrier_of(barrier);
     int64_t deadline = deadline_after(timeout_ns);
     uint32_t mine;
-    int r = monitor_enter(&b->monitor, NARU_SYNC_BARRIER);
+    int r = monitor_enter(&b->monitor, NARU_SYNC_BARRIER, deadline);
 
     if (r < 0)
         return r;
@@ -301,7 +301,7 @@ int naru_barrier_leave(struct naru_barrier *barrier)
 {
     struct barrier *b = barrier_of(barrier);
     struct member *member;
-    int r = monitor_enter(&b->monitor, NARU_SYNC_BARRIER);
+    int r = monitor_enter(&b->monitor, NARU_SYNC_BARRIER, NARU_FOREVER);
 
     if (r < 0)
         return r;

@@ -26,13 +26,32 @@ static int enter_failed(int r, enum naru_sync_kind kind)
     return error_set(-r, "the memory of the %s was overwritten: its lock makes no sense any more", name);
 }
 
-int monitor_enter(struct monitor *monitor, enum naru_sync_kind kind)
+/* Who is inside is out again in microseconds, unless he was stopped there, or the memory was overwritten. */
+#define PATIENCE NARU_S(1)
+
+static int stayed_out(enum naru_sync_kind kind, int64_t deadline)
+{
+    return error_set(
+        deadline == 0 ? EAGAIN : ETIMEDOUT,
+        "a process inside a call on the %s does not end it and keeps the others out: it was stopped "
+        "there (SIGSTOP), or the memory was overwritten",
+        naru_sync_kind_name(kind));
+}
+
+int monitor_enter(struct monitor *monitor, enum naru_sync_kind kind, int64_t deadline)
 {
     int r = head_check(&monitor->head, kind);
 
     if (r < 0)
         return r;
-    r = lock_take(&monitor->lock, NARU_FOREVER);
+    r = lock_take(&monitor->lock, 0); /* what is free needs no clock */
+    if (r == -EAGAIN) {
+        int64_t least = deadline == NARU_FOREVER ? NARU_FOREVER : deadline_after(PATIENCE);
+
+        r = lock_take(&monitor->lock, deadline > least ? deadline : least);
+    }
+    if (r == -ETIMEDOUT)
+        return stayed_out(kind, deadline);
     /* I1: whoever died inside left nothing to repair. What it may have left undone is a wake-up, and those
      * who miss it look again after their nap. */
     if (r == -EOWNERDEAD)
@@ -58,7 +77,8 @@ void monitor_exit_and_wake(struct monitor *monitor, int count)
                                                       memory_order_relaxed); /* I3; a hint needs no order */
 }
 
-int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline)
+int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline,
+                  int64_t enter_deadline)
 {
     uint32_t seen = atomic_load_explicit(&monitor->changed, memory_order_relaxed); /* inside: ordered */
     int r, entered;
@@ -67,9 +87,9 @@ int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap 
     atomic_store_explicit(&monitor->sleepers, monitor->last_sleeper, memory_order_relaxed); /* inside */
     monitor_exit(monitor);
     r = nap_wait(nap, &monitor->changed, seen, deadline);
-    entered = monitor_enter(monitor, kind);
+    entered = monitor_enter(monitor, kind, enter_deadline);
     if (entered < 0)
-        return entered;
+        return monitor_timed_out(entered) ? MONITOR_STAYED_OUT : entered;
     return r == -ETIMEDOUT ? error_expected(ETIMEDOUT) : r;
 }
 

@@ -18,9 +18,9 @@
  * Killed between a change and the wake-up, or woken and killed: the others sleep on, though they could go.
  * That is why sleep is taken in naps (futex.h), after each of which a waiter looks again.
  *
- * Inside, nobody waits and calls nothing that does, except to ask the kernel whether a holder lives; a
- * process that is stopped (SIGSTOP) inside therefore keeps the others out until it goes on, timeouts
- * included.
+ * Inside, nobody waits and calls nothing that does, except to ask the kernel whether a holder lives. Only a
+ * process that is stopped (SIGSTOP) inside keeps the others out until it goes on. Calls with a timeout then
+ * give up, a second after they came at the earliest.
  */
 #ifndef NARU_SYNC_MONITOR_H
 #define NARU_SYNC_MONITOR_H
@@ -51,9 +51,9 @@ static_assert(sizeof(struct monitor) == 128 && offsetof(struct monitor, changed)
 /* Makes it, in memory of size bytes that is zeroed; the head is left to head_finish(). */
 void monitor_init(struct monitor *monitor, size_t size);
 
-/* -EPROTO, -EXDEV, -ENOTRECOVERABLE, -EDEADLK (called from a signal handler that interrupted a call):
- * explained, not inside. */
-int monitor_enter(struct monitor *monitor, enum naru_sync_kind kind);
+/* -EPROTO, -EXDEV, -ENOTRECOVERABLE, -EDEADLK (called from a signal handler that interrupted a call); -EAGAIN
+ * (deadline 0), -ETIMEDOUT: somebody stays inside. All explained; not inside. */
+int monitor_enter(struct monitor *monitor, enum naru_sync_kind kind, int64_t deadline);
 
 /* Leaves; nothing that others wait for has changed. */
 void monitor_exit(struct monitor *monitor);
@@ -63,8 +63,11 @@ void monitor_exit_and_wake(struct monitor *monitor, int count);
 
 /* Inside: leaves, naps until something changes, enters again. 0: inside again, look. 1: the same, and nothing
  * happened during a whole nap. -ETIMEDOUT: the deadline (which may not be 0) is reached; inside again, to
- * clean up and leave. Any other error: NOT inside, explained. */
-int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline);
+ * clean up and leave. MONITOR_STAYED_OUT: NOT inside, explained as -ETIMEDOUT, somebody stayed inside beyond
+ * enter_deadline. Any other error: NOT inside, explained. */
+enum { MONITOR_STAYED_OUT = -ENOLCK };
+int monitor_sleep(struct monitor *monitor, enum naru_sync_kind kind, struct nap *nap, int64_t deadline,
+                  int64_t enter_deadline);
 
 /*
  * When a waiter should look whether holders live: at the end of its nap, and before it gives up. Not whenever

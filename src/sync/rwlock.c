@@ -166,7 +166,7 @@ int naru_rwlock_deinit(struct naru_rwlock *lock)
 {
     struct rwlock *l = rwlock_of(lock);
     bool held;
-    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK);
+    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK, NARU_FOREVER);
 
     if (r < 0)
         return r;
@@ -236,7 +236,7 @@ int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns)
     struct rwlock *l = rwlock_of(lock);
     int64_t deadline = deadline_after(timeout_ns);
     struct nap nap = {0};
-    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK);
+    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK, deadline);
 
     if (r < 0)
         return r;
@@ -249,7 +249,12 @@ int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns)
             stop_waiting_to_write(l);
             return tried;
         }
-        r = monitor_sleep(&l->monitor, NARU_SYNC_RWLOCK, &nap, deadline);
+        r = monitor_sleep(&l->monitor, NARU_SYNC_RWLOCK, &nap, deadline, deadline);
+        if (r == MONITOR_STAYED_OUT) {
+            if (is_me(&l->next)) /* I3: nobody else writes it while we live, and one store gives it up */
+                holder_commit(&l->next, 0);
+            return -ETIMEDOUT;
+        }
         if (r < 0 && r != -ETIMEDOUT)
             return r;
         if (r == 1 && l->readers_first > 0 && !is_written(l, true) && !is_read(l, LOOK))
@@ -286,7 +291,7 @@ int naru_rwlock_read(struct naru_rwlock *lock, int64_t timeout_ns)
     struct rwlock *l = rwlock_of(lock);
     int64_t deadline = deadline_after(timeout_ns);
     struct nap nap = {0};
-    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK);
+    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK, deadline);
 
     if (r < 0)
         return r;
@@ -300,7 +305,9 @@ int naru_rwlock_read(struct naru_rwlock *lock, int64_t timeout_ns)
             return tried;
         }
         l->readers_waiting++;
-        r = monitor_sleep(&l->monitor, NARU_SYNC_RWLOCK, &nap, deadline);
+        r = monitor_sleep(&l->monitor, NARU_SYNC_RWLOCK, &nap, deadline, deadline);
+        if (r == MONITOR_STAYED_OUT) /* still counted as waiting: I4 */
+            return -ETIMEDOUT;
         if (r < 0 && r != -ETIMEDOUT)
             return r;
         if (l->readers_waiting > 0) /* a writer may have set it to 0 meanwhile (I4) */
@@ -313,7 +320,7 @@ int naru_rwlock_unlock(struct naru_rwlock *lock)
     struct rwlock *l = rwlock_of(lock);
     struct holders table = table_of(l);
     struct holder *slot;
-    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK);
+    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK, NARU_FOREVER);
 
     if (r < 0)
         return r;
@@ -340,7 +347,7 @@ int naru_rwlock_consistent(struct naru_rwlock *lock)
 {
     struct rwlock *l = rwlock_of(lock);
     bool mine;
-    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK);
+    int r = monitor_enter(&l->monitor, NARU_SYNC_RWLOCK, NARU_FOREVER);
 
     if (r < 0)
         return r;

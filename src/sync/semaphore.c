@@ -180,7 +180,7 @@ static int take(struct naru_semaphore *semaphore, bool (*try)(struct semaphore *
     struct semaphore *s = semaphore_of(semaphore);
     int64_t deadline = deadline_after(timeout_ns);
     struct nap nap = {0};
-    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE);
+    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE, deadline);
 
     if (r < 0)
         return r;
@@ -205,9 +205,9 @@ static int take(struct naru_semaphore *semaphore, bool (*try)(struct semaphore *
             monitor_exit(&s->monitor);
             return r;
         }
-        r = monitor_sleep(&s->monitor, NARU_SYNC_SEMAPHORE, &nap, deadline);
+        r = monitor_sleep(&s->monitor, NARU_SYNC_SEMAPHORE, &nap, deadline, deadline);
         if (r < 0 && !monitor_timed_out(r))
-            return r;
+            return r == MONITOR_STAYED_OUT ? -ETIMEDOUT : r;
     }
 }
 
@@ -226,7 +226,7 @@ int naru_semaphore_release(struct naru_semaphore *semaphore)
     struct semaphore *s = semaphore_of(semaphore);
     struct holders table = table_of(s);
     struct holder *slot;
-    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE);
+    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE, NARU_FOREVER);
 
     if (r < 0)
         return r;
@@ -246,7 +246,7 @@ int naru_semaphore_post(struct naru_semaphore *semaphore, uint32_t count)
 {
     struct semaphore *s = semaphore_of(semaphore);
     uint64_t total;
-    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE);
+    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE, NARU_FOREVER);
 
     if (r < 0)
         return r;
@@ -270,7 +270,7 @@ int naru_semaphore_info(struct naru_semaphore *semaphore, struct naru_semaphore_
     struct naru_semaphore_info info = {.size = sizeof info};
     uint64_t value, held;
     bool recovered;
-    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE);
+    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE, 0);
 
     if (r < 0)
         return r;
