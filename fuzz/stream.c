@@ -139,7 +139,7 @@ static struct naru_channel *open_channel(enum naru_frame frame, bool read_ahead)
     options.frame = frame;
     options.max_message = LIMIT;
     options.read_ahead = read_ahead ? NARU_CHOICE_YES : NARU_CHOICE_NO;
-    CHECK(channel_new(&ops, "made-up:", &options, &ch) == 0);
+    CHECK(channel_new_owned(&ops, "made-up:", &options, &ch) == 0);
     ch->direction = NARU_DIRECTION_BOTH;
     CHECK(channel_make_stream(ch, &options, NARU_FRAME_LEN32, false) == 0);
     return ch;

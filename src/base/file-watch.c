@@ -11,7 +11,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fork.h"
 #include "base/watch.h"
 #include "naru/file.h"
 
@@ -26,7 +25,6 @@ struct version {
 struct naru_file_watch {
     struct watch watch;
     struct version version;
-    struct fork_guard guard;
 };
 
 static struct version version_of(const char *path)
@@ -70,8 +68,6 @@ int naru_file_watch_open(const char *path, struct naru_file_watch **ret_watch)
         free(w);
         return r;
     }
-    fork_guard_init(&w->guard);
-    fork_guard_add(&w->guard, &w->watch.fd);
     (void)is_new(w);
     *ret_watch = w;
     return 0;
@@ -80,7 +76,7 @@ int naru_file_watch_open(const char *path, struct naru_file_watch **ret_watch)
 int naru_file_watch_wait(struct naru_file_watch *w, int64_t timeout_ns)
 {
     int64_t deadline = deadline_after(timeout_ns);
-    int r = fork_guard_enter(&w->guard);
+    int r = fork_guard_enter(&w->watch.guard);
     bool seen;
 
     while (r == 0) {
@@ -97,7 +93,7 @@ int naru_file_watch_wait(struct naru_file_watch *w, int64_t timeout_ns)
 
 int naru_file_watch_fd(struct naru_file_watch *w)
 {
-    int r = fork_guard_enter(&w->guard);
+    int r = fork_guard_enter(&w->watch.guard);
 
     if (r < 0)
         return r;
@@ -114,7 +110,6 @@ struct naru_file_watch *naru_file_watch_close(struct naru_file_watch *w)
 {
     if (!w)
         return NULL;
-    fork_guard_deinit(&w->guard);
     watch_deinit(&w->watch);
     free(w);
     return NULL;

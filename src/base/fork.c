@@ -27,14 +27,27 @@ static struct list guards = LIST_HEAD_INIT(guards);
 static const pthread_rwlock_t holding_initial = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static pthread_rwlock_t holding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
+/* How often this thread holds: a second read lock, behind a fork that waits for the first, would never come.
+ */
+static _Thread_local unsigned depth;
+
 void fork_hold(void)
 {
-    (void)pthread_rwlock_rdlock(&holding);
+    if (depth++ == 0)
+        (void)pthread_rwlock_rdlock(&holding);
 }
 
 void fork_release(void)
 {
-    (void)pthread_rwlock_unlock(&holding);
+    if (--depth == 0)
+        (void)pthread_rwlock_unlock(&holding);
+}
+
+void fork_close(int *fd)
+{
+    fork_hold();
+    *fd = fd_close(*fd);
+    fork_release();
 }
 
 static void before_fork(void)
@@ -159,9 +172,10 @@ void fork_guard_deinit(struct fork_guard *guard)
 
 void fork_guard_close(struct fork_guard *guard)
 {
-    (void)pthread_mutex_lock(&lock);
-    close_guarded(guard);
-    (void)pthread_mutex_unlock(&lock);
+    fork_hold();
+    fork_guard_deinit(guard);
+    close_guarded(guard); /* without `lock`: other threads need not wait for close(2) */
+    fork_release();
 }
 
 bool fork_guard_claim(struct fork_guard *guard)

@@ -3,6 +3,12 @@
  * What fork() does to handles. A word in a MADV_WIPEONFORK page tells a child that it is one (a getpid() a
  * call would cost more than the call), and a pthread_atfork handler closes in the child what must not stay
  * open there: a child that holds a dead parent's socket or lock keeps it "alive" for everybody else.
+ *
+ * The kernel copies the descriptors first and the memory after them (copy_process() in kernel/fork.c:
+ * copy_files() before copy_mm()), and other threads run meanwhile. A descriptor that is closed and forgotten
+ * in between is open in the child, which does not know of it any more. So whoever opens or closes a guarded
+ * descriptor holds forks off until what the guard sees is true again: fork_hold(), fork_close(),
+ * fork_guard_close().
  */
 #ifndef NARU_BASE_FORK_H
 #define NARU_BASE_FORK_H
@@ -13,7 +19,7 @@
 
 #include "base/list.h"
 
-enum { FORK_GUARD_FDS = 6 };
+enum { FORK_GUARD_FDS = 8 };
 
 struct fork_guard {
     /* Of the process that owns the handle; 0: not yet owned (a pair's end). Atomic, as two threads, one that
@@ -38,14 +44,19 @@ void fork_guard_init_unowned(struct fork_guard *guard);
 /* From now on a child closes *fd. At most FORK_GUARD_FDS. */
 void fork_guard_add(struct fork_guard *guard, int *fd);
 
-/* No longer closes anything in children. Must precede the freeing of the guard. */
+/* No longer closes anything in children: for descriptors that somebody else takes over, under fork_hold(). */
 void fork_guard_deinit(struct fork_guard *guard);
 
-/* Closes them here (they become -1) and ends the guard; no child is forked in between and keeps a copy. */
+/* Closes them here (they become -1) and ends the guard. It or fork_guard_deinit() must precede the freeing of
+ * the guard. */
 void fork_guard_close(struct fork_guard *guard);
 
+/* Closes one that a guard watches, and leaves -1. */
+void fork_close(int *fd);
+
 /* Between these no other thread forks, so that no child gets a copy of a descriptor that is made and not
- * guarded yet. Around calls that do not wait, only; not nested, and no fork in between. */
+ * guarded yet, or closed and still in its guard. Around calls that do not wait, only, and no fork in between.
+ * May be nested. */
 void fork_hold(void);
 void fork_release(void);
 

@@ -66,16 +66,19 @@ int naru_loop_new(struct naru_loop **ret_loop)
     list_init(&loop->deferred);
     loop->timer_fd_set = NARU_FOREVER;
     (void)pthread_mutex_init(&loop->lock, NULL); /* cannot fail with default attributes */
+    loop->epoll_fd = loop->wake_fd = loop->timer_fd = -1;
+    /* A child shares the epoll instance itself: what it changed there would change here. */
     fork_guard_init(&loop->guard);
+    fork_guard_add(&loop->guard, &loop->epoll_fd);
+    fork_guard_add(&loop->guard, &loop->wake_fd);
+    fork_guard_add(&loop->guard, &loop->timer_fd);
+    fork_hold();
     r = open_descriptors(loop);
+    fork_release();
     if (r < 0) {
         naru_loop_free(loop);
         return r;
     }
-    /* A child shares the epoll instance itself: what it changed there would change here. */
-    fork_guard_add(&loop->guard, &loop->epoll_fd);
-    fork_guard_add(&loop->guard, &loop->wake_fd);
-    fork_guard_add(&loop->guard, &loop->timer_fd);
     *ret_loop = loop;
     return 0;
 }
@@ -84,10 +87,7 @@ struct naru_loop *naru_loop_free(struct naru_loop *loop)
 {
     if (!loop)
         return NULL;
-    fork_guard_deinit(&loop->guard);
-    fd_close(loop->epoll_fd);
-    fd_close(loop->wake_fd);
-    fd_close(loop->timer_fd);
+    fork_guard_close(&loop->guard);
     source_end_all(&loop->sources);
     source_end_all(&loop->ending);
     source_end_all(&loop->haunting);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/fork.h"
 
 /* Of include/linux/sched.h: "killed by a signal". Field 9 of proc_pid_stat(5) shows the flags. */
 enum { PF_SIGNALED_FLAG = 0x400 };
@@ -47,9 +48,11 @@ static unsigned long stat_flags(pid_t pid)
     int fd;
 
     (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    fork_hold();
     fd = open(path, O_RDONLY | O_CLOEXEC);
     length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     (void)fd_close(fd);
+    fork_release();
     if (length <= 0)
         return 0;
     text[length] = '\0';

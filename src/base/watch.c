@@ -112,7 +112,11 @@ int watch_init_events(struct watch *w, const char *path, uint32_t events)
         return error_set(ENOMEM, "%s: out of memory", path);
     /* EMFILE here may mean fs.inotify.max_user_instances as well as RLIMIT_NOFILE (inotify_init(2)): the
      * wait then backs off, and the caller's own open(2) reports what is really missing. */
+    fork_guard_init(&w->guard);
+    fork_guard_add(&w->guard, &w->fd);
+    fork_hold();
     w->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    fork_release();
     arm(w);
     return 0;
 }
@@ -225,9 +229,21 @@ void watch_resume(struct watch *w)
     arm(w);
 }
 
+void watch_move(struct watch *from, struct watch *to)
+{
+    fork_hold();
+    fork_guard_deinit(&from->guard);
+    *to = *from;
+    *from = (struct watch){.fd = -1};
+    fork_guard_init(&to->guard);
+    fork_guard_add(&to->guard, &to->fd);
+    fork_release();
+}
+
 void watch_deinit(struct watch *w)
 {
-    w->fd = fd_close(w->fd);
+    if (w->path) /* else there is no guard either */
+        fork_guard_close(&w->guard);
     free(w->path);
     w->path = NULL;
 }

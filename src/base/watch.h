@@ -20,6 +20,8 @@
 #include <stdint.h>
 #include <sys/inotify.h>
 
+#include "base/fork.h"
+
 struct watch {
     int fd;           /* the inotify instance, readable when something happened; -1: back-off only */
     bool weak;        /* inotify cannot see all of it at the moment: back off as well */
@@ -29,6 +31,7 @@ struct watch {
     char *path;
     size_t name_start, name_length; /* in path: the entry of that ancestor which leads to the path */
     int64_t step;                   /* of the back-off */
+    struct fork_guard guard;        /* closes fd in children */
 };
 
 enum {
@@ -58,6 +61,9 @@ bool watch_drain(struct watch *w);
  * from watch_resume() on. */
 void watch_pause(struct watch *w);
 void watch_resume(struct watch *w);
+
+/* Makes `to` of `from`, which is left as after watch_deinit(). */
+void watch_move(struct watch *from, struct watch *to);
 
 /* May be called twice, and on a zeroed watch whose fd is -1. */
 void watch_deinit(struct watch *w);

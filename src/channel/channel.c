@@ -381,7 +381,7 @@ int naru_channel_finish(struct naru_channel *ch)
     if (!can || (ch->wfd == ch->rfd && fd_type(ch->wfd) != S_IFSOCK))
         return error_set(ENOTSUP, "%s: %s cannot end one direction alone", ch->url, ch->ops->row.name);
     if (ch->wfd != ch->rfd)
-        ch->wfd = fd_close(ch->wfd);
+        fork_close(&ch->wfd);
     ch->finished = true;
     return 0;
 }

@@ -42,7 +42,12 @@ struct channel_ops {
 
     /* Opening. url's options are consumed with url_option...(); opt has been completed from the URL already
      * (the common options: see channel_options). They set ch->rfd, ch->wfd, ch->direction, ch->peer and
-     * ch->state. On failure they leave nothing open; channel.c frees ch. NULL: the mechanism cannot. */
+     * ch->state. On failure they leave nothing open but those; channel.c frees ch. NULL: the mechanism
+     * cannot.
+     *
+     * Descriptors (base/fork.h): the channel is guarded already, so what stands in its fields is closed in
+     * children. connect makes one and puts it there within one fork_hold(); accept and, but for what reaches
+     * the network, listen are called with forks held off, and so must not wait. */
     int (*connect)(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                    int64_t deadline);
     int (*pair)(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);
@@ -263,10 +268,11 @@ int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t 
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
 void channel_update_ready(struct naru_channel *ch, int direction);
 void channel_free_blocks(struct naru_channel *ch);
-void channel_own(struct naru_channel *ch); /* what the mechanism has opened: from now on it has an owner */
 void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
-int channel_new(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
-                struct naru_channel **ret_ch);
+/* This process is the owner: what is opened into its fields, by an attempt that fails as well, children
+ * close. */
+int channel_new_owned(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
+                      struct naru_channel **ret_ch);
 int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt);
 
 #endif

@@ -293,8 +293,11 @@ static int exec_wait(struct naru_channel *ch, int event, int64_t deadline)
 
     if (event == NARU_OUT || x->output_over == 0)
         return channel_wait_poll(ch, event, deadline);
-    if (ch->poll_fd < 0)
+    if (ch->poll_fd < 0) {
+        fork_hold();
         ch->poll_fd = fcntl(ch->peer_pidfd, F_DUPFD_CLOEXEC, 0);
+        fork_release();
+    }
     if (ch->poll_fd < 0)
         return channel_wait_backoff(ch, event, deadline);
     until = deadline < x->output_over ? deadline : x->output_over;
@@ -361,7 +364,7 @@ static void end_child(struct naru_channel *ch, int64_t linger)
 {
     siginfo_t info;
 
-    ch->wfd = fd_close(ch->wfd); /* the end of its input: most commands end upon that */
+    fork_close(&ch->wfd); /* the end of its input: most commands end upon that */
     if (!await_end(ch, deadline_after(linger))) {
         (void)pidfd_send_signal(ch->peer_pidfd, SIGTERM, NULL, 0);
         if (!await_end(ch, deadline_after(until_killed)))

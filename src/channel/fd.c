@@ -103,15 +103,18 @@ static int duplicate(const struct naru_channel *ch, int fd, int *ret_fd)
 static int inherit(struct naru_channel *ch, int in, int out, const struct naru_options *opt, bool shared)
 {
     struct inherited *kinds;
-    int r = in >= 0 ? duplicate(ch, in, &ch->rfd) : 0;
+    int r;
 
-    ch->direction =
-        (enum naru_direction)((in >= 0 ? NARU_DIRECTION_RECEIVE : 0) | (out >= 0 ? NARU_DIRECTION_SEND : 0));
-    ch->foreign = true;
+    fork_hold();
+    r = in >= 0 ? duplicate(ch, in, &ch->rfd) : 0;
     if (r == 0 && in == out)
         ch->wfd = ch->rfd;
     else if (r == 0 && out >= 0)
         r = duplicate(ch, out, &ch->wfd);
+    fork_release();
+    ch->direction =
+        (enum naru_direction)((in >= 0 ? NARU_DIRECTION_RECEIVE : 0) | (out >= 0 ? NARU_DIRECTION_SEND : 0));
+    ch->foreign = true;
     if (r == 0)
         r = channel_make_stream(ch, opt, NARU_FRAME_LINE, shared);
     if (r < 0)

@@ -174,9 +174,6 @@ static struct fifo *fifo_free(struct fifo *f)
 {
     fork_guard_close(&f->guard);
     watch_deinit(&f->watch);
-    f->next_fd = fd_close(f->next_fd);
-    f->probe[0] = fd_close(f->probe[0]);
-    f->probe[1] = fd_close(f->probe[1]);
     free(f->path);
     free(f);
     return NULL;
@@ -408,6 +405,16 @@ static int wait_for_change(struct watch *watch, bool exists, int64_t *step, int6
     return r == -ETIMEDOUT && deadline_left(deadline) > 0 ? 0 : r;
 }
 
+static int try_writer(struct naru_channel *ch, const struct url *url, bool *ret_exists)
+{
+    int r;
+
+    fork_hold();
+    r = open_writer(url, &ch->wfd, ret_exists);
+    fork_release();
+    return r;
+}
+
 static int wait_for_reader(struct naru_channel *ch, const struct url *url, int64_t deadline)
 {
     struct watch watch;
@@ -418,7 +425,7 @@ static int wait_for_reader(struct naru_channel *ch, const struct url *url, int64
     if (r < 0)
         return r;
     do
-        r = open_writer(url, &ch->wfd, &exists);
+        r = try_writer(ch, url, &exists);
     while (r == -EAGAIN && (r = wait_for_change(&watch, exists, &step, deadline)) == 0);
     watch_deinit(&watch);
     if (r == -ETIMEDOUT)
@@ -455,7 +462,7 @@ static int fifo_connect(struct naru_channel *ch, struct url *url, const struct n
 
 /* --- removing --- */
 
-static int fifo_remove(struct url *url)
+static int remove_unread(const struct url *url)
 {
     FD_CLEANUP int fd = -1;
     int r = check_path(url);
@@ -471,6 +478,16 @@ static int fifo_remove(struct url *url)
     if (unlink(url->target) < 0)
         return error_set(errno, "%s: cannot remove the FIFO: %s", url->text, error_text(errno));
     return 0;
+}
+
+static int fifo_remove(struct url *url)
+{
+    int r;
+
+    fork_hold(); /* a child with a copy of the lock would look like a listener */
+    r = remove_unread(url);
+    fork_release();
+    return r;
 }
 
 const struct channel_ops fifo_ops = {

@@ -211,14 +211,23 @@ static int become_follower(struct naru_channel *ch, const char *path, const stru
         return r;
     }
     f->follow = options->follow;
-    f->watch = *watch;
-    *watch = (struct watch){.fd = -1};
+    watch_move(watch, &f->watch);
     if (f->watch.weak) /* a descriptor that does not show everything is none to poll */
-        f->watch.fd = fd_close(f->watch.fd);
+        fork_close(&f->watch.fd);
     ch->poll_fd = f->watch.fd;
     ch->state = f;
     ch->direction = NARU_DIRECTION_RECEIVE;
     return 0;
+}
+
+static int try_reader(struct naru_channel *ch, const struct url *url)
+{
+    int r;
+
+    fork_hold();
+    r = file_open_reader(url->text, url->target, &ch->rfd);
+    fork_release();
+    return r;
 }
 
 int file_follow(struct naru_channel *ch, struct url *url, const struct file_options *options,
@@ -230,7 +239,7 @@ int file_follow(struct naru_channel *ch, struct url *url, const struct file_opti
     if (r < 0)
         return r;
     do
-        r = file_open_reader(url->text, url->target, &ch->rfd);
+        r = try_reader(ch, url);
     while (r == -EAGAIN && (r = watch_wait(&watch, deadline)) == 0);
     if (r == -ETIMEDOUT)
         r = error_set(ETIMEDOUT, "%s: there is no such file; it is made when something is sent to it",

@@ -52,8 +52,11 @@ static int connect_appender(struct naru_channel *ch, const struct url *url,
                             const struct file_options *options, const struct naru_options *opt)
 {
     struct appender *a;
-    int r = open_or_make(url, options, opt->mode, &ch->wfd);
+    int r;
 
+    fork_hold();
+    r = open_or_make(url, options, opt->mode, &ch->wfd);
+    fork_release();
     if (r == 0)
         r = channel_make_stream(ch, opt, NARU_FRAME_LINE, false);
     if (r < 0)

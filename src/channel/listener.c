@@ -14,16 +14,14 @@ static struct naru_listener *listener_free(struct naru_listener *l)
     if (l->ops->unlisten)
         l->ops->unlisten(l, fork_guard_is_mine(&l->guard));
     fork_guard_close(&l->guard);
-    (void)fd_close(l->fd);
-    (void)fd_close(l->lock_fd);
-    (void)fd_close(l->name_fd);
     free(l->url);
     free(l);
     return NULL;
 }
 
-/* Listens, and guards what that opened before another thread can fork. Only a name server may be waited for:
- * not with the others' forks held up. */
+/* No other thread forks between the opening of descriptors and their coming into the guarded fields. A name
+ * server may have to be waited for: not with the others' forks held off; tcp: and udp: hold them themselves.
+ */
 static int listen_unforked(struct naru_listener *l, struct url *url)
 {
     bool may_wait = l->ops->row.capabilities & NARU_CAN_REACH_NETWORK;
@@ -32,11 +30,6 @@ static int listen_unforked(struct naru_listener *l, struct url *url)
     if (!may_wait)
         fork_hold();
     r = l->ops->listen(l, url, &l->options);
-    if (r == 0) {
-        fork_guard_add(&l->guard, &l->fd);
-        fork_guard_add(&l->guard, &l->lock_fd);
-        fork_guard_add(&l->guard, &l->name_fd);
-    }
     if (!may_wait)
         fork_release();
     return r;
@@ -66,8 +59,12 @@ static int listen_url(struct url *url, const struct naru_options *opt, struct na
     l->options = options;
     l->fd = l->lock_fd = l->name_fd = -1;
     fork_guard_init(&l->guard);
+    fork_guard_add(&l->guard, &l->fd);
+    fork_guard_add(&l->guard, &l->lock_fd);
+    fork_guard_add(&l->guard, &l->name_fd);
     r = listen_unforked(l, url);
     if (r < 0) {
+        fork_guard_close(&l->guard);
         free(l->url);
         free(l);
         return r;
@@ -136,8 +133,6 @@ static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru
 
         fork_hold(); /* an attempt does not wait */
         r = l->ops->accept(l, ch);
-        if (r == 0)
-            channel_own(ch);
         fork_release();
         if (r != -EAGAIN && r != -EINTR)
             return r;
@@ -165,7 +160,7 @@ int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel
         return error_set(
             EBUSY, "%s: %s has no connections: the one channel that receives from everybody is open already",
             l->url, l->ops->row.name);
-    r = channel_new(l->ops, l->url, &l->options, &ch);
+    r = channel_new_owned(l->ops, l->url, &l->options, &ch);
     if (r < 0)
         return r;
     r = accept_until(l, timeout_ns, ch);

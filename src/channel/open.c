@@ -97,8 +97,8 @@ static int make_interruptible(struct naru_channel *ch)
     return 0;
 }
 
-int channel_new(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
-                struct naru_channel **ret_ch)
+static int channel_new(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
+                       struct naru_channel **ret_ch)
 {
     struct naru_channel *ch = calloc(1, sizeof *ch);
     int r = 0;
@@ -142,18 +142,43 @@ static void guard_descriptors(struct naru_channel *ch)
     fork_guard_add(&ch->guard, &ch->poll_fd);
     fork_guard_add(&ch->guard, &ch->fd);
     fork_guard_add(&ch->guard, &ch->peer_pidfd);
+    fork_guard_add(&ch->guard, &ch->ready_fd);
+    fork_guard_add(&ch->guard, &ch->interrupt_fd[0]);
+    fork_guard_add(&ch->guard, &ch->interrupt_fd[1]);
 }
 
-void channel_own(struct naru_channel *ch)
+static void own(struct naru_channel *ch)
 {
     fork_guard_init(&ch->guard);
     guard_descriptors(ch);
 }
 
+int channel_new_owned(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
+                      struct naru_channel **ret_ch)
+{
+    int r;
+
+    fork_hold();
+    r = channel_new(ops, url, opt, ret_ch);
+    if (r == 0)
+        own(*ret_ch);
+    fork_release();
+    return r;
+}
+
+/* No child in between: it could neither use an end that has an owner nor close it. */
+static void claim(struct naru_channel *ch)
+{
+    fork_hold();
+    if (fork_guard_claim(&ch->guard))
+        guard_descriptors(ch);
+    fork_release();
+}
+
 int channel_enter(struct naru_channel *ch)
 {
-    if (__builtin_expect(fork_guard_generation(&ch->guard) == 0, 0) && fork_guard_claim(&ch->guard))
-        guard_descriptors(ch);
+    if (__builtin_expect(fork_guard_generation(&ch->guard) == 0, 0))
+        claim(ch);
     return fork_guard_enter(&ch->guard);
 }
 
@@ -188,10 +213,9 @@ static int connect_url(struct url *url, const struct naru_options *opt, int64_t 
     r = channel_options(url, opt, &options);
     if (r < 0)
         return r;
-    r = channel_new(ops, url->text, &options, &ch);
+    r = channel_new_owned(ops, url->text, &options, &ch);
     if (r < 0)
         return r;
-    channel_own(ch); /* before it waits with descriptors open: another thread may fork meanwhile */
     r = ops->connect(ch, url, &options, deadline_after(timeout_ns));
     if (r == 0 && (r = url_check_unused(url)) < 0)
         (void)naru_channel_close(ch);
@@ -268,7 +292,7 @@ int naru_channel_adopt(struct naru_channel *ch)
             ch->url);
     if (!fork_guard_is_mine(&ch->guard)) {
         fork_guard_deinit(&ch->guard);
-        channel_own(ch);
+        own(ch);
     }
     return channel_enter(ch);
 }
@@ -297,7 +321,9 @@ void channel_learn_peer(struct naru_channel *ch, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 || who.pid <= 0)
         return;
     ch->peer = (struct naru_peer){who.pid, who.uid, who.gid};
+    fork_hold();
     ch->peer_pidfd = process_pidfd(who.pid);
+    fork_release();
 }
 
 int channel_peer_gone(struct naru_channel *ch)

@@ -61,27 +61,39 @@ static int attach(struct naru_channel *ch, int fd, enum naru_direction direction
     return 0;
 }
 
+/* One look: 0, -ENOENT without an explanation, or the explained -errno. */
+static int try_queue(struct naru_channel *ch, const struct url *url, const struct posixmq_target *target,
+                     unsigned mode)
+{
+    struct mq_attr size;
+    int fd, r;
+
+    fork_hold();
+    r = fd = posixmq_find(url, target, mode, &size);
+    if (fd >= 0)
+        r = attach(ch, fd, target->request.direction, &size, target->request.unlink ? target->name : NULL);
+    fork_release();
+    return r;
+}
+
 static int posixmq_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                            int64_t deadline)
 {
-    struct mq_attr size;
     struct posixmq_target target;
     int64_t step = 0;
-    int fd = posixmq_parse(url, opt, false, &target);
+    int r = posixmq_parse(url, opt, false, &target);
 
-    if (fd < 0)
-        return fd;
+    if (r < 0)
+        return r;
     /* By back-off: inotify(7) sees nothing of queues that are made through mq_open(3). */
     do
-        fd = posixmq_find(url, &target, opt->mode, &size);
-    while (fd == -ENOENT && backoff_sleep(&step, deadline));
-    if (fd == -ENOENT)
+        r = try_queue(ch, url, &target, opt->mode);
+    while (r == -ENOENT && backoff_sleep(&step, deadline));
+    if (r == -ENOENT)
         return error_set(ETIMEDOUT,
                          "%s: there is no such queue; start the receiver, or make it here with ?create=yes",
                          url->text);
-    if (fd < 0)
-        return fd;
-    return attach(ch, fd, target.request.direction, &size, target.request.unlink ? target.name : NULL);
+    return r;
 }
 
 /*

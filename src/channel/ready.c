@@ -84,6 +84,9 @@ int naru_interrupt(struct naru_channel *ch)
 
     if (!ch->interruptible)
         return -ENOTSUP;
+    if (ch->interrupt_fd[0] <
+        0) /* the guard took them: this is a child; fork_generation() is not for signal handlers */
+        return -ECHILD;
     for (int direction = 0; direction < 2; direction++)
         if (write(ch->interrupt_fd[direction], &one, sizeof one) < 0)
             continue; /* EAGAIN: the counter is full, so it is readable already */
@@ -118,7 +121,7 @@ static int watch_sender(struct naru_channel *ch)
     return r == -EPERM ? 0 : r; /* a regular file: it always has room and never hangs up */
 }
 
-static int make_fd(struct naru_channel *ch)
+static int open_epoll(struct naru_channel *ch)
 {
     int in = polled_fd(ch, NARU_IN), r = 0;
 
@@ -132,10 +135,22 @@ static int make_fd(struct naru_channel *ch)
         r = watch(ch, in, wanted(ch, in));
     if (r == 0 && in < 0 && ch->wfd >= 0)
         r = watch_sender(ch);
+    if (r < 0) {
+        ch->fd = fd_close(ch->fd);
+        ch->ready_fd = fd_close(ch->ready_fd);
+    }
+    return r;
+}
+
+static int make_fd(struct naru_channel *ch)
+{
+    int r;
+
+    fork_hold();
+    r = open_epoll(ch);
+    fork_release();
     if (r == 0)
         return 0;
-    ch->fd = fd_close(ch->fd);
-    ch->ready_fd = fd_close(ch->ready_fd);
     if (r == -EPERM)
         return error_set(ENOTSUP, "%s: the kernel cannot poll this kind of file (epoll_ctl(2), EPERM)",
                          ch->url);

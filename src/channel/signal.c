@@ -151,6 +151,19 @@ static int find_receiver(struct target *to, struct naru_peer *ret_peer, int *ret
     return r;
 }
 
+static int try_receiver(struct naru_channel *ch, struct target *to)
+{
+    int r;
+
+    fork_hold();
+    r = find_receiver(to, &ch->peer, &ch->peer_pidfd);
+    /* Always writable: a send is worth a try at any time, for all that anybody can know. */
+    if (r == 0 && (ch->wfd = eventfd(0, EFD_CLOEXEC)) < 0)
+        r = error_set(errno, "%s: eventfd: %s", to->url, error_text(errno));
+    fork_release();
+    return r;
+}
+
 static int parse_target(struct url *url, struct target *to)
 {
     int r = parse_signal(url, &to->sig);
@@ -174,15 +187,11 @@ static int connect_signal(struct naru_channel *ch, struct url *url, const struct
     r = parse_target(url, &to);
     if (r < 0)
         return r;
-    while ((r = find_receiver(&to, &ch->peer, &ch->peer_pidfd)) == -EAGAIN)
+    while ((r = try_receiver(ch, &to)) == -EAGAIN)
         if (!backoff_sleep(&step, deadline))
             return -ETIMEDOUT; /* explained by the last look */
     if (r < 0)
         return r;
-    /* Always writable: a send is worth a try at any time, for all that anybody can know. */
-    ch->wfd = eventfd(0, EFD_CLOEXEC);
-    if (ch->wfd < 0)
-        return error_set(errno, "%s: eventfd: %s", url->text, error_text(errno));
     ch->state = endpoint_new(url->text, to.sig);
     if (!ch->state)
         return -ENOMEM;

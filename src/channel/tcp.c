@@ -45,17 +45,34 @@ static bool is_self(int fd)
            here.length == there.length && memcmp(&here.v6, &there.v6, here.length) == 0;
 }
 
-/* One try at one address, without waiting past the deadline. The connected socket, or -errno (not explained).
+/* The channel's guard closes it in children from now on: the connection may be long in coming. 0 or -errno.
  */
-static int try_address(const struct address *address, int64_t deadline)
+static int make_socket(struct naru_channel *ch, int family)
 {
-    FD_CLEANUP int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+    int code;
+
+    fork_hold();
+    ch->rfd = ch->wfd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+    code = errno;
+    fork_release();
+    return ch->rfd < 0 ? -code : 0;
+}
+
+static void close_socket(struct naru_channel *ch)
+{
+    fork_hold();
+    (void)fd_close(ch->rfd);
+    ch->rfd = ch->wfd = -1;
+    fork_release();
+}
+
+/* 0 or -errno (not explained). */
+static int connect_until(int fd, const struct address *address, int64_t deadline)
+{
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
     socklen_t length = sizeof(int);
     int error = 0, r;
 
-    if (fd < 0)
-        return -errno;
     if (connect(fd, &address->any, address->length) < 0) {
         if (errno != EINPROGRESS && errno != EINTR)
             return -errno;
@@ -67,10 +84,21 @@ static int try_address(const struct address *address, int64_t deadline)
         if (error)
             return -error;
     }
-    if (is_self(fd))
-        return -ECONNREFUSED;
-    r = fd_set_nonblocking(fd, false);
-    return r < 0 ? r : fd_steal(&fd);
+    return is_self(fd) ? -ECONNREFUSED : fd_set_nonblocking(fd, false);
+}
+
+/* One try at one address, without waiting past the deadline. 0: ch->rfd is connected; or -errno (not
+ * explained). */
+static int try_address(struct naru_channel *ch, const struct address *address, int64_t deadline)
+{
+    int r = make_socket(ch, address->family);
+
+    if (r < 0)
+        return r;
+    r = connect_until(ch->rfd, address, deadline);
+    if (r < 0)
+        close_socket(ch);
+    return r;
 }
 
 /* Errors that a listener's arrival can end. */
@@ -89,17 +117,17 @@ static int connect_failed(const struct naru_channel *ch, int r)
     return error_set(-r, "%s: cannot connect: %s", ch->url, error_text(-r));
 }
 
-/* One try at each address: the connected socket; or what the last of those said that a listener's arrival can
+/* One try at each address: 0; or what the last of those said that a listener's arrival can
  * change (a machine without IPv6 has no ::1, and still a 127.0.0.1 to wait for), or the last of all. */
-static int try_addresses(const struct addresses *addresses, int64_t deadline)
+static int try_addresses(struct naru_channel *ch, const struct addresses *addresses, int64_t deadline)
 {
     int result = 0;
 
     for (size_t i = 0; i < addresses->count; i++) {
-        int r = try_address(&addresses->list[i], deadline);
+        int r = try_address(ch, &addresses->list[i], deadline);
 
-        if (r >= 0)
-            return r;
+        if (r == 0)
+            return 0;
         if (result == 0 || may_pass(r) || !may_pass(result))
             result = r;
     }
@@ -118,9 +146,9 @@ static int tcp_connect(struct naru_channel *ch, struct url *url, const struct na
     if (r < 0)
         return r;
     do
-        r = try_addresses(&addresses, deadline);
+        r = try_addresses(ch, &addresses, deadline);
     while (r < 0 && may_pass(r) && backoff_sleep(&step, deadline));
-    return r < 0 ? connect_failed(ch, r) : open_channel(ch, r, opt);
+    return r < 0 ? connect_failed(ch, r) : open_channel(ch, ch->rfd, opt);
 }
 
 /* A socket that listens at the address, or an explained -errno. */
@@ -141,19 +169,14 @@ static int listen_at(const struct url *url, const struct address *address)
     return listen(fd, BACKLOG) < 0 ? address_bind_failed(url, errno) : fd_steal(&fd);
 }
 
-static int tcp_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+/* A machine may have no IPv6, which stands first for "*": then the next address does. */
+static int listen_first(struct naru_listener *l, const struct url *url, const struct addresses *addresses)
 {
-    struct addresses addresses;
     FD_CLEANUP int fd = -1;
     int r;
 
-    (void)opt;
-    r = addresses_resolve(url, SOCK_STREAM, true, &addresses);
-    if (r < 0)
-        return r;
-    /* A machine may have no IPv6, which stands first for "*": then the next address does. */
-    for (size_t i = 0; i < addresses.count; i++) {
-        fd = listen_at(url, &addresses.list[i]);
+    for (size_t i = 0; i < addresses->count; i++) {
+        fd = listen_at(url, &addresses->list[i]);
         if (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL)
             break;
     }
@@ -162,6 +185,20 @@ static int tcp_listen(struct naru_listener *l, struct url *url, const struct nar
     r = address_listener_url(l, url, fd);
     if (r == 0)
         l->fd = fd_steal(&fd);
+    return r;
+}
+
+static int tcp_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    struct addresses addresses;
+    int r = addresses_resolve(url, SOCK_STREAM, true, &addresses);
+
+    (void)opt;
+    if (r < 0)
+        return r;
+    fork_hold();
+    r = listen_first(l, url, &addresses);
+    fork_release();
     return r;
 }
 

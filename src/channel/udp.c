@@ -139,12 +139,25 @@ static int try_address(const struct url *url, const struct address *address,
     return fd_steal(&fd);
 }
 
-static int udp_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
-                       int64_t deadline)
+/* A connected socket, or the explained -errno. */
+static int connect_first(const struct url *url, const struct addresses *addresses,
+                         const struct udp_options *options, const struct naru_options *opt)
 {
     /* Without a host it is loopback, and a listener without one listens on 127.0.0.1: no answer would tell us
      * that it does not on ::1. */
     bool v4_first = url->target[0] == ':';
+    int r = -EADDRNOTAVAIL;
+
+    for (int pass = 0; pass < 2 && r < 0; pass++)
+        for (size_t i = 0; i < addresses->count && r < 0; i++)
+            if ((pass == 0) == (!v4_first || addresses->list[i].family == AF_INET))
+                r = try_address(url, &addresses->list[i], options, opt);
+    return r;
+}
+
+static int udp_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                       int64_t deadline)
+{
     struct udp_options options;
     struct addresses addresses;
     int r = parse(url, &options);
@@ -154,12 +167,12 @@ static int udp_connect(struct naru_channel *ch, struct url *url, const struct na
         r = addresses_resolve(url, SOCK_DGRAM, false, &addresses);
     if (r < 0)
         return r;
-    r = -EADDRNOTAVAIL;
-    for (int pass = 0; pass < 2 && r < 0; pass++)
-        for (size_t i = 0; i < addresses.count && r < 0; i++)
-            if ((pass == 0) == (!v4_first || addresses.list[i].family == AF_INET))
-                r = try_address(url, &addresses.list[i], &options, opt);
-    return r < 0 ? r : open_channel(ch, r, false);
+    fork_hold();
+    r = connect_first(url, &addresses, &options, opt);
+    if (r >= 0)
+        r = open_channel(ch, r, false);
+    fork_release();
+    return r;
 }
 
 /* The first of the addresses that this machine has: without IPv6, "*" must fall back to IPv4. */
@@ -184,21 +197,32 @@ static int bind_first(const struct url *url, const struct addresses *addresses,
     return r;
 }
 
+static int listen_first(struct naru_listener *l, const struct url *url, const struct addresses *addresses,
+                        const struct udp_options *options, const struct naru_options *opt)
+{
+    FD_CLEANUP int fd = bind_first(url, addresses, options, opt);
+    int r = fd;
+
+    if (r >= 0)
+        r = address_listener_url(l, url, fd);
+    if (r == 0)
+        l->fd = fd_steal(&fd);
+    return r;
+}
+
 static int udp_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
 {
-    FD_CLEANUP int fd = -1;
     struct udp_options options;
     struct addresses addresses;
     int r = parse(url, &options);
 
     if (r == 0)
         r = addresses_resolve(url, SOCK_DGRAM, true, &addresses);
-    if (r == 0)
-        r = fd = bind_first(url, &addresses, &options, opt);
-    if (r >= 0)
-        r = address_listener_url(l, url, fd);
-    if (r == 0)
-        l->fd = fd_steal(&fd);
+    if (r < 0)
+        return r;
+    fork_hold();
+    r = listen_first(l, url, &addresses, &options, opt);
+    fork_release();
     return r;
 }
 

@@ -312,7 +312,7 @@ static int unix_accept(struct naru_listener *l, struct naru_channel *ch)
     return open_channel(ch, fd, &l->options, connectionless);
 }
 
-static int unix_remove(struct url *url)
+static int remove_dead(const struct url *url, int kind)
 {
     struct unix_name name;
     FD_CLEANUP int lock = -1;
@@ -329,9 +329,19 @@ static int unix_remove(struct url *url)
     if (lock < 0)
         return lock == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text)
                                    : lock;
-    r = unix_path_clear(url, &name, kind_of(channel_find(url)));
+    r = unix_path_clear(url, &name, kind);
     unix_path_unlock(name.path); /* the socket, if it was a dead one, is gone by now */
     return r == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text) : r;
+}
+
+static int unix_remove(struct url *url)
+{
+    int kind = kind_of(channel_find(url)), r;
+
+    fork_hold(); /* a child with a copy of the lock would look like a listener */
+    r = remove_dead(url, kind);
+    fork_release();
+    return r;
 }
 
 /* A peer that closes takes what it had not read out of the count, as if it had read it: only the ECONNRESET
