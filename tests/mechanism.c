@@ -424,36 +424,6 @@ int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static char state_of(const char *path)
-{
-    char line[512] = "", *end;
-    FILE *file = fopen(path, "re");
-
-    if (!file)
-        return '?';
-    if (!fgets(line, sizeof line, file))
-        line[0] = '\0';
-    fclose(file);
-    end = strrchr(line, ')');
-    return end ? end[2] : '?';
-}
-
-void wait_asleep(int pid)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    WAIT_UNTIL(state_of(path) == 'S');
-}
-
-bool is_thread_asleep(int tid)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    return state_of(path) == 'S';
-}
-
 void kill_unreaped(int pid)
 {
     siginfo_t info;
@@ -461,11 +431,4 @@ void kill_unreaped(int pid)
     CHECK(kill(pid, SIGKILL) == 0);
     while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0)
         CHECK(errno == EINTR);
-}
-
-bool is_readable(int fd)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-
-    return poll(&ready, 1, 0) == 1;
 }

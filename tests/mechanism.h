@@ -116,14 +116,7 @@ bool says_gone(const struct link *link, long long result);
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t now_ns(void);
 
-/* Waits until the process sleeps in the kernel; whether the thread of this process does. */
-void wait_asleep(int pid);
-bool is_thread_asleep(int tid);
-
 /* Kills a process without reaping it, and waits until it is dead. */
 void kill_unreaped(int pid);
-
-/* Whether poll(2) finds the descriptor readable now. */
-bool is_readable(int fd);
 
 #endif

@@ -104,6 +104,20 @@ void test_join(int pid);
 /* Kills the child with SIGKILL and reaps it; it may have ended well before, but not have failed. */
 void test_kill(int pid);
 
+/* Waits until the process sleeps in the kernel; whether a thread of this process does. */
+void test_wait_asleep(int pid);
+bool test_is_thread_asleep(int tid);
+
+/* Whether poll(2) finds the descriptor readable now. */
+bool test_is_readable(int fd);
+
+/* Skips the test unless it runs as root; to be asked before anything is made that a skipped test would leave.
+ */
+void test_need_root(void);
+
+/* As test_fork(), by root; the child is nobody (uid and gid 65534). */
+int test_fork_as_nobody(void);
+
 /* Synchronisation without sleeps: a pipe-backed gate between a test and the processes it forks afterwards.
  * Each test_gate_open() lets one test_gate_wait() through. */
 struct test_gate {

@@ -93,7 +93,7 @@ TEST_EACH(a_sleeping_receiver_learns_that_the_sender_closed, each_variant)
         int parent = getppid();
 
         ch = link_far(&link);
-        wait_asleep(parent);
+        test_wait_asleep(parent);
         naru_channel_close(ch);
         test_child_end();
     }
@@ -198,7 +198,7 @@ TEST_EACH(a_sleeping_receiver_learns_that_the_sender_was_killed, each_variant)
     if (killer == 0) {
         link_leave(&link);
         test_gate_wait(&connected);
-        wait_asleep(getppid());
+        test_wait_asleep(getppid());
         kill(sender, SIGKILL);
         test_child_end();
     }
@@ -319,7 +319,7 @@ TEST_EACH(a_sender_in_back_pressure_is_released_when_the_receiver_is_killed, eac
         link_leave(&link);
         test_gate_wait(&ready);
         test_gate_wait(&ready);
-        wait_asleep(getppid());
+        test_wait_asleep(getppid());
         kill(receiver, SIGKILL);
         test_child_end();
     }
@@ -419,7 +419,7 @@ TEST_EACH(accepting_waits_as_long_as_told, each_variant)
         CHECK(now_ns() - start >= NARU_MS(20));
         fd = (int)CHECK_OK(naru_listener_fd(link.listener));
         CHECK_INT(naru_listener_want(link.listener), NARU_IN);
-        CHECK(!is_readable(fd));
+        CHECK(!test_is_readable(fd));
     } else if (naru_accept(link.listener, NARU_NOWAIT, &near) == 0) {
         CHECK_INT(naru_accept(link.listener, NARU_NOWAIT, &second), -EBUSY);
         CHECK_CONTAINS(naru_explain(), link.url);
@@ -439,7 +439,7 @@ TEST_EACH(each_connection_is_its_own, each_variant)
     if (link_can(&link, NARU_CAN_ACCEPT_MANY) && link.listener) {
         for (int i = 0; i < 3; i++)
             CHECK_OK(naru_connect(link.url, NULL, NARU_S(WAIT_LONG_S), &far[i]));
-        WAIT_UNTIL(is_readable(naru_listener_fd(link.listener)));
+        WAIT_UNTIL(test_is_readable(naru_listener_fd(link.listener)));
         for (int i = 0; i < 3; i++) {
             CHECK_OK(naru_accept(link.listener, NARU_S(WAIT_LONG_S), &near[i]));
             PUT(&link, far[i], (uint64_t)i);
@@ -485,7 +485,7 @@ TEST_EACH(connecting_waits_for_the_listener, each_variant)
             naru_channel_close(ch);
             test_child_end();
         }
-        wait_asleep(pid);
+        test_wait_asleep(pid);
         CHECK_OK(naru_listen(link.url, NULL, &link.listener));
         link.opened = true;
         ch = link_near(&link);

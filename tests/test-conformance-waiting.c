@@ -52,7 +52,7 @@ TEST_EACH(a_sleeping_receiver_is_woken, each_variant)
 
         ch = link_far(&link);
         for (uint64_t i = 0; i < 2; i++) {
-            wait_asleep(parent);
+            test_wait_asleep(parent);
             PUT(&link, ch, i);
             test_gate_wait(&received);
         }
@@ -172,7 +172,7 @@ TEST_EACH(a_sender_to_a_full_channel_sleeps_until_there_is_room, each_variant)
     ch = link_near(&link);
     for (uint64_t round = 0, next = 0; round < 2; round++) {
         test_gate_wait(&full);
-        wait_asleep(pid);
+        test_wait_asleep(pid);
         for (; next < *filled; next++)
             TAKE(&link, ch, next);
         test_gate_open(&drained);
@@ -353,7 +353,7 @@ static int interrupt_once(const struct link *link, struct naru_channel *ch, bool
 
     CHECK_INT(pthread_create(&thread, NULL, wait_in_thread, &waiter), 0);
     WAIT_UNTIL(waiter.tid != 0);
-    WAIT_UNTIL(waiter.done || is_thread_asleep(waiter.tid));
+    WAIT_UNTIL(waiter.done || test_is_thread_asleep(waiter.tid));
     errno = 77;
     CHECK_OK(naru_interrupt(ch));
     CHECK_INT(errno, 77);
@@ -444,21 +444,21 @@ TEST_EACH(the_descriptor_is_readable_exactly_while_there_is_a_message, each_vari
         CHECK_INT(naru_channel_fd(near), fd);
         CHECK(naru_channel_want(near) & NARU_IN);
         CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EAGAIN);
-        CHECK(!is_readable(fd));
+        CHECK(!test_is_readable(fd));
         for (int round = 0; round < 3; round++) {
             for (uint64_t i = 0; i < 6; i++)
                 PUT(&link, far, i);
-            WAIT_UNTIL(is_readable(fd));
+            WAIT_UNTIL(test_is_readable(fd));
             for (uint64_t i = 0; i < 6; i++) {
-                CHECK(is_readable(fd)); /* also what was read ahead, and what did not fit */
+                CHECK(test_is_readable(fd)); /* also what was read ahead, and what did not fit */
                 CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EMSGSIZE);
-                CHECK(is_readable(fd));
+                CHECK(test_is_readable(fd));
                 TAKE(&link, near, i);
             }
             /* A file's end is known only when it was seen; everything else knows at once. */
-            CHECK(link_can(&link, NARU_CAN_BROADCAST) || !is_readable(fd));
+            CHECK(link_can(&link, NARU_CAN_BROADCAST) || !test_is_readable(fd));
             CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EAGAIN);
-            CHECK(!is_readable(fd));
+            CHECK(!test_is_readable(fd));
         }
     }
     naru_channel_close(far);
@@ -478,17 +478,17 @@ TEST_EACH(the_descriptor_tells_a_sender_of_room, each_variant)
         uint64_t accepted, taken = 0;
 
         CHECK(naru_channel_want(far) != 0);
-        CHECK(!is_readable(fd));
+        CHECK(!test_is_readable(fd));
         accepted = fill(&link, far, 0);
-        CHECK(!is_readable(fd));
-        while (taken < accepted && !is_readable(fd))
+        CHECK(!test_is_readable(fd));
+        while (taken < accepted && !test_is_readable(fd))
             TAKE(&link, near, taken++);
-        WAIT_UNTIL(is_readable(fd)); /* a socket may tell only when much of it is free */
+        WAIT_UNTIL(test_is_readable(fd)); /* a socket may tell only when much of it is free */
         CHECK_OK(naru_flush(far, NARU_SENT, NARU_NOWAIT));
         while (taken < accepted)
             TAKE(&link, near, taken++);
         PUT(&link, far, 7);
-        CHECK(!is_readable(fd)); /* nothing waits for room any more */
+        CHECK(!test_is_readable(fd)); /* nothing waits for room any more */
         TAKE(&link, near, 7);
     }
     naru_channel_close(far);
@@ -509,11 +509,11 @@ TEST_EACH(the_descriptor_tells_of_the_end, each_variant)
 
         PUT(&link, far, 1);
         naru_channel_close(far);
-        WAIT_UNTIL(is_readable(fd));
+        WAIT_UNTIL(test_is_readable(fd));
         TAKE(&link, near, 1);
-        WAIT_UNTIL(is_readable(fd));
+        WAIT_UNTIL(test_is_readable(fd));
         CHECK(says_gone(&link, naru_recv(near, buffer, sizeof buffer, NARU_NOWAIT)));
-        CHECK(is_readable(fd));
+        CHECK(test_is_readable(fd));
     } else {
         naru_channel_close(far);
     }

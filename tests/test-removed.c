@@ -90,7 +90,7 @@ static int start_waiting(size_t index)
         test_child_end();
     }
     test_gate_wait(&listens);
-    wait_asleep(child);
+    test_wait_asleep(child);
     return child;
 }
 
@@ -181,11 +181,11 @@ TEST(a_fifos_descriptor_shows_that_it_was_removed)
     struct naru_channel *ch = NULL;
 
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
-    CHECK(!is_readable(naru_listener_fd(l)));
+    CHECK(!test_is_readable(naru_listener_fd(l)));
     CHECK_INT(unlink(path()), 0);
-    CHECK(is_readable(naru_listener_fd(l)));
+    CHECK(test_is_readable(naru_listener_fd(l)));
     check_accept_says_removed(l, NARU_NOWAIT);
-    CHECK(!is_readable(naru_listener_fd(l))); /* no event loop spins on it */
+    CHECK(!test_is_readable(naru_listener_fd(l))); /* no event loop spins on it */
     naru_listener_close(l);
 }
 

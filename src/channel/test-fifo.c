@@ -57,13 +57,6 @@ static void check_recv(struct naru_channel *ch, const char *expected)
     CHECK_STR(buffer, expected);
 }
 
-static bool is_readable(int fd)
-{
-    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-
-    return poll(&poll_fd, 1, 0) == 1;
-}
-
 TEST(carries_messages_one_way)
 {
     struct naru_listener *l = listen_on("");
@@ -155,17 +148,17 @@ TEST(the_listeners_descriptor_is_honest)
     before = open(path(), O_RDWR | O_CLOEXEC); /* a writer that is there before us, and silent */
     l = listen_on("");
     fd = naru_listener_fd(l);
-    CHECK(fd >= 0 && is_readable(fd));
+    CHECK(fd >= 0 && test_is_readable(fd));
     in = accept_one(l);
     (void)close(before);
     naru_channel_close(in);
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), -EAGAIN);
-    CHECK(!is_readable(fd)); /* neither our own opens nor a writer that is gone */
+    CHECK(!test_is_readable(fd)); /* neither our own opens nor a writer that is gone */
     out = connect_to("");
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     in = accept_one(l);
     naru_channel_close(in); /* the writer stays: it is the next one, too */
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     in = accept_one(l);
     CHECK_INT(naru_send(out, "x", 1, NARU_NOWAIT), 0);
     CHECK_INT(naru_recv(in, buffer, sizeof buffer, patience), 1);
@@ -214,9 +207,9 @@ TEST(the_channels_descriptor_shows_the_end)
     naru_channel_close(out); /* before the accept */
     in = accept_one(l);
     fd = naru_channel_fd(in);
-    CHECK(fd >= 0 && is_readable(fd));
+    CHECK(fd >= 0 && test_is_readable(fd));
     check_recv(in, "x");
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     CHECK_INT(naru_recv(in, buffer, sizeof buffer, NARU_NOWAIT), -EPIPE);
     naru_channel_close(in);
     naru_listener_close(l);
@@ -417,12 +410,10 @@ TEST(permissions_decide)
     struct naru_channel *ch = NULL;
     int child;
 
-    if (geteuid() != 0)
-        test_skip("only root can become somebody else");
+    test_need_root();
     CHECK_INT(chmod(test_directory(), 0755), 0);
-    child = test_fork();
+    child = test_fork_as_nobody();
     if (child == 0) {
-        CHECK_INT(setuid(65534), 0);
         CHECK_INT(naru_connect(url(""), NULL, patience, &ch), -EACCES);
         CHECK_CONTAINS(naru_explain(), "permission denied to write to it");
         CHECK_INT(naru_listen(url(""), NULL, &other), -EACCES);

@@ -90,13 +90,6 @@ static void check_file(const char *expected)
     (void)close(fd);
 }
 
-static bool is_readable(int fd)
-{
-    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-
-    return poll(&poll_fd, 1, 0) == 1;
-}
-
 TEST(a_stream_grows_0_to_5_to_12_bytes)
 {
     struct naru_channel *out = writer("?frame=raw"), *in = reader("?frame=raw");
@@ -150,9 +143,9 @@ TEST(a_listener_waits_for_the_file_and_gives_one_channel)
     CHECK_INT(naru_listen(url("?create=no"), NULL, &l), 0);
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), -EAGAIN);
     CHECK_INT(naru_accept(l, NARU_MS(1), &in), -ETIMEDOUT);
-    CHECK(!is_readable(naru_listener_fd(l)));
+    CHECK(!test_is_readable(naru_listener_fd(l)));
     out = writer("");
-    CHECK(is_readable(naru_listener_fd(l)));
+    CHECK(test_is_readable(naru_listener_fd(l)));
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), 0);
     put(out, "one");
     check_recv(in, "one");
@@ -161,7 +154,7 @@ TEST(a_listener_waits_for_the_file_and_gives_one_channel)
     naru_listener_close(l);
 
     CHECK_INT(naru_listen(url("?unlink=yes"), NULL, &l), 0);
-    CHECK(is_readable(naru_listener_fd(l))); /* it is there already */
+    CHECK(test_is_readable(naru_listener_fd(l))); /* it is there already */
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), 0);
     check_recv(in, "one");
     naru_channel_close(in);
@@ -322,27 +315,27 @@ TEST(nothing_unread_escapes_an_event_loop)
     put(out, "before");
     in = reader("");
     fd = naru_channel_fd(in);
-    CHECK(fd >= 0 && is_readable(fd));
+    CHECK(fd >= 0 && test_is_readable(fd));
     check_recv(in, "before");
     check_none(in, -EAGAIN);
-    CHECK(!is_readable(fd));
+    CHECK(!test_is_readable(fd));
     put(out, "one");
     put(out, "two");
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     check_recv(in, "one");
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     check_recv(in, "two");
     check_none(in, -EAGAIN);
-    CHECK(!is_readable(fd));
-    (void)is_readable(naru_channel_fd(out)); /* it exists */
+    CHECK(!test_is_readable(fd));
+    (void)test_is_readable(naru_channel_fd(out)); /* it exists */
     append("part", 4);
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     check_none(in, -EAGAIN);
-    CHECK(!is_readable(fd));
+    CHECK(!test_is_readable(fd));
     CHECK_INT(unlink(path()), 0);
-    CHECK(is_readable(fd));
+    CHECK(test_is_readable(fd));
     check_none(in, -ENOENT);
-    CHECK(is_readable(fd)); /* the error stands */
+    CHECK(test_is_readable(fd)); /* the error stands */
     naru_channel_close(in);
     naru_channel_close(out);
 }
@@ -585,14 +578,12 @@ TEST(somebody_else_may_read_but_not_append_nor_see_the_directory)
     struct naru_channel *out = writer("?mode=0644"), *none = NULL;
     int child;
 
-    if (geteuid() != 0)
-        test_skip("only root can become somebody else");
+    test_need_root();
     CHECK_INT(chmod(test_directory(), 0711), 0);
-    child = test_fork();
+    child = test_fork_as_nobody();
     if (child == 0) {
         struct naru_channel *in;
 
-        CHECK_INT(setuid(65534), 0);
         CHECK_INT(naru_connect(url(""), NULL, patience, &none), -EACCES);
         CHECK_CONTAINS(naru_explain(), "permission denied to append to the file");
         in = reader(""); /* inotify may not watch the directory: looked at by back-off */

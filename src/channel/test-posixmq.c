@@ -13,13 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "naru/naru.h"
-#include "runner.h"
-
-enum { NOBODY = 65534 };
+#include "channel/test-queue.h"
 
 static const char name[] = "/naru-test";
-static const int64_t patience = NARU_S(10);
 
 static mqd_t plain_open(int flags)
 {
@@ -41,79 +37,33 @@ static bool queue_exists(void)
 
 static void remove_queue(void)
 {
-    CHECK_INT(naru_remove("posixmq:/naru-test"), 0);
+    queue_remove(&posixmq_kind);
 }
 
 static struct naru_listener *listen_on(const char *query)
 {
-    struct naru_listener *l = NULL;
-
-    CHECK_INT(naru_listen(test_format("posixmq:/naru-test%s", query), NULL, &l), 0);
-    return l;
+    return queue_listen(&posixmq_kind, query);
 }
 
 static struct naru_channel *receiver(const char *query)
 {
-    struct naru_listener *l = listen_on(query);
-    struct naru_channel *ch = NULL;
-
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
-    (void)naru_listener_close(l);
-    return ch;
+    return queue_receiver(&posixmq_kind, query);
 }
 
 static struct naru_channel *sender(const char *query)
 {
-    struct naru_channel *ch = NULL;
-
-    CHECK_INT(naru_connect(test_format("posixmq:naru-test%s", query), NULL, patience, &ch), 0);
-    return ch;
+    return queue_sender(&posixmq_kind, query);
 }
 
 static int send_priority(struct naru_channel *ch, const char *text, unsigned priority)
 {
-    struct iovec piece = {(void *)(uintptr_t)text, strlen(text)};
-    struct naru_message m = NARU_INIT(struct naru_message);
-
-    m.iov = &piece;
-    m.iov_count = 1;
-    m.priority = priority;
-    return naru_send_message(ch, &m, patience);
+    return queue_send(ch, text, 0, priority);
 }
 
 /* room: of the buffer; below msgsize the message takes another way than from msgsize on. */
 static void check_recv(struct naru_channel *ch, const char *expected, unsigned priority, size_t room)
 {
-    char text[8200] = "";
-    struct iovec piece = {text, room};
-    struct naru_message m = NARU_INIT(struct naru_message);
-
-    m.iov = &piece;
-    m.iov_count = 1;
-    CHECK_INT(naru_recv_message(ch, &m, patience), 0);
-    CHECK_STR(text, expected);
-    CHECK_INT(m.length, strlen(expected));
-    CHECK_INT(m.priority, priority);
-    CHECK_INT(m.type, 0);
-}
-
-static bool sleeps(int pid)
-{
-    char line[512] = "", *end;
-    FILE *file = fopen(test_format("/proc/%d/stat", pid), "re");
-
-    CHECK(file != NULL);
-    CHECK(fgets(line, sizeof line, file) != NULL);
-    (void)fclose(file);
-    end = strrchr(line, ')');
-    return end && end[2] == 'S';
-}
-
-static bool is_ready(int fd)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-
-    return poll(&ready, 1, 0) == 1;
+    queue_check(ch, expected, 0, priority, room);
 }
 
 TEST(a_plain_program_with_mq_receive_gets_what_was_sent_and_nothing_else)
@@ -201,38 +151,6 @@ TEST(wrong_names_and_options_are_refused_and_nothing_is_made)
     CHECK_CONTAINS(naru_explain(), "may have 255 bytes, this one has 256");
 }
 
-TEST(connecting_waits_for_the_queue_to_be_made)
-{
-    int pid = test_fork();
-
-    if (pid == 0) {
-        struct naru_channel *ch = sender("");
-
-        CHECK_INT(naru_send(ch, "at last", 7, patience), 0);
-        (void)naru_channel_close(ch);
-        test_child_end();
-    }
-    WAIT_UNTIL(sleeps(pid));
-    struct naru_channel *ch = receiver("");
-    check_recv(ch, "at last", 0, 100);
-    test_join(pid);
-    (void)naru_channel_close(ch);
-    remove_queue();
-}
-
-TEST(a_queue_that_does_not_come_is_reported)
-{
-    struct naru_channel *ch = NULL;
-    struct naru_listener *l = NULL;
-
-    CHECK_INT(naru_connect("posixmq:/naru-test", NULL, NARU_MS(5), &ch), -ETIMEDOUT);
-    CHECK_CONTAINS(naru_explain(), "?create=yes");
-    CHECK_INT(naru_connect("posixmq:/naru-test", NULL, NARU_NOWAIT, &ch), -EAGAIN);
-    CHECK_INT(naru_listen("posixmq:/naru-test?create=no", NULL, &l), -ENOENT);
-    CHECK_INT(naru_remove("posixmq:/naru-test"), -ENOENT);
-    CHECK_CONTAINS(naru_explain(), "no such queue");
-}
-
 TEST(a_queue_has_the_size_asked_for_and_says_so_if_it_has_another)
 {
     struct naru_listener *l = listen_on("?maxmsg=3&msgsize=100&unlink");
@@ -301,36 +219,13 @@ TEST(a_full_queue_makes_the_sender_wait)
         (void)naru_channel_close(mine);
         test_child_end();
     }
-    WAIT_UNTIL(sleeps(pid));
+    test_wait_asleep(pid);
     check_recv(in, "1", 0, 8200);
     check_recv(in, "2", 0, 100);
     check_recv(in, "3", 0, 100);
     check_recv(in, "4", 0, 100);
     test_join(pid);
     (void)naru_channel_close(in);
-    (void)naru_channel_close(out);
-    remove_queue();
-}
-
-TEST(an_empty_queue_makes_the_receiver_wait_and_leaves_its_description_blocking)
-{
-    struct naru_channel *out = sender("?create=yes");
-    char text[8192];
-    int pid = test_fork();
-
-    if (pid == 0) {
-        struct naru_channel *in = receiver("");
-
-        (void)naru_channel_close(out);
-        CHECK_INT(naru_recv(in, text, sizeof text, NARU_FOREVER), 3);
-        CHECK_INT(naru_recv(in, text, sizeof text, NARU_NOWAIT), -EAGAIN);
-        CHECK_INT(naru_recv(in, text, sizeof text, NARU_MS(5)), -ETIMEDOUT);
-        (void)naru_channel_close(in);
-        test_child_end();
-    }
-    WAIT_UNTIL(sleeps(pid));
-    CHECK_INT(naru_send(out, "one", 3, NARU_NOWAIT), 0);
-    test_join(pid);
     (void)naru_channel_close(out);
     remove_queue();
 }
@@ -342,18 +237,18 @@ TEST(the_descriptor_plays_the_part_of_mq_notify)
     char small[2], text[16];
 
     CHECK(in_fd >= 0 && out_fd >= 0);
-    CHECK(!is_ready(in_fd));
+    CHECK(!test_is_readable(in_fd));
     CHECK_INT(naru_send(out, "news", 4, NARU_NOWAIT), 0);
-    CHECK(is_ready(in_fd));
+    CHECK(test_is_readable(in_fd));
     CHECK_INT(naru_send(out, "more", 4, NARU_NOWAIT), -EAGAIN);
-    CHECK(!is_ready(out_fd));
+    CHECK(!test_is_readable(out_fd));
     CHECK_INT(naru_recv(in, small, sizeof small, NARU_NOWAIT), -EMSGSIZE);
     CHECK_CONTAINS(naru_explain(), "has 4 bytes and the buffer only 2");
-    CHECK(is_ready(in_fd)); /* it is kept */
-    CHECK(is_ready(out_fd));
+    CHECK(test_is_readable(in_fd)); /* it is kept */
+    CHECK(test_is_readable(out_fd));
     CHECK_INT(naru_recv(in, text, sizeof text, NARU_NOWAIT), 4);
     CHECK(memcmp(text, "news", 4) == 0);
-    CHECK(!is_ready(in_fd));
+    CHECK(!test_is_readable(in_fd));
     (void)naru_channel_close(in);
     (void)naru_channel_close(out);
     remove_queue();
@@ -364,12 +259,12 @@ TEST(the_listener_is_ready_until_its_one_channel_is_out)
     struct naru_listener *l = listen_on("?unlink");
     struct naru_channel *ch = NULL, *second = NULL;
 
-    CHECK(is_ready(naru_listener_fd(l)));
+    CHECK(test_is_readable(naru_listener_fd(l)));
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
-    CHECK(!is_ready(naru_listener_fd(l)));
+    CHECK(!test_is_readable(naru_listener_fd(l)));
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &second), -EBUSY);
     (void)naru_channel_close(ch);
-    CHECK(is_ready(naru_listener_fd(l)));
+    CHECK(test_is_readable(naru_listener_fd(l)));
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
     (void)naru_listener_close(l);
     (void)naru_channel_close(ch); /* the listener is gone by now */
@@ -421,21 +316,6 @@ TEST(a_removed_queue_lives_on_for_who_has_it_open)
     (void)naru_channel_close(out);
 }
 
-TEST(flush_waits_until_the_queue_is_empty)
-{
-    struct naru_channel *in = receiver(""), *out = sender("");
-    char byte;
-
-    CHECK_INT(naru_send(out, "x", 1, NARU_NOWAIT), 0);
-    CHECK_INT(naru_flush(out, NARU_TAKEN, NARU_NOWAIT), -EAGAIN);
-    CHECK_INT(naru_flush(out, NARU_TAKEN, NARU_MS(2)), -ETIMEDOUT);
-    CHECK_INT(naru_recv(in, &byte, 1, NARU_NOWAIT), 1);
-    CHECK_INT(naru_flush(out, NARU_TAKEN, NARU_NOWAIT), 0);
-    (void)naru_channel_close(in);
-    (void)naru_channel_close(out);
-    remove_queue();
-}
-
 TEST(an_interruption_ends_a_wait)
 {
     struct naru_options options = NARU_INIT(struct naru_options);
@@ -451,30 +331,6 @@ TEST(an_interruption_ends_a_wait)
     CHECK_INT(naru_recv(ch, &byte, 1, NARU_FOREVER), -ECANCELED);
     CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_NOWAIT), -ENOTSUP);
     (void)naru_channel_close(ch);
-    CHECK(!queue_exists());
-}
-
-TEST(a_child_closes_its_copies_without_removing_the_queue)
-{
-    struct naru_listener *l = listen_on("?unlink=yes");
-    struct naru_channel *ch = NULL;
-    int pid;
-
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
-    pid = test_fork();
-    if (pid == 0) {
-        char byte;
-
-        CHECK_INT(naru_recv(ch, &byte, 1, NARU_NOWAIT), -ECHILD);
-        (void)naru_channel_close(ch);
-        (void)naru_listener_close(l);
-        test_child_end();
-    }
-    test_join(pid);
-    CHECK(queue_exists());
-    CHECK(!is_ready(naru_listener_fd(l)));
-    (void)naru_channel_close(ch);
-    (void)naru_listener_close(l);
     CHECK(!queue_exists());
 }
 
@@ -521,28 +377,10 @@ TEST(running_out_of_descriptors_is_not_taken_for_that)
     (void)naru_channel_close(out);
 }
 
-/* To be asked before anything is made that a skipped test would leave. */
-static void need_root(void)
-{
-    if (geteuid() != 0)
-        test_skip("only root can become somebody else");
-}
-
-static int fork_as_nobody(void)
-{
-    int pid = test_fork();
-
-    if (pid == 0) {
-        CHECK_INT(setgid(NOBODY), 0);
-        CHECK_INT(setuid(NOBODY), 0);
-    }
-    return pid;
-}
-
 TEST(the_systems_limits_are_explained_to_who_must_keep_them)
 {
-    need_root();
-    int pid = fork_as_nobody();
+    test_need_root();
+    int pid = test_fork_as_nobody();
 
     if (pid == 0) {
         struct naru_listener *l = NULL;
@@ -569,7 +407,7 @@ TEST(the_number_of_queues_is_a_limit_that_is_explained)
         test_skip("cannot change fs.mqueue.queues_max here: %s", strerror(errno));
     CHECK_INT(write(fd, "1", 1), 1);
     (void)close(fd);
-    pid = fork_as_nobody();
+    pid = test_fork_as_nobody();
     if (pid == 0) {
         struct naru_listener *l = listen_on(""), *other = NULL;
 
@@ -580,52 +418,6 @@ TEST(the_number_of_queues_is_a_limit_that_is_explained)
         test_child_end();
     }
     test_join(pid);
-}
-
-TEST(another_user_is_kept_out_and_told_so)
-{
-    need_root();
-    struct naru_listener *l = listen_on("?unlink");
-    int pid = fork_as_nobody();
-
-    if (pid == 0) {
-        struct naru_channel *ch = NULL;
-        struct naru_listener *mine = NULL;
-
-        CHECK_INT(naru_connect("posixmq:/naru-test", NULL, patience, &ch), -EACCES);
-        CHECK_CONTAINS(naru_explain(), "may not send to it: permission denied; ?mode=0666");
-        CHECK_INT(naru_listen("posixmq:/naru-test", NULL, &mine), -EACCES);
-        CHECK_CONTAINS(naru_explain(), "may not receive from it");
-        CHECK_INT(naru_remove("posixmq:/naru-test"), -EACCES);
-        CHECK_CONTAINS(naru_explain(), "owner");
-        (void)naru_listener_close(l);
-        test_child_end();
-    }
-    test_join(pid);
-    CHECK(queue_exists());
-    (void)naru_listener_close(l);
-}
-
-TEST(a_mode_lets_others_send_but_not_receive)
-{
-    need_root();
-    struct naru_channel *in = receiver("?mode=0622");
-    int pid = fork_as_nobody();
-
-    if (pid == 0) {
-        struct naru_channel *out = sender("");
-        struct naru_listener *mine = NULL;
-
-        CHECK_INT(naru_send(out, "may I?", 6, NARU_NOWAIT), 0);
-        CHECK_INT(naru_listen("posixmq:/naru-test", NULL, &mine), -EACCES);
-        (void)naru_channel_close(out);
-        (void)naru_channel_close(in);
-        test_child_end();
-    }
-    test_join(pid);
-    check_recv(in, "may I?", 0, 100);
-    (void)naru_channel_close(in);
-    remove_queue();
 }
 
 /* --- threads --- */

@@ -458,13 +458,11 @@ TEST(another_users_process_is_refused_with_the_reason)
     struct naru_channel *in = receiver("signal:", &l);
     int child;
 
-    if (geteuid() != 0)
-        test_skip("needs root, to become somebody else");
-    child = test_fork();
+    test_need_root();
+    child = test_fork_as_nobody();
     if (child == 0) {
         struct naru_channel *out = NULL;
 
-        CHECK_INT(setuid(65534), 0);
         CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_FOREVER, &out), -EPERM);
         CHECK_CONTAINS(naru_explain(), "belongs to another user");
         _exit(0);

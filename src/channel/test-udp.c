@@ -98,13 +98,6 @@ static uint64_t dropped(const struct naru_channel *ch)
     return info.dropped;
 }
 
-static bool is_ready(int fd)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-
-    return poll(&ready, 1, 0) == 1;
-}
-
 TEST(a_plain_socket_receives_what_was_sent_and_answers)
 {
     uint16_t port;
@@ -392,13 +385,13 @@ TEST(the_descriptors_tell_of_datagrams)
     struct naru_channel *out = connect_to(naru_listener_url(l)), *in;
     char byte;
 
-    CHECK(!is_ready(naru_listener_fd(l)));
+    CHECK(!test_is_readable(naru_listener_fd(l)));
     CHECK_INT(naru_send(out, "1", 1, patience), 0);
-    CHECK(is_ready(naru_listener_fd(l)));
+    CHECK(test_is_readable(naru_listener_fd(l)));
     in = accept_one(l);
-    CHECK(is_ready(naru_channel_fd(in)));
+    CHECK(test_is_readable(naru_channel_fd(in)));
     CHECK_INT(naru_recv(in, &byte, 1, NARU_NOWAIT), 1);
-    CHECK(!is_ready(naru_channel_fd(in)));
+    CHECK(!test_is_readable(naru_channel_fd(in)));
     (void)naru_channel_close(in);
     (void)naru_channel_close(out);
     (void)naru_listener_close(l);

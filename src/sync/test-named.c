@@ -202,8 +202,7 @@ TEST(the_permission_mode_is_exact_and_decides)
 {
     const char *name = own_name("mode");
 
-    if (geteuid() != 0)
-        test_skip("needs root to become another user");
+    test_need_root();
     (void)umask(077);
     for (int allowed = 0; allowed < 2; allowed++) {
         struct naru_sync_options options = options_of(NARU_CREATE_NEW, allowed ? 0666 : 0);
@@ -211,9 +210,8 @@ TEST(the_permission_mode_is_exact_and_decides)
         int pid;
 
         CHECK_INT(naru_mutex_open(name, &options, &mutex), 0);
-        pid = test_fork();
+        pid = test_fork_as_nobody();
         if (pid == 0) {
-            CHECK(setgid(65534) == 0 && setuid(65534) == 0);
             CHECK_INT(naru_sync_remove(NARU_SYNC_MUTEX, name), -EPERM);
             if (!allowed) {
                 CHECK_INT(naru_mutex_open(name, NULL, &mutex), -EACCES);
@@ -240,8 +238,7 @@ TEST(a_holder_of_another_user_is_seen_alive_and_dead)
     struct test_gate held;
     int holder, waiter;
 
-    if (geteuid() != 0)
-        test_skip("needs root to become another user");
+    test_need_root();
     CHECK_INT(naru_semaphore_open(name, &options, 1, 1, &semaphore), 0);
     test_gate_init(&held);
     holder = test_fork();
@@ -252,9 +249,8 @@ TEST(a_holder_of_another_user_is_seen_alive_and_dead)
             (void)pause();
     }
     test_gate_wait(&held);
-    waiter = test_fork();
+    waiter = test_fork_as_nobody();
     if (waiter == 0) {
-        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
         CHECK_INT(naru_semaphore_acquire(semaphore, NARU_MS(30)), -ETIMEDOUT);
         test_gate_open(&held);
         CHECK_INT(naru_semaphore_acquire(semaphore, SOON), 0);

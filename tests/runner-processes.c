@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* What tests want to know of processes and descriptors, and somebody else to be. */
+#include "runner.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NOBODY = 65534 };
+
+/* The state in a stat file of proc(5), behind the name in parentheses: 'R', 'S', 'Z' ... */
+static char state_of(const char *path)
+{
+    char line[512] = "", *end;
+    FILE *file = fopen(path, "re");
+
+    if (!file)
+        return '?';
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
+    fclose(file);
+    end = strrchr(line, ')');
+    return end ? end[2] : '?';
+}
+
+void test_wait_asleep(int pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    WAIT_UNTIL(state_of(path) == 'S');
+}
+
+bool test_is_thread_asleep(int tid)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    return state_of(path) == 'S';
+}
+
+bool test_is_readable(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    return poll(&ready, 1, 0) == 1;
+}
+
+void test_need_root(void)
+{
+    if (geteuid() != 0)
+        test_skip("only root can become somebody else");
+}
+
+int test_fork_as_nobody(void)
+{
+    int pid = test_fork();
+
+    if (pid == 0) {
+        CHECK_INT(setgid(NOBODY), 0);
+        CHECK_INT(setuid(NOBODY), 0);
+    }
+    return pid;
+}
