@@ -3,7 +3,6 @@
 #include "mechanism.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -400,6 +399,41 @@ uint64_t fill(const struct link *link, struct naru_channel *ch, uint64_t first)
         if (r != -EINPROGRESS)
             CHECK_OK(r);
         CHECK(count < FILL_MAX);
+    }
+}
+
+uint64_t fill_patiently(const struct link *link, struct naru_channel *ch)
+{
+    uint8_t buffer[MESSAGE_MAX];
+    uint64_t accepted = 0;
+
+    for (;;) {
+        size_t size;
+        int64_t start;
+        int r;
+
+        accepted += fill(link, ch, accepted);
+        size = message_size(link, accepted);
+        message_make(link, accepted, buffer, size);
+        start = now_ns();
+        r = naru_send(ch, buffer, size, NARU_MS(30));
+        if (r == -ETIMEDOUT) {
+            CHECK(now_ns() - start >= NARU_MS(30));
+            return accepted;
+        }
+        CHECK(r == 0 || r == -EINPROGRESS);
+        accepted++;
+    }
+}
+
+void drain(const struct link *link, struct naru_channel *far, struct naru_channel *near, uint64_t from,
+           uint64_t to)
+{
+    for (; from < to; from++) {
+        int r = naru_flush(far, NARU_SENT, NARU_NOWAIT);
+
+        CHECK(r == 0 || r == -EAGAIN);
+        TAKE(link, near, from);
     }
 }
 

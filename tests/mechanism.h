@@ -107,6 +107,14 @@ void take(const char *file, int line, const struct link *link, struct naru_chann
 /* Sends messages from `first` on until there is no room (-EAGAIN). How many are sent. */
 uint64_t fill(const struct link *link, struct naru_channel *ch, uint64_t first);
 
+/* As fill(), going on with time-outs until one expires: the kernel may make more room as it goes (TCP). The
+ * last message may be in part in the kernel and counts. How many were accepted. */
+uint64_t fill_patiently(const struct link *link, struct naru_channel *ch);
+
+/* Receives messages [from, to), while what a stream has begun goes out. */
+void drain(const struct link *link, struct naru_channel *far, struct naru_channel *near, uint64_t from,
+           uint64_t to);
+
 /* How many messages may be under way without an answer: where nothing pushes back, few. */
 uint64_t link_window(const struct link *link);
 

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { NOBODY = 65534 };
@@ -62,4 +63,15 @@ int test_fork_as_nobody(void)
         CHECK_INT(setuid(NOBODY), 0);
     }
     return pid;
+}
+
+void test_limit_descriptors(size_t more)
+{
+    int next = dup(STDERR_FILENO);
+    struct rlimit limit;
+
+    CHECK(next >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    close(next);
+    limit.rlim_cur = (rlim_t)next + more;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }

@@ -111,6 +111,9 @@ bool test_is_thread_asleep(int tid);
 /* Whether poll(2) finds the descriptor readable now. */
 bool test_is_readable(int fd);
 
+/* Lets the process have so many descriptors more than it has, until the test's end. */
+void test_limit_descriptors(size_t more);
+
 /* Skips the test unless it runs as root; to be asked before anything is made that a skipped test would leave.
  */
 void test_need_root(void);

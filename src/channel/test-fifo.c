@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -174,24 +173,24 @@ TEST(the_listeners_descriptor_sleeps_while_its_one_channel_is_open)
         struct naru_channel *tx = connect_to(""), *rx = accept_one(l), *next = NULL, *late;
         int fd = naru_listener_fd(l);
 
-        CHECK(!is_readable(fd));
+        CHECK(!test_is_readable(fd));
         late = connect_to("");
         CHECK_INT(naru_send(late, "late", 4, patience), 0);
-        CHECK(!is_readable(fd)); /* nobody can be accepted: it would wake a loop for nothing */
+        CHECK(!test_is_readable(fd)); /* nobody can be accepted: it would wake a loop for nothing */
         check_recv(rx, "late");
         if (removed)
             CHECK_INT(unlink(path()), 0);
         (void)naru_channel_close(rx);
-        CHECK(is_readable(fd));
+        CHECK(test_is_readable(fd));
         CHECK_INT(naru_accept(l, NARU_NOWAIT, &next), 0);
         CHECK_INT(naru_send(late, "still", 5, patience), 0);
         check_recv(next, "still");
         (void)naru_channel_close(next);
         (void)naru_channel_close(late);
         (void)naru_channel_close(tx);
-        CHECK(is_readable(fd)); /* our own open: one attempt, which finds nobody */
+        CHECK(test_is_readable(fd)); /* our own open: one attempt, which finds nobody */
         CHECK_INT(naru_accept(l, NARU_NOWAIT, &next), removed ? -ENOENT : -EAGAIN);
-        CHECK(removed || !is_readable(fd));
+        CHECK(removed || !test_is_readable(fd));
         (void)naru_listener_close(l);
     }
 }

@@ -3,12 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -361,15 +359,9 @@ TEST(a_users_bytes_are_a_limit_that_is_explained)
 
 TEST(running_out_of_descriptors_is_not_taken_for_that)
 {
-    struct rlimit limit;
     struct naru_channel *ch = NULL, *out = sender("?create=yes&unlink");
-    int next = dup(0);
 
-    CHECK(next >= 0);
-    (void)close(next);
-    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    limit.rlim_cur = (rlim_t)next;
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    test_limit_descriptors(0);
     CHECK_INT(naru_connect("posixmq:/naru-test", NULL, NARU_NOWAIT, &ch), -EMFILE);
     CHECK_CONTAINS(naru_explain(), "out of descriptors");
     CHECK_INT(naru_connect("posixmq:/naru-test2?create=yes", NULL, NARU_NOWAIT, &ch), -EMFILE);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* sysvmq: the system's limits on messages and queues, and what is said where they are met; in an IPC namespace of each
- * test's own, so that the machine's stay as they are. */
+/* sysvmq: the system's limits on messages and queues, and what is said where they are met; in an IPC
+ * namespace of each test's own, so that the machine's stay as they are. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/msg.h>
 #include <unistd.h>
 
 #include "channel/test-queue.h"

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* sysvmq: against programs that know only msgget, msgsnd and msgrcv, and against itself. */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
-#include <unistd.h>
 
 #include "channel/test-queue.h"
 

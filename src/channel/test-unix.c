@@ -2,8 +2,6 @@
 /* unix: whose path it is, what is never removed, and what a wrong path or kind is told. */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -14,37 +12,13 @@
 #include <unistd.h>
 
 #include "channel/channel.h"
-#include "naru/naru.h"
-#include "runner.h"
-
-static const int64_t patience = NARU_S(10);
-
-/* A socket bound there by a program that knows nothing of naru. */
-static int foreign_socket(const char *path, int type)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
-    if (type != SOCK_DGRAM)
-        CHECK(listen(fd, 5) == 0);
-    return fd;
-}
+#include "channel/test-unix.h"
 
 static bool exists(const char *path)
 {
     struct stat status;
 
     return lstat(path, &status) == 0;
-}
-
-static const char *const kinds[] = {"stream", "seqpacket", "dgram"};
-static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
-
-static const char *each_kind(size_t index)
-{
-    return index < 3 ? kinds[index] : NULL;
 }
 
 TEST_EACH(a_foreign_listener_is_neither_replaced_nor_removed, each_kind)
@@ -273,85 +247,6 @@ TEST_EACH(connecting_to_a_full_backlog_ends_in_time, each_connected_kind)
     naru_listener_close(l);
 }
 
-static uint64_t dropped(const struct naru_channel *ch)
-{
-    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
-
-    CHECK_INT(naru_channel_info(ch, &info), 0);
-    return info.dropped;
-}
-
-/* Sends one byte with count duplicates of one descriptor. */
-static void send_fds(struct naru_channel *ch, size_t count)
-{
-    struct iovec piece = {"x", 1};
-    struct naru_message m = NARU_INIT(struct naru_message);
-    int fds[CHANNEL_FDS_MAX];
-
-    for (size_t i = 0; i < count; i++)
-        fds[i] = STDERR_FILENO;
-    m.iov = &piece;
-    m.iov_count = 1;
-    m.fds = fds;
-    m.fd_count = count;
-    CHECK_INT(naru_send_message(ch, &m, patience), 0);
-}
-
-/* Receives what send_fds() sent, and closes it. Returns how many came. */
-static size_t receive_fds(struct naru_channel *ch)
-{
-    char byte;
-    struct iovec piece = {&byte, 1};
-    struct naru_message m = NARU_INIT(struct naru_message);
-    int fds[CHANNEL_FDS_MAX];
-
-    m.iov = &piece;
-    m.iov_count = 1;
-    m.fds = fds;
-    m.fd_capacity = CHANNEL_FDS_MAX;
-    CHECK_INT(naru_recv_message(ch, &m, patience), 0);
-    for (size_t i = 0; i < m.fd_count; i++)
-        close(fds[i]);
-    return m.fd_count;
-}
-
-TEST_EACH(as_many_descriptors_arrive_as_the_kernel_takes, each_kind)
-{
-    struct naru_channel *ends[2];
-
-    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index]), NULL, ends), 0);
-    send_fds(ends[0], CHANNEL_FDS_MAX);
-    CHECK_INT(receive_fds(ends[1]), CHANNEL_FDS_MAX);
-    CHECK_INT(dropped(ends[1]), 0);
-    naru_channel_close(ends[0]);
-    naru_channel_close(ends[1]);
-}
-
-/* Lets the process have so many descriptors more than it has. */
-static void limit_descriptors(rlim_t more)
-{
-    int next = dup(STDERR_FILENO);
-    struct rlimit limit;
-
-    CHECK(next >= 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    close(next);
-    limit.rlim_cur = (rlim_t)next + more;
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
-}
-
-TEST_EACH(descriptors_that_find_no_room_in_the_process_count_as_dropped, each_kind)
-{
-    struct naru_channel *ends[2];
-
-    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index]), NULL, ends), 0);
-    send_fds(ends[0], 5);
-    limit_descriptors(2);
-    CHECK_INT(receive_fds(ends[1]), 2);
-    CHECK_INT(dropped(ends[1]), 1); /* "some": the kernel says no more */
-    naru_channel_close(ends[0]);
-    naru_channel_close(ends[1]);
-}
-
 TEST(a_listener_without_descriptors_leaves_nothing_behind)
 {
     const char *path = test_format("%s/s", test_directory());
@@ -361,7 +256,7 @@ TEST(a_listener_without_descriptors_leaves_nothing_behind)
 
     CHECK_INT(getrlimit(RLIMIT_NOFILE, &usual), 0);
     for (rlim_t more = 2; more-- > 0;) {
-        limit_descriptors(more);
+        test_limit_descriptors(more);
         CHECK_INT(naru_listen(test_format("unix://%s", path), NULL, &l), -EMFILE);
         CHECK(!exists(path) && !exists(test_format("%s.lock", path)));
     }
@@ -402,126 +297,4 @@ TEST(a_file_that_only_is_named_like_a_lock_is_left_alone)
     CHECK_CONTAINS(naru_explain(), "Cargo.lock is in the way");
     CHECK(exists(lock) && !exists(path));
     CHECK(unlink(lock) == 0); /* the runner takes it for a leak */
-}
-
-static const char *each_message_kind(size_t index)
-{
-    return index < 2 ? kinds[index + 1] : NULL;
-}
-
-/* A program that knows nothing of naru, and sends before anybody has accepted. */
-TEST_EACH(who_sent_a_message_is_known_however_early_it_came, each_message_kind)
-{
-    const char *path = test_format("%s/s", test_directory());
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct naru_message m = NARU_INIT(struct naru_message);
-    char byte;
-    struct iovec piece = {&byte, 1};
-    struct naru_listener *l;
-    struct naru_channel *ch;
-    int fd = socket(AF_UNIX, types[index + 1] | SOCK_CLOEXEC, 0), on = 0;
-    socklen_t length = sizeof on;
-
-    CHECK_INT(naru_listen(test_format("unix://%s?type=%s", path, kinds[index + 1]), NULL, &l), 0);
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
-    CHECK_INT(send(fd, "x", 1, 0), 1);
-    CHECK_INT(naru_accept(l, patience, &ch), 0);
-    m.iov = &piece;
-    m.iov_count = 1;
-    CHECK_INT(naru_recv_message(ch, &m, patience), 0);
-    CHECK_INT(m.sender.pid, getpid());
-    CHECK(getsockopt(ch->rfd, SOL_SOCKET, SO_PASSCRED, &on, &length) == 0 && on == 1);
-    naru_channel_close(ch);
-    naru_listener_close(l);
-    close(fd);
-}
-
-/* No pieces at all are room for an empty message, and the pointer to them may be NULL. */
-TEST_EACH(an_empty_message_needs_no_memory, each_kind)
-{
-    struct naru_message m = NARU_INIT(struct naru_message);
-    struct naru_channel *ends[2];
-
-    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index]), NULL, ends), 0);
-    CHECK_INT(naru_send_message(ends[0], &m, patience), 0);
-    CHECK_INT(naru_recv_message(ends[1], &m, patience), 0);
-    CHECK_INT(m.length, 0);
-    naru_channel_close(ends[0]);
-    naru_channel_close(ends[1]);
-}
-
-TEST_EACH(what_makes_no_sense_is_told_as_that, each_message_kind)
-{
-    enum { PIECES = 1100 };
-    struct naru_message m = NARU_INIT(struct naru_message);
-    struct iovec pieces[PIECES];
-    struct naru_channel *ends[2];
-
-    for (int i = 0; i < PIECES; i++)
-        pieces[i] = (struct iovec){"x", 1};
-    m.iov = pieces;
-    m.iov_count = PIECES;
-    CHECK_INT(naru_channel_pair(test_format("unix:?type=%s", kinds[index + 1]), NULL, ends), 0);
-    CHECK_INT(naru_send_message(ends[0], &m, patience), -EINVAL);
-    CHECK_CONTAINS(naru_explain(), "1100 pieces");
-    CHECK_INT(naru_flush(ends[0], (enum naru_stage)99, NARU_NOWAIT), -EINVAL);
-    CHECK_CONTAINS(naru_explain(), "no stage 99");
-    naru_channel_close(ends[0]);
-    naru_channel_close(ends[1]);
-}
-
-static long sleeps_so_far(void)
-{
-    struct rusage usage;
-
-    CHECK_INT(getrusage(RUSAGE_SELF, &usage), 0);
-    return usage.ru_nvcsw; /* voluntary context switches */
-}
-
-/* A network namespace of our own, whose sockets hold five messages; where that is not permitted, the system's
- * number. */
-static void make_short_queues(void)
-{
-    int fd = -1;
-
-    if (unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
-        fd = open("/proc/sys/net/unix/max_dgram_qlen", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0)
-        CHECK(write(fd, "5", 1) == 1 || errno == EACCES || errno == EPERM);
-    close(fd);
-}
-
-/* Whom a program asks that is not connected: to those who are, the kernel counts bytes instead of messages.
- */
-TEST(who_answers_a_full_queue_sleeps_until_there_is_room)
-{
-    const char *path = test_format("%s/s", test_directory());
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    struct naru_listener *l;
-    struct naru_channel *ch;
-    int fd, r, answers = 0;
-    long before;
-    char byte;
-
-    make_short_queues();
-    CHECK_INT(naru_listen(test_format("unix://%s?type=dgram", path), NULL, &l), 0);
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
-    fd = foreign_socket(test_format("%s/asks", test_directory()), SOCK_DGRAM);
-    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
-    CHECK_INT(sendto(fd, "?", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
-    CHECK_INT(naru_recv(ch, &byte, 1, NARU_NOWAIT), 1);
-    while ((r = naru_send(ch, "!", 1, NARU_NOWAIT)) == 0)
-        answers++;
-    CHECK_INT(r, -EAGAIN);
-    before = sleeps_so_far();
-    CHECK_INT(naru_send(ch, "!", 1, NARU_MS(20)), -ETIMEDOUT);
-    CHECK(sleeps_so_far() > before); /* it did not spin */
-    for (; answers > 0; answers--)
-        CHECK_INT(recv(fd, &byte, 1, 0), 1);
-    CHECK_INT(naru_send(ch, "!", 1, patience), 0);
-    naru_channel_close(ch);
-    naru_listener_close(l);
-    close(fd);
-    CHECK_INT(unlink(test_format("%s/asks", test_directory())), 0);
 }
