@@ -246,8 +246,12 @@ static int check_operands(const struct invocation *in)
 {
     const struct verb *verb = in->verb;
 
-    if (in->operand_count > 0 && verb->first)
-        return check_first(in);
+    if (in->operand_count > 0 && verb->first) {
+        int code = check_first(in);
+
+        if (code != NARU_EXIT_OK)
+            return code;
+    }
     if (in->operand_count < verb->operands_min)
         return report_usage("expected %s", verb->operands);
     if (verb->operands_max >= 0 && in->operand_count > verb->operands_max)

@@ -33,6 +33,8 @@ TEST(wrong_values_say_what_was_expected)
     SHELL(2, "", "naru recv: --json takes no value", "naru recv --json=yes unix:s");
     SHELL(2, "", "naru recv: expected URL", "naru recv");
     SHELL(2, "", "naru recv: unexpected 'more'", "naru recv unix:s more");
+    SHELL(2, "", "naru completion: unexpected 'zsh'", "naru completion bash zsh");
+    SHELL(2, "", "naru demo: unexpected 'cycle'", "naru demo race cycle");
     SHELL(2, "", "naru recv: --json prints a line for each message", "naru recv --json -f nul unix:s");
     SHELL(2, "", "naru send: --taken: udp does not tell", "naru send --taken -m x udp://127.0.0.1:$port");
     SHELL(2, "", "naru recv: --keep waits for further senders", "naru recv --keep --connect unix:s");
