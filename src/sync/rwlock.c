@@ -177,7 +177,8 @@ int naru_rwlock_deinit(struct naru_rwlock *lock)
     return held ? error_set(EBUSY, "the rwlock is held") : 0;
 }
 
-/* A writer that would not wait anyhow does not stand back for readers that wait: they may be dead (I4). */
+/* A writer that will not wait, or not any longer, does not stand back for readers that wait: they may be dead
+ * (I4), and writers whose timeouts are shorter than a nap would wait for them again and again. */
 static int try_write(struct rwlock *l, bool may_wait, enum look look)
 {
     bool wanted;
@@ -241,7 +242,8 @@ int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns)
     if (r < 0)
         return r;
     for (;;) {
-        int tried = outcome(try_write(l, deadline != 0, look_of(r, deadline)), r, deadline);
+        bool may_wait = deadline != 0 && r != -ETIMEDOUT;
+        int tried = outcome(try_write(l, may_wait, look_of(r, deadline)), r, deadline);
 
         if (tried == TAKEN)
             return taken(l);

@@ -243,6 +243,24 @@ TEST(readers_killed_while_they_wait_do_not_hold_up_writers)
     CHECK_INT(naru_rwlock_unlock(&shared->lock), 0);
 }
 
+TEST(readers_killed_while_they_wait_do_not_hold_up_writers_of_little_patience)
+{
+    struct shared *shared = shared_lock();
+    int reader;
+
+    CHECK_INT(naru_rwlock_write(&shared->lock, NARU_NOWAIT), 0);
+    reader = test_fork();
+    if (reader == 0) {
+        CHECK_INT(naru_rwlock_read(&shared->lock, SOON), 0);
+        _exit(1);
+    }
+    WAIT_UNTIL(is_asleep(reader));
+    test_kill(reader);
+    CHECK_INT(naru_rwlock_unlock(&shared->lock), 0);
+    CHECK_INT(naru_rwlock_write(&shared->lock, NARU_US(100)), 0); /* less than any nap */
+    CHECK_INT(naru_rwlock_unlock(&shared->lock), 0);
+}
+
 TEST(signals_neither_end_nor_lengthen_a_wait)
 {
     struct shared *shared = shared_lock();
