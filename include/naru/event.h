@@ -41,9 +41,10 @@ NARU_API int naru_event_set(struct naru_event *event);
 NARU_API int naru_event_reset(struct naru_event *event);
 
 /*
- * Lets through who waits at this moment, and leaves it not set. Manual: all of them, whether they have been
- * woken yet or not. Auto: one, if any is asleep in naru_event_wait(). Who begins to wait afterwards is not
- * let through: where that can happen, set it instead. 0; -EPROTO.
+ * Lets through who waits at this moment, and leaves it not set. Manual: all of them. Auto: one, if any waits;
+ * as with sets, two pulses in a row may let through the same one. Who begins to wait afterwards is not let
+ * through, even if the one who was woken is killed on its way: where that can happen, set it instead.
+ * 0; -EPROTO.
  */
 NARU_API int naru_event_pulse(struct naru_event *event);
 

@@ -3,7 +3,7 @@
  * The event: one futex word and no lock, so that setting it is a few instructions, safe in signal handlers,
  * and nothing to inherit when somebody dies.
  *
- *   state = turn << 2 | SLEEPERS | SET
+ *   state = turn << 3 | PULSED | SLEEPERS | SET
  *
  * I1  SET is the event. Auto-reset: who changes SET to not SET by compare-and-exchange is let through, so
  *     one set lets through one. Killed after that, a waiter has been let through.
@@ -11,12 +11,17 @@
  * I2  `turn` grows with each set and pulse. Manual-reset: a waiter that finds another turn than it began
  *     with was waiting when it happened, and is let through though SET is gone again.
  *
- * I3  A waiter sleeps only on a word that has SLEEPERS and not SET, and only while it is unchanged. SLEEPERS
- *     is cleared only when all who slept were woken (manual), or when the kernel had none to wake and the
- *     word, turn included, is still what it was before asking (auto).
+ * I3  A waiter sleeps only on a word that has SLEEPERS and nothing for it, and only while it is unchanged.
+ *     SLEEPERS is cleared only when all who slept were woken (manual), or when the kernel had none to wake
+ *     and the word, turn included, is still what it was before asking (auto).
  *
- * Killed between the change and the wake-up, or woken and killed before going on: the others look again
- * after their nap (futex.h).
+ * I4  Auto-reset: SET with PULSED is there only for who began to wait in another turn, which is before the
+ *     pulse. So it need not be taken back, neither if nobody waits, nor if the one who was woken is killed:
+ *     nobody who comes later is let through by it. And it must not be: who was woken may be on its way.
+ *
+ * Killed between the change and the wake-up, or woken and killed before going on: being woken changes nothing
+ * in the word, so what was set is still there, and the others find it when they look again after their nap
+ * (futex.h).
  */
 #include "naru/event.h"
 
@@ -42,7 +47,7 @@ static_assert(sizeof(struct event) == sizeof(struct naru_event) && offsetof(stru
                   offsetof(struct event, manual) == 20,
               "the layout is shared between processes");
 
-enum { SET = 1, SLEEPERS = 2, TURN = 4 };
+enum { SET = 1, SLEEPERS = 2, PULSED = 4, TURN = 8 };
 
 static struct event *event_of(struct naru_event *event)
 {
@@ -133,7 +138,7 @@ static uint32_t set_manual(uint32_t state)
 
 static uint32_t set_auto(uint32_t state)
 {
-    return (state + TURN) | SET;
+    return ((state + TURN) & ~(uint32_t)PULSED) | SET;
 }
 
 static uint32_t pulse_manual(uint32_t state)
@@ -141,22 +146,28 @@ static uint32_t pulse_manual(uint32_t state)
     return (state + TURN) & ~(uint32_t)(SET | SLEEPERS);
 }
 
-static uint32_t not_set(uint32_t state)
+static uint32_t pulse_auto(uint32_t state)
 {
-    return state & ~(uint32_t)SET;
+    return (state + TURN) | PULSED | SET;
 }
 
-/* Wakes one; if there was none, `otherwise` becomes the word, unless it has changed. */
-static void wake_one(struct event *e, uint32_t state, uint32_t otherwise)
+static uint32_t not_set(uint32_t state)
 {
+    return state & ~(uint32_t)(SET | PULSED);
+}
+
+/* Wakes one; if there was none, the word has no SLEEPERS any more, unless it has changed. */
+static void wake_one(struct event *e, uint32_t state)
+{
+    uint32_t nobody = state & ~(uint32_t)SLEEPERS;
+
     if (futex_wake(&e->state, 1) == 0)
-        (void)atomic_compare_exchange_strong_explicit(&e->state, &state, otherwise, memory_order_relaxed,
+        (void)atomic_compare_exchange_strong_explicit(&e->state, &state, nobody, memory_order_relaxed,
                                                       memory_order_relaxed); /* I3; publishes nothing new */
 }
 
-/* Lets waiters through: manual-reset, by a new turn. Auto-reset sets the event; `lapses` are the bits that go
- * again if nobody was there to be woken. */
-static int let_go(struct event *e, uint32_t (*manual)(uint32_t state), uint32_t lapses)
+/* Lets waiters through, by a new turn; each mode has its own next state. */
+static int let_go(struct event *e, uint32_t (*manual)(uint32_t state), uint32_t (*automatic)(uint32_t state))
 {
     int r = head_check(&e->head, NARU_SYNC_EVENT);
     uint32_t state;
@@ -168,20 +179,20 @@ static int let_go(struct event *e, uint32_t (*manual)(uint32_t state), uint32_t 
             (void)futex_wake(&e->state, INT_MAX);
         return 0;
     }
-    state = set_auto(change(e, set_auto));
-    if (state & SLEEPERS || lapses & SET)
-        wake_one(e, state, state & ~lapses);
+    state = automatic(change(e, automatic));
+    if (state & SLEEPERS)
+        wake_one(e, state);
     return 0;
 }
 
 int naru_event_set(struct naru_event *event)
 {
-    return let_go(event_of(event), set_manual, SLEEPERS);
+    return let_go(event_of(event), set_manual, set_auto);
 }
 
 int naru_event_pulse(struct naru_event *event)
 {
-    return let_go(event_of(event), pulse_manual, SET | SLEEPERS);
+    return let_go(event_of(event), pulse_manual, pulse_auto);
 }
 
 int naru_event_reset(struct naru_event *event)
@@ -199,7 +210,7 @@ static bool let_through(struct event *e, uint32_t *state, uint32_t first)
 {
     if (e->manual)
         return *state & SET || *state / TURN != first;
-    while (*state & SET)
+    while (*state & SET && !(*state & PULSED && *state / TURN == first)) /* I4 */
         /* [E2] acquire: pairs with [E1]. */
         if (atomic_compare_exchange_weak_explicit(&e->state, state, not_set(*state), memory_order_acquire,
                                                   memory_order_acquire))
@@ -242,7 +253,9 @@ int naru_event_is_set(const struct naru_event *event)
     const struct event *e = (const struct event *)(const void *)event;
     int r = head_check(&e->head, NARU_SYNC_EVENT);
 
-    return r < 0 ? r : (int)(atomic_load_explicit(&e->state, memory_order_acquire) & SET); /* [E2] */
+    if (r < 0)
+        return r;
+    return (atomic_load_explicit(&e->state, memory_order_acquire) & (SET | PULSED)) == SET; /* [E2] */
 }
 
 int naru_event_mode(const struct naru_event *event)
