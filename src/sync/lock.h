@@ -3,7 +3,8 @@
  * The robust lock underneath: glibc's process-shared robust mutex (pthread_mutexattr_setrobust(3)), which the
  * kernel hands on when its holder dies at any instruction, and whose wake-up a killed waiter passes on (the
  * kernel's handle_futex_death() wakes another when the word is free and the dead one had an operation
- * pending).
+ * pending). If the word is not free, because somebody took it who did not know of those asleep, nobody wakes
+ * them: they try again within 0.2 s (lock_take()).
  */
 #ifndef NARU_SYNC_LOCK_H
 #define NARU_SYNC_LOCK_H

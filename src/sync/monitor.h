@@ -15,12 +15,18 @@
  *     puts 0 back only if it woke all and nobody put in a new number meanwhile: it may say "somebody" when
  *     nobody sleeps (a waiter killed), never "nobody" when one does.
  *
+ * I4  A wake-up is an advice to look and hands over nothing: who is woken has to enter and take, as everybody
+ *     does. So a waiter that is killed anywhere between being woken and taking dies with the advice alone;
+ *     what it was to have is still in the state, for the next who looks.
+ *
  * Killed between a change and the wake-up, or woken and killed: the others sleep on, though they could go.
- * That is why sleep is taken in naps (futex.h), after each of which a waiter looks again.
+ * That is why sleep is taken in naps (futex.h), after each of which a waiter looks again. (Waking one more
+ * for each would not do: nobody learns that who was woken has died, except by looking.)
  *
  * Inside, nobody waits and calls nothing that does, except to ask the kernel whether a holder lives. Only a
  * process that is stopped (SIGSTOP) inside keeps the others out until it goes on. Calls with a timeout then
- * give up, a second after they came at the earliest.
+ * give up, a second after they came at the earliest. Waiters are inside at the end of each nap, so who stops
+ * one may well hit that, and must not then change the object before it goes on or is killed.
  */
 #ifndef NARU_SYNC_MONITOR_H
 #define NARU_SYNC_MONITOR_H

@@ -109,11 +109,28 @@ TEST(a_pulse_lets_through_who_waits_and_leaves_it_not_set)
 
     CHECK_INT(naru_event_pulse(&automatic->event), 0);
     CHECK_INT(naru_event_is_set(&automatic->event), 0);
-    pids[0] = fork_waiter(automatic);
-    /* Between two naps it is awake and finds nothing: pulse until it is caught asleep. */
-    WAIT_UNTIL(naru_event_pulse(&automatic->event) == 0 && atomic_load(&automatic->through) == 1);
+    CHECK_INT(naru_event_wait(&automatic->event, NARU_NOWAIT), -EAGAIN);
+    CHECK_INT(naru_event_wait(&automatic->event, NARU_MS(10)), -ETIMEDOUT);
+    for (int i = 0; i < 2; i++) {
+        pids[i] = fork_waiter(automatic);
+        WAIT_UNTIL(is_asleep(pids[i]));
+    }
+    for (uint32_t through = 1; through <= 2; through++) {
+        CHECK_INT(naru_event_pulse(&automatic->event), 0);
+        CHECK_INT(naru_event_is_set(&automatic->event), 0);
+        WAIT_UNTIL(atomic_load(&automatic->through) == through);
+    }
     test_join(pids[0]);
+    test_join(pids[1]);
+    CHECK_INT(naru_event_wait(&automatic->event, NARU_NOWAIT), -EAGAIN);
+
+    CHECK_INT(naru_event_set(&automatic->event), 0);
+    CHECK_INT(naru_event_pulse(&automatic->event), 0); /* of one that is set, too */
     CHECK_INT(naru_event_is_set(&automatic->event), 0);
+    CHECK_INT(naru_event_wait(&automatic->event, NARU_NOWAIT), -EAGAIN);
+    CHECK_INT(naru_event_set(&automatic->event), 0);
+    CHECK_INT(naru_event_is_set(&automatic->event), 1);
+    CHECK_INT(naru_event_wait(&automatic->event, NARU_NOWAIT), 0);
 }
 
 static void *ping(void *argument)
@@ -162,25 +179,6 @@ TEST(killing_waiters_and_setters_at_random_never_blocks_the_rest)
     torture(work, shared, &shared->steps, 4, 300);
     CHECK_INT(naru_event_set(&shared->event), 0);
     CHECK_INT(naru_event_wait(&shared->event, NARU_NOWAIT), 0);
-}
-
-TEST(a_waiter_that_is_killed_takes_no_wake_up_with_it)
-{
-    struct shared *shared = shared_event(NARU_EVENT_AUTO);
-
-    for (int round = 0; round < 50; round++) {
-        int victim = fork_waiter(shared), other, status;
-
-        WAIT_UNTIL(is_asleep(victim));
-        other = fork_waiter(shared);
-        WAIT_UNTIL(is_asleep(other));
-        CHECK_INT(kill(victim, SIGSTOP), 0);
-        CHECK_INT(naru_event_set(&shared->event), 0); /* wakes the victim, which cannot run */
-        test_kill(victim);
-        /* Stopped before it could take it: then the other gets it. */
-        CHECK_INT(waitpid(other, &status, 0), other);
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    }
 }
 
 TEST(signals_neither_end_nor_lengthen_a_wait)

@@ -165,29 +165,6 @@ TEST(every_post_lets_one_waiter_through)
     CHECK_INT(info_of(&shared->semaphore).value, 0);
 }
 
-TEST(a_waiter_that_is_killed_takes_no_wake_up_with_it)
-{
-    struct shared *shared = shared_semaphore(0, 0);
-
-    for (int round = 0; round < 50; round++) {
-        int pids[2];
-
-        for (int i = 0; i < 2; i++) {
-            pids[i] = test_fork();
-            if (pids[i] == 0) {
-                CHECK_INT(naru_semaphore_acquire(&shared->semaphore, SOON), 0);
-                _exit(0); /* the unit comes back */
-            }
-            WAIT_UNTIL(is_asleep(pids[i]));
-        }
-        CHECK_INT(kill(pids[0], SIGSTOP), 0);
-        CHECK_INT(naru_semaphore_post(&shared->semaphore, 1), 0); /* wakes the stopped one */
-        test_kill(pids[0]);
-        test_join(pids[1]);
-        CHECK_INT(naru_semaphore_wait(&shared->semaphore, NARU_NOWAIT), 0);
-    }
-}
-
 TEST(a_child_does_not_hold_what_its_parent_holds)
 {
     struct shared *shared = shared_semaphore(1, 1);

@@ -117,3 +117,30 @@ TEST(who_gives_up_waiting_behind_a_stopped_process_keeps_nobody_out)
     test_gate_open(&end);
     test_join(writer);
 }
+
+TEST(what_is_done_behind_a_process_that_was_stopped_inside_is_done_when_it_goes_on)
+{
+    struct shared *shared = shared_new(sizeof *shared);
+    int stopped, poster, status;
+
+    CHECK_INT(naru_semaphore_init(&shared->u.semaphore, 0, 0), 0);
+    stopped = test_fork();
+    if (stopped == 0) {
+        CHECK_INT(monitor_enter(&shared->u.monitor, NARU_SYNC_SEMAPHORE, NARU_FOREVER), 0);
+        (void)raise(SIGSTOP);
+        monitor_exit(&shared->u.monitor);
+        _exit(0);
+    }
+    CHECK_INT(waitpid(stopped, &status, WUNTRACED), stopped);
+    CHECK(WIFSTOPPED(status));
+    poster = test_fork();
+    if (poster == 0) {
+        CHECK_INT(naru_semaphore_post(&shared->u.semaphore, 1), 0);
+        _exit(0);
+    }
+    WAIT_UNTIL(is_asleep(poster));
+    CHECK_INT(kill(stopped, SIGCONT), 0);
+    test_join(stopped);
+    test_join(poster);
+    CHECK_INT(naru_semaphore_wait(&shared->u.semaphore, NARU_NOWAIT), 0);
+}
