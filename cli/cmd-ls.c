@@ -222,14 +222,15 @@ const struct verb verb_ls = {
     .group = GROUP_LOOK,
     .summary = "list queues, shared memory, semaphores and listening sockets",
     .operands = "[KIND]",
-    .details = "Lists the IPC objects with a name that exist on this machine, of all kinds or of one:\n"
-               "System V queues, segments and semaphores (sysvmq, shm+sysv, sem+sysv), POSIX ones (posixmq, "
-               "shm+posix,\n"
-               "sem+posix), unix sockets that listen (unix), and what naru makes by name (mutex, rwlock,\n"
-               "semaphore, event, barrier). `naru rm URL` removes one; locks and the like have their own\n"
-               "verbs for it.\n\n"
-               "  naru ls sysvmq\n"
-               "  naru ls --json | jq '.[] | select(.messages > 0)'",
+    .details =
+        "Lists the IPC objects with a name that exist on this machine, of all kinds or of one:\n"
+        "System V queues, segments and semaphores (sysvmq, shm+sysv, sem+sysv), POSIX ones (posixmq, "
+        "shm+posix,\n"
+        "sem+posix), unix sockets that listen (unix), and what naru makes by name (mutex, rwlock,\n"
+        "semaphore, event, barrier). `naru rm URL` removes one; locks and the like have their own\n"
+        "verbs for it. How those of other users stand is not shown (-): to look is to trust their memory.\n\n"
+        "  naru ls sysvmq\n"
+        "  naru ls --json | jq '.[] | select(.messages > 0)'",
     .options = options,
     .options_size = sizeof(struct ls_options),
     .operands_max = 1,
