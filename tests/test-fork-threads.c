@@ -135,10 +135,11 @@ static int rounds_of(const struct worker *workers, size_t count)
     return least;
 }
 
-/* gcc 12's AddressSanitizer does not hold the locks of its allocator over fork(), as libc does with its own:
- * where another thread was inside malloc() the child waits for it for ever (seen in
- * LargeMmapAllocator::Allocate). */
-#ifdef __SANITIZE_ADDRESS__
+/* gcc 12's sanitizers do not hold the locks of their allocators over fork(), as libc does with its own: where
+ * another thread was inside malloc() the child waits for it for ever. Seen with AddressSanitizer, in
+ * LargeMmapAllocator::Allocate; ThreadSanitizer's ForkBefore() takes three locks, and none of those either.
+ */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { CHILD_MAY_ALLOCATE = false };
 #else
 enum { CHILD_MAY_ALLOCATE = true };
