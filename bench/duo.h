@@ -29,8 +29,8 @@ struct duo_report {
 
 struct duo {
     enum duo_pin pin;
-    int64_t limit_ns;           /* for the whole run */
-    int stop_fd;                /* readable when the user wants to end; -1: none */
+    int64_t limit_ns; /* for the whole run; more while its processes are at work on a loaded machine */
+    int stop_fd;      /* readable when the user wants to end; -1: none */
     struct duo_report *reports; /* [2], shared; made by duo_init() */
 };
 

@@ -230,8 +230,7 @@ static int run(const struct invocation *in)
         plan.progress_context = &plan;
     }
     code = measure(o, &plan);
-    scratch_remove();
-    return code;
+    return scratch_remove() || code != NARU_EXIT_OK ? code : NARU_EXIT_FAILED;
 }
 
 static const struct verb_option options[] = {

@@ -264,7 +264,7 @@ static int run(const struct invocation *in)
         code = r < 0 ? report_errno(-r, "shared memory") : go(&tour, o);
         engine_deinit(&tour.engine);
         duo_unshare(tour.shared, sizeof *tour.shared);
-        scratch_remove();
+        code = scratch_remove() || code != NARU_EXIT_OK ? code : NARU_EXIT_FAILED;
     }
     free(tour.file.data);
     return code;

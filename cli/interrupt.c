@@ -14,36 +14,46 @@
 #include "naru/channel.h"
 
 /* A signal this soon after the first is the same request: timeout(1) signals the command and then its group.
- */
-enum { SAME_REQUEST_MS = 300 };
+ * Between the two it may have to wait for a CPU, so one from the same process has longer to come; a
+ * terminal's have no pid. */
+enum { SAME_REQUEST_MS = 300, SAME_SENDER_MS = 3000 };
 
 static volatile sig_atomic_t caught;
-static struct timespec caught_at; /* written once, before `caught` */
+static struct timespec caught_at; /* written once, as caught_from, before `caught` */
+static pid_t caught_from;         /* 0: not from a process */
 static _Atomic bool graceful;
 static int wake_fd = -1;
 static struct naru_channel *_Atomic watched[INTERRUPT_WATCH_MAX];
 
-static bool is_same_request(void)
+static pid_t sender_of(const siginfo_t *info)
 {
+    return info->si_code == SI_USER ? info->si_pid : 0;
+}
+
+static bool is_same_request(const siginfo_t *info)
+{
+    pid_t from = sender_of(info);
     struct timespec now;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (now.tv_sec - caught_at.tv_sec) * 1000 + (now.tv_nsec - caught_at.tv_nsec) / 1000000 <
-           SAME_REQUEST_MS;
+           (from != 0 && from == caught_from ? SAME_SENDER_MS : SAME_REQUEST_MS);
 }
 
 /* Only async-signal-safe calls: _exit, clock_gettime, write, naru_interrupt. A second signal is from somebody
  * whom tidying up takes too long. */
-static void on_signal(int number)
+static void on_signal(int number, siginfo_t *info, void *context)
 {
     const uint64_t one = 1;
     int error = errno;
 
-    if (caught && is_same_request())
+    (void)context;
+    if (caught && is_same_request(info))
         return;
     if (!atomic_load(&graceful) || caught)
         _exit(NARU_EXIT_SIGNAL + number);
     (void)clock_gettime(CLOCK_MONOTONIC, &caught_at);
+    caught_from = sender_of(info);
     caught = number;
     if (write(wake_fd, &one, sizeof one) < 0) {
         /* An eventfd takes one more unless it is full, and then it is readable already. */
@@ -59,15 +69,17 @@ static void on_signal(int number)
 
 /* SIGPIPE, SIGXFSZ: the write says EPIPE or EFBIG as well, and is reported. Not SIG_IGN, which commands that
  * we run would inherit. */
-static void on_failed_write(int number)
+static void on_failed_write(int number, siginfo_t *info, void *context)
 {
     (void)number;
+    (void)info;
+    (void)context;
 }
 
-static void install(int number, void (*handler)(int))
+static void install(int number, void (*handler)(int, siginfo_t *, void *))
 {
     struct sigaction old;
-    struct sigaction action = {.sa_handler = handler};
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
 
     if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
         (void)sigaction(number, &action, NULL); /* fails for no valid signal */

@@ -35,8 +35,9 @@ const char *scratch_make(void)
     return NULL;
 }
 
-void scratch_remove(void)
+bool scratch_remove(void)
 {
+    bool removed = true;
     int fd = path[0] ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 
@@ -52,7 +53,10 @@ void scratch_remove(void)
         (void)closedir(directory);
     else if (fd >= 0)
         (void)close(fd);
-    if (path[0] && rmdir(path) < 0)
+    if (path[0] && rmdir(path) < 0) {
         (void)report_errno(errno, "%s could not be removed", path);
+        removed = false;
+    }
     path[0] = '\0';
+    return removed;
 }

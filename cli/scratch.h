@@ -3,11 +3,14 @@
 #ifndef CLI_SCRATCH_H
 #define CLI_SCRATCH_H
 
+#include <stdbool.h>
+
 /* Makes it in $TMPDIR, $XDG_RUNTIME_DIR, /tmp or /var/tmp, whichever can be written to. Its path, static
  * until scratch_remove(); or NULL, reported. One at a time. */
 const char *scratch_make(void);
 
-/* Removes it and the files in it (no directories below are expected). Nothing happens without one. */
-void scratch_remove(void);
+/* Removes it and the files in it (no directories below are expected). Nothing happens without one. false: it
+ * could not be removed, which has been reported. */
+bool scratch_remove(void);
 
 #endif

@@ -37,8 +37,9 @@ target_link_options(test-conformance-memory PRIVATE
 target_link_options(test-scarcity PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
                     -Wl,--wrap=strndup,--wrap=asprintf,--wrap=free)
 
-# It has the tour's two ends talk over a line of its own.
+# Parts of the command by themselves: the tour's two ends over a line of the test's own, and its signal handlers.
 target_sources(test-tour-udp PRIVATE cli/tour-udp.c cli/tour-carry.c cli/sha256.c)
+target_sources(test-interrupt PRIVATE cli/interrupt.c)
 
 # The programs that settle what docs/mechanisms.md claims: the C library alone, run by test-claims.
 file(GLOB claim_sources CONFIGURE_DEPENDS tests/claims/*.c)

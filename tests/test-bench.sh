@@ -12,11 +12,15 @@ trap 'rm -rf "$scratch"' EXIT
 
 fail() { echo "#   $*" >&3; return 1; }
 
+# Before a command: its pid is in $scratch/pid.
+# shellcheck disable=SC2016 # the inner shell's variables
+note_pid=(bash -c 'echo $$ >"$0" && exec "$@"' "$scratch/pid")
+
 # expect CODE COMMAND...: runs it, its output in $scratch/out and $scratch/err
 expect() {
     local wanted=$1 got
     shift
-    timeout 120 "$@" >"$scratch/out" 2>"$scratch/err" 3>&-
+    timeout 300 "${note_pid[@]}" "$@" >"$scratch/out" 2>"$scratch/err" 3>&-
     got=$?
     [ $got -eq "$wanted" ] || fail "$* ended with $got instead of $wanted: $(cat "$scratch/out" "$scratch/err")"
 }
@@ -25,10 +29,14 @@ says() { grep -qF -- "$2" "$scratch/$1" || fail "no '$2' in: $(cat "$scratch/$1"
 
 python() { python3 -c "$1" <"$scratch/out" 2>"$scratch/python" || fail "$(cat "$scratch/python")"; }
 
-# Queues, segments and files that bear the name or key of a run: 0x4e is how its System V keys begin.
+# nothing_is_left [PID]: no queues, segments and files that bear the name or key of the run by that process, or by that
+# of the last expect. Others may run at the same time: theirs do not count.
 nothing_is_left() {
+    local pid=${1:-$(<"$scratch/pid")} key
     [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(find "$TMPDIR" -printf "%P ") $(cat "$scratch/first" "$scratch/second" "$scratch/err" 2>/dev/null)" || return 1
-    ! find /dev/mqueue /dev/shm 2>/dev/null | grep -qE "naru-(bench|tour)-${1:-}\b" || fail "left: $(ls /dev/mqueue /dev/shm)"
+    ! find /dev/mqueue /dev/shm 2>/dev/null | grep -E "naru-(bench|tour)-$pid\b" >&3 || fail "left by $pid" || return 1
+    key=$(printf '0x4e%04x' $((pid & 0xffff))) # how the System V keys of a run begin
+    ! ipcs -q -m | grep "^$key" >&3 || fail "left by $pid"
 }
 
 bench_prints_tables_and_the_ratio() {
@@ -83,7 +91,7 @@ bench_refuses_what_makes_no_sense() {
 }
 
 bench_ends_when_interrupted() {
-    timeout --preserve-status -s INT 1 "$naru" bench -r 99 -d 10s >/dev/null 2>&1 3>&-
+    timeout --preserve-status -s INT 1 "${note_pid[@]}" "$naru" bench -r 99 -d 10s >/dev/null 2>&1 3>&-
     [ $? -eq 130 ] || fail "an interrupted bench did not end with 130" || return 1
     nothing_is_left
 }
@@ -148,6 +156,7 @@ two_tours_at_once_do_not_meet() {
 tour_leaves_nothing_when_interrupted() {
     local i pid
     for i in 1 3 5; do
+        : >"$scratch/out" # or the lines of the tour before would count
         "$naru" tour "${named[@]}" >"$scratch/out" 2>&1 3>&- &
         pid=$!
         # Somewhere in the middle: after its i-th line of the table.

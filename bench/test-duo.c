@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* The supervisor's limit: it ends a run that hangs, and not one that only is slow. */
+#include "bench/duo.h"
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runner.h"
+
+static const int64_t ms = 1000000;
+
+static int64_t clock_ns(void)
+{
+    struct timespec now;
+
+    CHECK_INT(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int run(int64_t limit_ns, int (*body)(void *, enum duo_side), char why[DUO_WHY_MAX])
+{
+    struct duo duo;
+    int r;
+
+    CHECK_INT(duo_init(&duo, DUO_PIN_NONE, limit_ns, -1), 0);
+    r = duo_run(&duo, body, NULL, NULL, why);
+    duo_deinit(&duo);
+    return r;
+}
+
+static int sleep_for_ever(void *context, enum duo_side side)
+{
+    (void)context;
+    while (side == DUO_NEAR)
+        (void)pause();
+    return 0;
+}
+
+TEST(a_run_that_hangs_ends_at_the_limit)
+{
+    char why[DUO_WHY_MAX];
+
+    CHECK_INT(run(200 * ms, sleep_for_ever, why), -ETIMEDOUT);
+    CHECK_CONTAINS(why, "it did not end within 0.2 s");
+}
+
+/* At work when the first limit passes, however much it gets of a CPU. */
+static int compute_beyond_the_limit(void *context, enum duo_side side)
+{
+    int64_t begin = clock_ns();
+
+    (void)context;
+    while (side == DUO_NEAR && clock_ns() - begin < 1500 * ms)
+        ;
+    return 0;
+}
+
+TEST(a_run_that_is_at_work_at_the_limit_goes_on)
+{
+    char why[DUO_WHY_MAX];
+
+    CHECK_INT(run(1000 * ms, compute_beyond_the_limit, why), 0);
+}
+
+static int compute_for_ever(void *context, enum duo_side side)
+{
+    volatile bool always = true;
+
+    (void)context;
+    (void)side;
+    while (always)
+        ;
+    return 0;
+}
+
+TEST(a_run_that_computes_for_ever_ends_as_well)
+{
+    char why[DUO_WHY_MAX];
+
+    CHECK_INT(run(20 * ms, compute_for_ever, why), -ETIMEDOUT);
+}
