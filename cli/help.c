@@ -19,8 +19,9 @@ void help_print_all(FILE *out)
 {
     const char *group = "";
 
-    (void)fprintf(out, "naru carries messages between processes over pipes, sockets, queues, files and signals.\n\n"
-                       "Usage: naru VERB [options] ...\n");
+    (void)fprintf(
+        out, "naru carries messages between processes over pipes, sockets, queues, files and signals.\n\n"
+             "Usage: naru VERB [options] ...\n");
     for (size_t i = 0; verbs[i]; i++) {
         if (strcmp(group, verbs[i]->group) != 0) {
             group = verbs[i]->group;
@@ -59,7 +60,7 @@ static void print_wrapped(FILE *out, const char *text, int indent, int width)
 static void print_option(FILE *out, const struct verb_option *o)
 {
     enum { INDENT = 28, WIDTH = 100 };
-    char left[128], words[256] = "";
+    char left[320], words[256] = "";
     const char *value = o->value ? o->value : "";
 
     if (o->kind == OPTION_WORD) {

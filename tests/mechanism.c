@@ -39,6 +39,8 @@ static const struct variant variants[] = {
     {"udp", "v6", "udp://[::1]:0", 0},
     {"sysvmq", "key", "sysvmq:0x4e00%n", HAS_MODE | HAS_NAME},
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
+    {"shm", "pair", "shm:", PAIRED},
+    {"shm", "pair, small ring, sleeping", "shm:?ring=16k&wait=sleep", PAIRED},
     {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
     {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
     {"fd", "socketpair", "fd:%n", PAIRED | GIVEN | TEXT},

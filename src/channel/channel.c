@@ -374,6 +374,11 @@ int naru_channel_finish(struct naru_channel *ch)
 
     if (r < 0 || ch->finished)
         return r;
+    if (ch->ops->finish) {
+        r = ch->ops->finish(ch);
+        ch->finished = r == 0;
+        return r;
+    }
     if (ch->stream && stream_has_rest(ch->stream))
         (void)stream_write_rest(ch, false); /* the last chance, as in naru_channel_close() */
     if (can && fd_type(ch->wfd) == S_IFSOCK && shutdown(ch->wfd, SHUT_WR) < 0 && errno != ENOTCONN)

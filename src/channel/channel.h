@@ -85,6 +85,13 @@ struct channel_ops {
      */
     bool (*holds)(struct naru_channel *ch);
 
+    /* Ends sending alone. NULL: shutdown(2) on a socket, close(2) on a descriptor that only sends. */
+    int (*finish)(struct naru_channel *ch);
+
+    /* This process has become the owner of a pair's end, by using it, or of a channel that it adopts. Another
+     * thread may use it already. NULL: nothing to do. */
+    void (*claim)(struct naru_channel *ch);
+
     /* How much that was sent the peer has not taken: >= 0, or -errno (channel_peer_gone() where it can take
      * no more). NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);
@@ -126,8 +133,10 @@ struct naru_channel {
     char *url;
     enum naru_direction direction; /* never DEFAULT once open */
     int rfd, wfd;                  /* what is read and written; may be the same; -1: none */
-    int poll_fd;  /* polled for NARU_IN in rfd's place, where rfd cannot be (regular files); -1: rfd */
-    bool foreign; /* the descriptors were inherited: their flags are not ours to change */
+    int poll_fd;    /* polled for NARU_IN in rfd's place, where rfd cannot be (regular files); -1: rfd */
+    int room_event; /* what wfd is polled for until there is room: POLLOUT, unless a mechanism says otherwise
+                     */
+    bool foreign;   /* the descriptors were inherited: their flags are not ours to change */
     bool keep_on_fork;
     struct { /* what the kernel was found not to know, and the state of O_NONBLOCK, by direction: pipe-io.c */
         bool no_rwf_nowait, no_rwf_nosignal, nonblocking;

@@ -362,7 +362,7 @@ static void fifo_close(struct naru_channel *ch, bool owner)
     with_watch(l, watch_resume);
     proc_link(l->lock_fd, link);
     (void)inotify_add_watch(l->fd, link, IN_OPEN | IN_MASK_ADD); /* without /proc: at the next accept */
-    fork_hold(); /* a child with a copy would be a reader */
+    fork_hold();                                                 /* a child with a copy would be a reader */
     (void)fd_close(reopen(l->lock_fd, O_RDONLY));
     fork_release();
 }

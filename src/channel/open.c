@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -108,6 +109,7 @@ static int channel_new(const struct channel_ops *ops, const char *url, const str
     ch->ops = ops;
     ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->fd = ch->ready_fd = -1;
     ch->interrupt_fd[0] = ch->interrupt_fd[1] = -1;
+    ch->room_event = POLLOUT;
     ch->peer = (struct naru_peer){-1, -1, -1};
     ch->max_message = opt->max_message;
     ch->limit_mend = "raise it with ?max-message= at both ends";
@@ -170,8 +172,11 @@ int channel_new_owned(const struct channel_ops *ops, const char *url, const stru
 static void claim(struct naru_channel *ch)
 {
     fork_hold();
-    if (fork_guard_claim(&ch->guard))
+    if (fork_guard_claim(&ch->guard)) {
         guard_descriptors(ch);
+        if (ch->ops->claim)
+            ch->ops->claim(ch);
+    }
     fork_release();
 }
 
@@ -293,6 +298,8 @@ int naru_channel_adopt(struct naru_channel *ch)
     if (!fork_guard_is_mine(&ch->guard)) {
         fork_guard_deinit(&ch->guard);
         own(ch);
+        if (ch->ops->claim)
+            ch->ops->claim(ch);
     }
     return channel_enter(ch);
 }

@@ -42,8 +42,9 @@ static int polled_fd(const struct naru_channel *ch, int event)
 int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
 {
     int direction = direction_of(event);
-    struct pollfd fds[2] = {{.fd = polled_fd(ch, event), .events = (short)event},
-                            {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
+    struct pollfd fds[2] = {
+        {.fd = polled_fd(ch, event), .events = (short)(event == NARU_OUT ? ch->room_event : POLLIN)},
+        {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
     int ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
 
     if (ready < 0)
@@ -109,7 +110,7 @@ static uint32_t wanted(const struct naru_channel *ch, int fd)
     if (fd == polled_fd(ch, NARU_IN) && (ch->direction & NARU_DIRECTION_RECEIVE))
         events |= EPOLLIN;
     if (fd == ch->wfd && ch->armed)
-        events |= EPOLLOUT;
+        events |= (uint32_t)ch->room_event; /* epoll's events have poll's values: epoll_ctl(2) */
     return events;
 }
 

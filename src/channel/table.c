@@ -20,6 +20,7 @@ static const struct channel_ops *const table[] = {
     &udp_ops,
     &sysvmq_ops,
     &posixmq_ops,
+    &shm_ops,
     &file_ops,
     &signal_ops,
     &exec_ops,

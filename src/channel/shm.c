@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm: messages in memory that both processes map. A message is copied once into it and once out of it; no
+ * system call is made while both sides are busy. src/shm/ has the rings and their proof; here they become a
+ * channel: attempts, waiting, the end.
+ *
+ * A channel's descriptors are the sockets that wake: rfd where this side's receiver sleeps, wfd where its
+ * sender does. So a thread that sends and one that receives never take each other's wake-ups.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/channel.h"
+#include "channel/table.h"
+#include "shm/link.h"
+
+enum {
+    RING_DEFAULT = 256 * 1024, /* fits the second-level cache of two processors */
+    SPINS = 4000,              /* looks of the adaptive wait before it sleeps; some tens of microseconds */
+    SPINS_PER_LOOK = 1 << 16   /* between two questions to the kernel whether the peer is alive */
+};
+
+static const char *const wait_words[] = {"adaptive", "spin", "sleep", NULL};
+enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
+
+/* ch->state */
+struct shm {
+    struct shm_link link;
+    enum wait_how how;
+    int spins;     /* looks before a sleep */
+    bool pair;     /* nobody knows who took the other end */
+    size_t wanted; /* the length of the message that found no room: the sending thread's */
+};
+
+/* --- opening --- */
+
+struct shm_options {
+    size_t ring;
+    int how;
+};
+
+static int parse_options(struct url *url, struct shm_options *ret_options)
+{
+    struct shm_options options = {.ring = RING_DEFAULT, .how = WAIT_ADAPTIVE};
+    int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
+
+    if (r == 0)
+        r = url_option_word(url, "wait", wait_words, &options.how);
+    if (r == 0 && (options.ring & (options.ring - 1)) != 0)
+        r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
+                      options.ring);
+    if (r == 0)
+        *ret_options = options;
+    return r;
+}
+
+/* Whether two processes can run at once here: spinning on one CPU keeps the other from going on. */
+static bool has_two_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) > 1;
+}
+
+/* Takes both memories. */
+static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
+                        struct sealed *theirs)
+{
+    struct shm *shm = calloc(1, sizeof *shm);
+
+    if (!shm) {
+        sealed_deinit(own);
+        sealed_deinit(theirs);
+        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+    }
+    shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
+    shm->how = (enum wait_how)options->how;
+    shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SPINS;
+    ch->state = shm;
+    ch->direction = NARU_DIRECTION_BOTH;
+    ch->room_event = EPOLLIN;
+    ch->limit_mend = "it may fill half of the ring; make that larger with ?ring= at both ends";
+    if (ch->max_message > record_max(shm->link.own.ring))
+        ch->max_message = record_max(shm->link.own.ring);
+    return 0;
+}
+
+static int make_socket(const char *what, struct naru_channel *from, struct naru_channel *to)
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
+    from->wfd = fds[0];
+    to->rfd = fds[1];
+    return 0;
+}
+
+static int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt)
+{
+    struct shm_options options;
+    struct sealed own[2] = {{0}, {0}}, theirs[2] = {{0}, {0}};
+    int memory[2] = {-1, -1}, r;
+
+    (void)opt;
+    if (*url->target)
+        return error_set(EINVAL, "%s: a pair has no name; expected shm:, or naru_connect() to shm://name",
+                         url->text);
+    r = parse_options(url, &options);
+    if (r == 0)
+        r = make_socket(url->text, ch[0], ch[1]);
+    if (r == 0)
+        r = make_socket(url->text, ch[1], ch[0]);
+    for (int i = 0; i < 2 && r == 0; i++)
+        r = shm_link_make(url->text, options.ring, &own[i], &memory[i]);
+    for (int i = 0; i < 2 && r == 0; i++)
+        r = shm_link_attach(url->text, memory[!i], options.ring, &theirs[i]);
+    for (int i = 0; i < 2 && r == 0; i++) {
+        r = open_channel(ch[i], &options, &own[i], &theirs[i]);
+        if (r == 0)
+            ((struct shm *)ch[i]->state)->pair = true;
+    }
+    for (int i = 0; i < 2; i++) {
+        memory[i] = fd_close(memory[i]);
+        sealed_deinit(&own[i]);
+        sealed_deinit(&theirs[i]);
+    }
+    return r;
+}
+
+static void shm_close(struct naru_channel *ch, bool owner)
+{
+    struct shm *shm = ch->state;
+
+    if (!shm)
+        return;
+    /* The copy of an end that another process took says nothing: it is closed here, and lives there. */
+    if (owner && fork_guard_generation(&ch->guard) != 0)
+        shm_link_end(&shm->link, SHM_CLOSED);
+    shm_link_deinit(&shm->link);
+    free(shm);
+}
+
+static void shm_claim(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    shm_link_claim(&shm->link);
+}
+
+static int shm_finish(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    shm_link_end(&shm->link, SHM_FINISHED);
+    return 0;
+}
+
+/* --- the other side --- */
+
+static int say_broken(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    shm->link.broken = true;
+    return error_set(EPROTO, "%s: the peer's memory holds what naru cannot have written; close the channel",
+                     ch->url);
+}
+
+static int peer_gone(struct naru_channel *ch)
+{
+    const struct shm *shm = ch->state;
+
+    if (shm_link_their_end(&shm->link) == SHM_GOES_ON && !shm->pair)
+        return error_set(EOWNERDEAD, "%s: the peer was killed", ch->url);
+    return error_set(EPIPE, "%s: the peer has closed", ch->url);
+}
+
+/* Asks the kernel. */
+static bool is_alone(struct shm *shm, struct sleeper *sleeper)
+{
+    if (!shm->link.gone && sleeper_take(sleeper) == 1)
+        shm->link.gone = true;
+    return shm->link.gone;
+}
+
+/* --- attempts --- */
+
+/* Whether there is room for what found none, or a record. */
+static enum ring_state look(struct shm *shm, bool sending)
+{
+    struct ring_record record;
+    uint8_t *payload;
+
+    return sending ? ring_reserve(&shm->link.tx, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
+}
+
+/* Whether an attempt is worth it; asks the kernel for nothing. */
+static bool is_worth_it(struct shm *shm, bool sending)
+{
+    enum ring_state state = look(shm, sending);
+    enum shm_end end = shm_link_their_end(&shm->link);
+
+    return state == RING_OK || state == RING_BROKEN || shm->link.gone ||
+           (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
+}
+
+/* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for.
+ * Whether an attempt is worth it already. */
+static bool arm_for_loop(struct shm *shm, bool sending)
+{
+    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
+    int r = sleeper_take(sleeper);
+
+    if (r == 1)
+        shm->link.gone = true;
+    else if (r == 0 || !sleeper_is_armed(sleeper))
+        sleeper_arm(sleeper);
+    return is_worth_it(shm, sending);
+}
+
+/* Looks `spins` times. */
+static enum ring_state spin(struct shm *shm, bool sending, int spins)
+{
+    enum ring_state state;
+
+    do
+        state = look(shm, sending);
+    while ((state == RING_FULL || state == RING_EMPTY) && --spins > 0);
+    return state;
+}
+
+/* Waits without a limit until a look finds something. 0, or -EINTR; whoever called looks again. */
+static int sleep_until_rung(struct shm *shm, bool sending)
+{
+    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
+    enum ring_state state = spin(shm, sending, shm->how == WAIT_SPIN ? SPINS_PER_LOOK : shm->spins);
+    int r = 0;
+
+    if (state != RING_FULL && state != RING_EMPTY)
+        return 0;
+    if (shm->how == WAIT_SPIN) {
+        (void)is_alone(shm, sleeper);
+        return 0;
+    }
+    sleeper_arm(sleeper);
+    state = look(shm, sending);
+    if ((state == RING_FULL || state == RING_EMPTY) && shm_link_their_end(&shm->link) == SHM_GOES_ON)
+        r = sleeper_sleep(sleeper);
+    sleeper_disarm(sleeper);
+    if (r == 1)
+        shm->link.gone = true;
+    return r == -EINTR ? r : 0;
+}
+
+/* Whether the receiver is known to be gone. */
+static bool receiver_left(const struct shm *shm)
+{
+    return shm->link.gone || shm_link_their_end(&shm->link) == SHM_CLOSED;
+}
+
+static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
+{
+    struct shm *shm = ch->state;
+    size_t length = message_length(m);
+
+    for (;;) {
+        enum ring_state state;
+        uint8_t *payload;
+        int r;
+
+        if (shm->link.broken)
+            return say_broken(ch);
+        if (receiver_left(shm))
+            return peer_gone(ch);
+        state = ring_reserve(&shm->link.tx, length, &payload);
+        if (state == RING_OK) {
+            (void)message_gather(m, payload, length);
+            ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
+            waker_published(&shm->link.their_receiver);
+            return 0;
+        }
+        if (state == RING_BROKEN)
+            return say_broken(ch);
+        shm->wanted = length;
+        if (is_alone(shm, &shm->link.sender))
+            continue;
+        if (!block && ch->fd >= 0 && arm_for_loop(shm, true))
+            continue;
+        if (!block)
+            return -EAGAIN;
+        r = sleep_until_rung(shm, true);
+        if (r < 0)
+            return r;
+    }
+}
+
+static int deliver(struct naru_channel *ch, struct naru_message *m, const struct ring_record *record)
+{
+    struct shm *shm = ch->state;
+    size_t room = message_length(m);
+
+    if (record->length > ch->max_message || record->length > room)
+        return channel_no_room(ch, record->length, room);
+    (void)message_scatter(m, 0, record->data, record->length);
+    m->length = record->length;
+    m->type = 0;
+    m->priority = 0;
+    m->sender = ch->peer;
+    ring_release(&shm->link.rx, record->length);
+    waker_published(&shm->link.their_sender);
+    return 0;
+}
+
+static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
+{
+    struct shm *shm = ch->state;
+
+    for (;;) {
+        struct ring_record record;
+        /* Before the look: what was sent before the end was said is there to be seen. */
+        bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
+        enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
+        int r;
+
+        if (state == RING_OK)
+            return deliver(ch, m, &record);
+        if (state == RING_BROKEN)
+            return say_broken(ch);
+        if (ended)
+            return peer_gone(ch);
+        if (is_alone(shm, &shm->link.receiver))
+            continue;
+        if (!block)
+            return -EAGAIN;
+        r = sleep_until_rung(shm, false);
+        if (r < 0)
+            return r;
+    }
+}
+
+static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    struct shm *shm = ch->state;
+    uint8_t *payload;
+
+    if (receiver_left(shm) || shm->link.broken || ring_reserve(&shm->link.tx, length, &payload) != RING_OK)
+        return 0;
+    memcpy(payload, data, length);
+    ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
+    waker_published(&shm->link.their_receiver);
+    return 1;
+}
+
+static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+{
+    struct shm *shm = ch->state;
+    struct ring_record record;
+    int spins = shm->spins;
+    enum ring_state state;
+
+    if (shm->link.broken)
+        return 0;
+    while ((state = ring_peek(&shm->link.rx, &record)) == RING_EMPTY && spins-- > 0)
+        ;
+    if (state != RING_OK || record.length > capacity)
+        return 0;
+    memcpy(buf, record.data, record.length);
+    ring_release(&shm->link.rx, record.length);
+    waker_published(&shm->link.their_sender);
+    *ret_length = record.length;
+    return 1;
+}
+
+/* --- waiting with a limit, and for event loops --- */
+
+/* Without sleeping: a CPU is kept busy, as ?wait=spin asks for. */
+static int spin_until(struct shm *shm, bool sending, struct sleeper *sleeper, int64_t deadline)
+{
+    while (!is_worth_it(shm, sending)) {
+        if (deadline_left(deadline) == 0)
+            return error_expected(ETIMEDOUT);
+        for (int i = 0; i < SPINS && !is_worth_it(shm, sending); i++)
+            ;
+        (void)is_alone(shm, sleeper);
+    }
+    return 0;
+}
+
+static int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
+{
+    struct shm *shm = ch->state;
+    bool sending = event == NARU_OUT;
+    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
+    int64_t until = deadline;
+    int r = 0;
+
+    if (shm->how == WAIT_SPIN && !ch->interruptible)
+        return spin_until(shm, sending, sleeper, deadline);
+    for (int i = 0; i < shm->spins; i++)
+        if (is_worth_it(shm, sending))
+            return 0;
+    sleeper_arm(sleeper);
+    if (sleeper->unsure && deadline_left(deadline) > WAKEUP_SLICE_NS)
+        until = clock_now() + WAKEUP_SLICE_NS;
+    if (!is_worth_it(shm, sending))
+        r = channel_wait_poll(ch, event, until);
+    sleeper_disarm(sleeper);
+    (void)is_alone(shm, sleeper); /* and takes what rang */
+    return r == -ETIMEDOUT && until != deadline ? 0 : r;
+}
+
+static bool shm_holds(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    return is_worth_it(shm, false) || arm_for_loop(shm, false);
+}
+
+/* What has not been received yet. */
+static int64_t shm_untaken(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    if (ring_find_room(&shm->link.tx, 0) == RING_BROKEN)
+        return say_broken(ch);
+    if (shm->link.tx.position == shm->link.tx.taken)
+        return 0;
+    if (receiver_left(shm) || is_alone(shm, &shm->link.sender))
+        return peer_gone(ch);
+    return (int64_t)(shm->link.tx.position - shm->link.tx.taken);
+}
+
+const struct channel_ops shm_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "shm",
+            .scheme = "shm",
+            .example = "shm:",
+            .title = "shared memory ring",
+            .use_when = "two processes exchange much, or must not wait for the kernel",
+            .medium = "a ring in memory that both map; each side writes only its own",
+            .direction = "both ways",
+            .unit = "message",
+            .scope = "related processes",
+            .persistence = "until the last end is closed",
+            .limit = "a message fills at most half of the ring, 256 KiB; ?ring=",
+            .wait = "looks at memory for a while, then sleeps in a socket; poll",
+            .options = "ring=SIZE\tbytes in which messages wait, a power of two (256k)\n"
+                       "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)",
+            .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE |
+                            NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |
+                            NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,
+            .max_message = RING_DEFAULT / 2 - 2 * RECORD_HEADER},
+    .pair = shm_pair,
+    .claim = shm_claim,
+    .send = shm_send,
+    .recv = shm_recv,
+    .send_bytes = shm_send_bytes,
+    .recv_bytes = shm_recv_bytes,
+    .wait = shm_wait,
+    .holds = shm_holds,
+    .untaken = shm_untaken,
+    .finish = shm_finish,
+    .close = shm_close,
+};

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* Sealed memory, mapped with its ring twice. */
+#include "segment/sealed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+enum { SEALS = F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
+
+int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (plain == 0 || plain % page != 0 || plain > SIZE_MAX / 4)
+        return error_set(EINVAL, "%s: %" PRIu64 " is not a whole number of pages of %" PRIu64 " bytes", what,
+                         plain, page);
+    if (ring < page || (ring & (ring - 1)) != 0 || ring > SIZE_MAX / 4)
+        return error_set(EINVAL, "%s: a ring of %" PRIu64 " bytes is not a power of two from %" PRIu64 " on",
+                         what, ring, page);
+    return 0;
+}
+
+/* Maps both parts, the second one twice. */
+static int map(const char *what, int fd, int protection, struct sealed *memory)
+{
+    size_t plain = memory->plain, ring = memory->ring;
+    uint8_t *base =
+        mmap(NULL, plain + 2 * ring, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (base == MAP_FAILED)
+        return error_set(errno, "%s: no room in the address space for a ring of %zu bytes: %s", what, ring,
+                         error_text(errno));
+    if (mmap(base, plain + ring, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) == MAP_FAILED ||
+        mmap(base + plain + ring, ring, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd,
+             (off_t)plain) == MAP_FAILED) {
+        int code = errno;
+
+        (void)munmap(base, plain + 2 * ring);
+        return error_set(code, "%s: cannot map shared memory: %s", what, error_text(code));
+    }
+    memory->base = base;
+    return 0;
+}
+
+int sealed_make(const char *what, const char *label, size_t plain, size_t ring, struct sealed *ret_memory,
+                int *ret_fd)
+{
+    struct sealed memory = {.plain = plain, .ring = ring};
+    FD_CLEANUP int fd = -1;
+    int r = sealed_check_sizes(what, plain, ring);
+
+    if (r < 0)
+        return r;
+    fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return error_set(errno, "%s: memfd_create: %s", what, error_text(errno));
+    if (fallocate(fd, 0, 0, (off_t)(plain + ring)) < 0)
+        return error_set(errno, "%s: no room for %zu bytes of shared memory: %s", what, plain + ring,
+                         error_text(errno));
+    r = map(what, fd, PROT_READ | PROT_WRITE, &memory);
+    if (r < 0)
+        return r;
+    if (fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+        r = error_set(errno, "%s: this kernel cannot seal shared memory (Linux 5.1 can): %s", what,
+                      error_text(errno));
+        sealed_deinit(&memory);
+        return r;
+    }
+    *ret_memory = memory;
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct sealed *ret_memory)
+{
+    struct sealed memory = {.plain = plain, .ring = ring};
+    int seals = fcntl(fd, F_GET_SEALS), r = sealed_check_sizes(what, plain, ring);
+    struct statfs system;
+    struct stat status;
+
+    if (r < 0)
+        return r;
+    if (seals < 0 || fstatfs(fd, &system) < 0 || fstat(fd, &status) < 0 || system.f_type != TMPFS_MAGIC)
+        return error_set(EPROTO, "%s: the peer passed something that is not a memfd of ordinary pages", what);
+    if ((seals & SEALS) != SEALS)
+        return error_set(EPROTO,
+                         "%s: the peer passed memory that is not sealed: it could be cut short underneath us",
+                         what);
+    if ((uint64_t)status.st_size != plain + ring)
+        return error_set(EPROTO, "%s: the peer passed %lld bytes of memory and announced %zu", what,
+                         (long long)status.st_size, plain + ring);
+    r = map(what, fd, PROT_READ, &memory);
+    if (r < 0)
+        return r;
+    *ret_memory = memory;
+    return 0;
+}
+
+void sealed_deinit(struct sealed *memory)
+{
+    if (memory->base)
+        (void)munmap(memory->base, memory->plain + 2 * memory->ring);
+    memory->base = NULL;
+}

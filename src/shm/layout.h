@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What lies where in shared memory.
+ *
+ * Each side of a channel makes one piece of sealed memory (segment/sealed.h), which only it can write: a page
+ * (struct shm_page) and the ring in which it sends. So every byte has one writer, and a reader that is
+ * hostile or mad can harm nobody's data but its own. Everything read from the other side's memory is input:
+ * fetched once, checked, never trusted again.
+ *
+ * What one side stores and the other polls lies on a cache line of its own, so that looking at one thing does
+ * not take another one's line away.
+ */
+#ifndef NARU_SHM_LAYOUT_H
+#define NARU_SHM_LAYOUT_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Raised with every change of what is in this file. */
+enum { SHM_LAYOUT = 1 };
+
+enum { SHM_LINE = 64, SHM_PAGE = 4096 };
+
+/* "narushm" and a zero byte, as a little-endian machine reads them: also says the byte order. */
+#define SHM_MAGIC UINT64_C(0x006d687375726e61)
+
+/* How a side's sending stands. */
+enum shm_end {
+    SHM_GOES_ON = 0,
+    SHM_FINISHED = 1, /* sends no more, but receives */
+    SHM_CLOSED = 2    /* gone, and said so: who has gone without saying was killed */
+};
+
+/* The first page of a side's memory. */
+struct shm_page {
+    /* Set before the memory is passed, and never again. */
+    _Alignas(SHM_LINE) uint64_t magic;
+    uint32_t layout;
+    uint32_t line; /* SHM_LINE */
+    uint64_t ring; /* bytes */
+
+    /* Up to where this side has taken the other's ring; free-running. */
+    _Alignas(SHM_LINE) _Atomic uint64_t taken;
+
+    /* Tickets: not 0 while this side's receiver (sender) is asleep or about to be, and another number each
+     * time: see wakeup.h. */
+    _Alignas(SHM_LINE) _Atomic uint32_t receiver_asleep;
+    _Alignas(SHM_LINE) _Atomic uint32_t sender_asleep;
+
+    _Alignas(SHM_LINE) _Atomic uint32_t end; /* enum shm_end; only ever raised */
+
+    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - 5 * SHM_LINE];
+};
+
+static_assert(sizeof(struct shm_page) == SHM_PAGE, "layout");
+static_assert(offsetof(struct shm_page, magic) == 0, "layout");
+static_assert(offsetof(struct shm_page, layout) == 8, "layout");
+static_assert(offsetof(struct shm_page, line) == 12, "layout");
+static_assert(offsetof(struct shm_page, ring) == 16, "layout");
+static_assert(offsetof(struct shm_page, taken) == 64, "layout");
+static_assert(offsetof(struct shm_page, receiver_asleep) == 128, "layout");
+static_assert(offsetof(struct shm_page, sender_asleep) == 192, "layout");
+static_assert(offsetof(struct shm_page, end) == 256, "layout");
+static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "lock-free words");
+
+/*
+ * A record of the ring: a header word, then the payload, then unused bytes up to the next record, which
+ * begins at a multiple of 8 and, while records are no longer than a cache line, does not straddle two if all
+ * are alike.
+ *
+ *     bit 63..56  kind, never 0: a header of 0 says that there is no record yet
+ *     bit 55..32  0
+ *     bit 31..0   length of the payload in bytes
+ */
+enum { RECORD_HEADER = 8 };
+
+enum record_kind { RECORD_DATA = 1 };
+
+static inline uint64_t record_word(enum record_kind kind, uint32_t length)
+{
+    return (uint64_t)kind << 56 | length;
+}
+
+static inline uint32_t record_length(uint64_t word)
+{
+    return (uint32_t)word;
+}
+
+/* Kind and zero bits together: anything but a kind alone is nonsense. */
+static inline uint32_t record_kind_of(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+
+#define RECORD_KIND(kind) ((uint32_t)(kind) << 24)
+
+/* Bytes of the ring that a record takes. */
+static inline uint64_t record_bytes(uint64_t length)
+{
+    uint64_t bytes = RECORD_HEADER + length;
+
+    if (bytes <= 16)
+        return 16;
+    if (bytes <= 32)
+        return 32;
+    if (bytes <= 64)
+        return 64;
+    return (bytes + 7) & ~UINT64_C(7);
+}
+
+/* The longest payload: half the ring, so that a sender never waits for one that is read to leave all of it.
+ */
+static inline uint64_t record_max(uint64_t ring)
+{
+    return ring / 2 - 2 * RECORD_HEADER;
+}
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* A link's beginning and end. */
+#include "shm/link.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/error.h"
+
+int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *ret_fd)
+{
+    struct shm_page *page;
+    int r = sealed_make(what, "naru", sizeof *page, ring, ret_own, ret_fd);
+
+    if (r < 0)
+        return r;
+    page = (struct shm_page *)(void *)ret_own->base;
+    page->magic = SHM_MAGIC;
+    page->layout = SHM_LAYOUT;
+    page->line = SHM_LINE;
+    page->ring = ring;
+    return 0;
+}
+
+int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs)
+{
+    struct sealed theirs;
+    const struct shm_page *page;
+    int r = sealed_attach(what, fd, sizeof *page, ring, &theirs);
+
+    if (r < 0)
+        return r;
+    page = (const struct shm_page *)(const void *)theirs.base;
+    if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
+        page->ring != ring) {
+        sealed_deinit(&theirs);
+        return error_set(EPROTO, "%s: the peer's memory is not laid out as layout %d of naru", what,
+                         SHM_LAYOUT);
+    }
+    *ret_theirs = theirs;
+    return 0;
+}
+
+void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs, int rfd, int wfd)
+{
+    *l = (struct shm_link){.own = *own, .theirs = *theirs};
+    *own = *theirs = (struct sealed){0};
+    l->page = (struct shm_page *)(void *)l->own.base;
+    l->their_page = (const struct shm_page *)(const void *)l->theirs.base;
+    ring_writer_init(&l->tx, sealed_ring(&l->own), l->own.ring, &l->their_page->taken);
+    ring_reader_init(&l->rx, sealed_ring(&l->theirs), l->theirs.ring, &l->page->taken);
+    l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep, .fence = true, .fd = wfd};
+    l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep, .fence = true, .fd = rfd};
+    l->receiver = (struct sleeper){.ticket = &l->page->receiver_asleep, .fd = rfd};
+    l->sender = (struct sleeper){.ticket = &l->page->sender_asleep, .fd = wfd};
+}
+
+void shm_link_claim(struct shm_link *l)
+{
+    bool fence = !wakeup_register();
+
+    /* relaxed: with a fence or without, what a waker does is right */
+    atomic_store_explicit(&l->their_receiver.fence, fence, memory_order_relaxed);
+    atomic_store_explicit(&l->their_sender.fence, fence, memory_order_relaxed);
+}
+
+void shm_link_end(struct shm_link *l, enum shm_end end)
+{
+    atomic_store_explicit(&l->page->end, end, memory_order_release); /* after every commit */
+    waker_published(&l->their_receiver);
+    waker_published(&l->their_sender);
+}
+
+void shm_link_deinit(struct shm_link *l)
+{
+    sealed_deinit(&l->own);
+    sealed_deinit(&l->theirs);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One side of a connection over shared memory: its own memory and the other side's, a ring each way, and who
+ * wakes whom. Nothing here waits or knows of channels.
+ */
+#ifndef NARU_SHM_LINK_H
+#define NARU_SHM_LINK_H
+
+#include "segment/sealed.h"
+#include "shm/ring.h"
+#include "shm/wakeup.h"
+
+struct shm_link {
+    struct sealed own, theirs;
+    struct shm_page *page;
+    const struct shm_page *their_page;
+    struct ring_writer tx;
+    struct ring_reader rx;
+    struct waker their_receiver, their_sender;
+    struct sleeper receiver, sender;
+    bool gone;   /* the other side's sockets hung up */
+    bool broken; /* its memory held nonsense */
+};
+
+/* Makes a side's memory, with its first page filled in. *ret_fd is what the other side attaches. 0 or an
+ * explained -errno. what: the URL. */
+int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *ret_fd);
+
+/* Attaches the other side's memory. ring: as it announced. -EPROTO (explained): it is not what was announced.
+ */
+int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs);
+
+/* Takes both memories. rfd, wfd: the sockets of what is received and of what is sent; the caller's. */
+void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs, int rfd, int wfd);
+
+/* This process is the one that uses the link from now on. */
+void shm_link_claim(struct shm_link *l);
+
+/* Says (SHM_FINISHED, SHM_CLOSED) that nothing more is sent, after all that was. */
+void shm_link_end(struct shm_link *l, enum shm_end end);
+
+/* What the other side has said; acquire: all that it sent before is to be seen now. */
+static inline enum shm_end shm_link_their_end(const struct shm_link *l)
+{
+    return (enum shm_end)atomic_load_explicit(&l->their_page->end, memory_order_acquire);
+}
+
+void shm_link_deinit(struct shm_link *l);
+
+#endif

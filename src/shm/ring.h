@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A ring of records with one writer and one reader, in sealed memory of the writer's.
+ *
+ * The commit is in band: the writer zeroes the next header, writes the payload, and stores this record's
+ * header last. The reader polls the one word that it will read anyway, and which shares a cache line with a
+ * small payload: one line moves per message, which is the least there is. Before the header is stored there
+ * is no record, afterwards it is whole; there is nothing in between to repair, whoever is killed where.
+ *
+ * Invariants
+ * I1  taken <= reader.position <= writer.position <= taken + capacity - 8, as 64-bit positions that run on.
+ * I2  The header at writer.position is 0 whenever the writer is not inside ring_commit(): a reader that has
+ *     caught up sees nothing.
+ * I3  The writer stores only in [writer.position, taken + capacity), the reader reads only in
+ *     [taken, writer.position] (the header there included): they never meet but in that header.
+ * I4  Headers are accessed in the ring's first copy alone; payloads run on into the second.
+ *
+ * Crash between any two stores of ring_commit(): the payload without header is no record, and its bytes are
+ * written again by nobody. The zeroed next header without this one: I2 holds already for the old position. So
+ * nobody has anything to repair. Crash of the reader between reading and storing `taken`: the record counts
+ * as not taken, which is true as far as anybody can tell.
+ *
+ * Order
+ * [P1] ring_commit(), release: the payload and the zeroed next header are visible before the header.
+ * [C1] ring_peek(), acquire: pairs with P1; licenses reading the payload and the next header.
+ * [P2] ring_release(), release: the reader's loads of the payload are done before `taken` is.
+ * [C2] ring_find_room(), acquire: pairs with P2; licenses overwriting what was taken.
+ */
+#ifndef NARU_SHM_RING_H
+#define NARU_SHM_RING_H
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "shm/layout.h"
+
+/* What the direct caller must handle; never passed on. */
+enum ring_state {
+    RING_OK = 0,
+    RING_FULL = 1,
+    RING_EMPTY = 2,
+    RING_BROKEN = 3 /* the other side's memory holds what its code cannot have written */
+};
+
+enum {
+    /* How far ahead the writer asks for the lines it will write: the header it zeroes must be its own by
+     * then, or the commit behind it waits for it. */
+    RING_PREFETCH = 6 * SHM_LINE
+};
+
+struct ring_writer {
+    uint8_t *data; /* the ring, twice */
+    uint64_t mask; /* capacity - 1 */
+    uint64_t position;
+    uint64_t taken; /* the reader's, as last seen */
+    const _Atomic uint64_t *their_taken;
+};
+
+struct ring_reader {
+    const uint8_t *data;
+    uint64_t mask;
+    uint64_t position; /* of the record that ring_peek() looks at */
+    _Atomic uint64_t *taken;
+};
+
+/* A record as found: its payload is the writer's memory, which may change under a reader if the writer is
+ * hostile. */
+struct ring_record {
+    const uint8_t *data;
+    uint32_t length;
+};
+
+/* Over a ring that is all zero. their_taken: in the reader's memory. */
+void ring_writer_init(struct ring_writer *w, uint8_t *data, uint64_t capacity,
+                      const _Atomic uint64_t *their_taken);
+
+/* taken: in our own memory. */
+void ring_reader_init(struct ring_reader *r, const uint8_t *data, uint64_t capacity, _Atomic uint64_t *taken);
+
+static inline _Atomic uint64_t *ring_header(uint8_t *data, uint64_t mask, uint64_t position)
+{
+    return (_Atomic uint64_t *)(void *)(data + (position & mask));
+}
+
+/* Looks up how far the reader is: RING_OK, RING_FULL, RING_BROKEN. */
+enum ring_state ring_find_room(struct ring_writer *w, uint64_t bytes);
+
+/* Room for a payload of that many bytes, at most record_max(): RING_OK, and *ret_payload is where to write
+ * it; it stands until ring_commit(), or the next ring_reserve() in its place. */
+static inline enum ring_state ring_reserve(struct ring_writer *w, uint64_t length, uint8_t **ret_payload)
+{
+    uint64_t bytes = record_bytes(length) + RECORD_HEADER; /* with the next header, which is zeroed */
+
+    if (__builtin_expect(w->position + bytes - w->taken > w->mask + 1, 0)) {
+        enum ring_state state = ring_find_room(w, bytes);
+
+        if (state != RING_OK)
+            return state;
+    }
+    *ret_payload = w->data + (w->position & w->mask) + RECORD_HEADER;
+    return RING_OK;
+}
+
+/* Publishes the first `length` bytes of what was reserved. */
+static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uint32_t length)
+{
+    uint64_t next = w->position + record_bytes(length);
+
+    __builtin_prefetch(w->data + ((next + RING_PREFETCH) & w->mask), 1);
+    /* relaxed: P1 orders it */
+    atomic_store_explicit(ring_header(w->data, w->mask, next), 0, memory_order_relaxed);
+    atomic_store_explicit(ring_header(w->data, w->mask, w->position), record_word(kind, length),
+                          memory_order_release); /* [P1] */
+    w->position = next;
+}
+
+/* Looks at the next record without taking it: RING_OK, RING_EMPTY, RING_BROKEN. */
+static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring_record *ret_record)
+{
+    const uint8_t *record = r->data + (r->position & r->mask);
+    uint64_t word =
+        atomic_load_explicit((const _Atomic uint64_t *)(const void *)record, memory_order_acquire); /* [C1] */
+
+    if (word == 0)
+        return RING_EMPTY;
+    ret_record->length = record_length(word);
+    if (__builtin_expect(record_kind_of(word) != RECORD_KIND(RECORD_DATA) ||
+                             ret_record->length > record_max(r->mask + 1),
+                         0))
+        return RING_BROKEN;
+    ret_record->data = record + RECORD_HEADER;
+    return RING_OK;
+}
+
+/* The record that was peeked at, `length` bytes long, is done with. */
+static inline void ring_release(struct ring_reader *r, uint32_t length)
+{
+    r->position += record_bytes(length);
+    atomic_store_explicit(r->taken, r->position, memory_order_release); /* [P2] */
+}
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* The sleeper's side, and the bell; the waker's hot path is inline in wakeup.h. */
+#include "shm/wakeup.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+
+static int barrier(int command)
+{
+    return (int)syscall(SYS_membarrier, command, 0, 0);
+}
+
+bool wakeup_register(void)
+{
+    return barrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0;
+}
+
+void waker_ring(struct waker *w)
+{
+    static const char byte = 1;
+    int saved = errno;
+    ssize_t n = send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    (void)
+        n; /* EAGAIN: it is full of bytes that wake as well; EPIPE: whoever reads next sees the end itself */
+    errno = saved;
+}
+
+void sleeper_arm(struct sleeper *s)
+{
+    s->last = s->last + 1 ? s->last + 1 : 1;
+    atomic_store_explicit(s->ticket, s->last, memory_order_relaxed); /* S1; S2 orders it */
+    atomic_thread_fence(memory_order_seq_cst);
+    s->unsure = barrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) < 0;
+}
+
+/* Reads all there is. 0: something; 1: the end; or -EAGAIN, -EINTR. */
+static int drain(int fd, int flags)
+{
+    bool rang = false;
+
+    for (;;) {
+        char bytes[64];
+        ssize_t n = recv(fd, bytes, sizeof bytes, flags);
+
+        if (n == 0 || (n < 0 && errno == ECONNRESET)) /* closed with bytes of ours unread */
+            return 1;
+        if (n < 0)
+            return rang ? 0 : errno == EINTR ? -EINTR : -EAGAIN;
+        if (n < (ssize_t)sizeof bytes)
+            return 0;
+        rang = true;
+        flags = MSG_DONTWAIT;
+    }
+}
+
+void sleeper_disarm(struct sleeper *s)
+{
+    atomic_store_explicit(s->ticket, 0, memory_order_relaxed); /* seen late, it costs the waker a byte */
+}
+
+int sleeper_sleep(struct sleeper *s)
+{
+    struct pollfd poll_fd = {.fd = s->fd, .events = POLLIN};
+    int r;
+
+    if (!s->unsure)
+        return drain(s->fd, 0);
+    r = fd_poll(&poll_fd, 1, clock_now() + WAKEUP_SLICE_NS);
+    if (r > 0)
+        r = drain(s->fd, MSG_DONTWAIT);
+    return r == -EAGAIN ? 0 : r;
+}
+
+int sleeper_take(struct sleeper *s)
+{
+    int r;
+
+    do
+        r = drain(s->fd, MSG_DONTWAIT);
+    while (r == -EINTR);
+    return r;
+}

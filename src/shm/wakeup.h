@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sleeping until the other side has done something, at no cost to it while nobody sleeps.
+ *
+ * There are two sleepers: a receiver whose ring is empty and a sender whose ring is full. Each has a ticket
+ * in its own page and a socket of its own; the other side looks at the ticket after each commit (release),
+ * and writes a byte into the socket if it is not 0:
+ *
+ *     sleeper                             waker
+ *     S1 ticket = another number          W1 publish (commit a record, or release one)
+ *     S2 barrier                          W2 barrier
+ *     S3 look once more; if nothing:      W3 if ticket is another one than last time, and not 0:
+ *     S4 read the socket (sleeps)               write a byte to the socket
+ *     S5 ticket = 0
+ *
+ * Either S3 sees W1, or W3 sees S1: that needs both barriers, and W2 stands in the path of every message,
+ * where a fence takes half of the rate. So S2 is membarrier(2) with GLOBAL_EXPEDITED, which runs a full
+ * barrier on every CPU that runs a thread of a registered process: it makes W2 for every waker that has
+ * registered, and there W2 only keeps the compiler in order. A waker that could not register (an old kernel,
+ * a sandbox) uses a fence. A sleeper whose membarrier(2) fails, though the waker's did not, cannot know: it
+ * sleeps in short slices and looks in between.
+ *
+ * A byte may be read after what it told of was seen already: then a sleep ends for nothing. A hang-up of the
+ * socket tells that the other side is gone, killed or not, within the time the kernel takes to close its
+ * files. The socket is never full for long: the waker writes one byte for each ticket, and a sleeper reads
+ * all there is.
+ */
+#ifndef NARU_SHM_WAKEUP_H
+#define NARU_SHM_WAKEUP_H
+
+#include <stdbool.h>
+
+#include "shm/layout.h"
+
+struct waker {
+    const _Atomic uint32_t *ticket; /* of the sleeper, in its page */
+    uint32_t seen;                  /* what it was last */
+    _Atomic bool fence; /* W2 is to be one; set while another thread may look, which is harmless */
+    int fd;             /* the socket; a waker does not own it */
+};
+
+struct sleeper {
+    _Atomic uint32_t *ticket; /* in our own page */
+    uint32_t last;
+    bool unsure; /* S2 failed: sleep no longer than WAKEUP_SLICE_NS */
+    int fd;      /* likewise */
+};
+
+enum { WAKEUP_SLICE_NS = 1000 * 1000 };
+
+/* Registers this process for membarrier(2); whether the kernel did. Cheap to repeat; a child of fork() has
+ * to. */
+bool wakeup_register(void);
+
+/* Rings. Never blocks: a socket that is full holds bytes that its reader has to read anyway. */
+void waker_ring(struct waker *w);
+
+/* W2 and W3. */
+static inline void waker_published(struct waker *w)
+{
+    uint32_t ticket;
+
+    if (__builtin_expect(atomic_load_explicit(&w->fence, memory_order_relaxed), 0))
+        atomic_thread_fence(memory_order_seq_cst);
+    else
+        atomic_signal_fence(memory_order_seq_cst);
+    /* relaxed: the barriers order it, and it publishes nothing */
+    ticket = atomic_load_explicit(w->ticket, memory_order_relaxed);
+    if (__builtin_expect(ticket != w->seen, 0)) {
+        w->seen = ticket;
+        if (ticket)
+            waker_ring(w);
+    }
+}
+
+/* S1 and S2. Then look once more. */
+void sleeper_arm(struct sleeper *s);
+
+static inline bool sleeper_is_armed(const struct sleeper *s)
+{
+    return atomic_load_explicit(s->ticket, memory_order_relaxed) != 0; /* our own */
+}
+
+/* S5. */
+void sleeper_disarm(struct sleeper *s);
+
+/* S4 without a limit. 0: woken, or look again; 1: the other side is gone; -EINTR. */
+int sleeper_sleep(struct sleeper *s);
+
+/* Takes what rang, without waiting. 0: something did; 1: the other side is gone; -EAGAIN: nothing. */
+int sleeper_take(struct sleeper *s);
+
+#endif
