@@ -2,10 +2,13 @@
 /* What tests want to know of processes and descriptors, and somebody else to be. */
 #include "runner.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { NOBODY = 65534 };
@@ -46,6 +49,19 @@ bool test_is_readable(int fd)
     struct pollfd ready = {.fd = fd, .events = POLLIN};
 
     return poll(&ready, 1, 0) == 1;
+}
+
+int test_udp_socket(uint16_t *ret_port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    CHECK(fd >= 0);
+    CHECK_INT(bind(fd, (struct sockaddr *)&address, length), 0);
+    CHECK_INT(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    *ret_port = ntohs(address.sin_port);
+    return fd;
 }
 
 void test_need_root(void)

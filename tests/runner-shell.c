@@ -26,6 +26,11 @@ const char *shell_build_directory(void)
     return path;
 }
 
+const char *shell_command(void)
+{
+    return test_format("%s/naru", shell_build_directory());
+}
+
 static const char *stream_path(int pid, const char *stream)
 {
     return test_format("%s/.%d.%s", test_directory(), pid, stream);

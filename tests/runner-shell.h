@@ -9,6 +9,9 @@
 #ifndef TESTS_RUNNER_SHELL_H
 #define TESTS_RUNNER_SHELL_H
 
+/* The naru under test. Valid until the end of the test. */
+const char *shell_command(void);
+
 /* What a script did; to be ended with shell_free(). */
 struct shell {
     int code; /* exit code; 128 + signal if it was killed */

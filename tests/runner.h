@@ -114,6 +114,9 @@ bool test_is_readable(int fd);
 /* Lets the process have so many descriptors more than it has, until the test's end. */
 void test_limit_descriptors(size_t more);
 
+/* A UDP socket on 127.0.0.1; *ret_port is the kernel's choice. */
+int test_udp_socket(uint16_t *ret_port);
+
 /* Skips the test unless it runs as root; to be asked before anything is made that a skipped test would leave.
  */
 void test_need_root(void);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* naru signal send|wait|list|show, as a user runs them. */
 #include <fcntl.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,21 +10,8 @@
 #include <unistd.h>
 
 #include "naru/naru.h"
+#include "runner-shell.h"
 #include "runner.h"
-
-static const char *naru(void)
-{
-    static char path[4096];
-    const char *build = getenv("NARU_BUILD");
-    char self[2048] = "";
-
-    if (!build) {
-        CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
-        build = dirname(self);
-    }
-    snprintf(path, sizeof path, "%s/naru", build);
-    return path;
-}
 
 struct command {
     int pid, out;
@@ -51,7 +37,7 @@ static struct command start(const char *first, ...)
     if (command.pid == 0) {
         dup2(ends[1], 1);
         dup2(ends[1], 2);
-        execv(naru(), words);
+        execv(shell_command(), words);
         _exit(127);
     }
     close(ends[1]);

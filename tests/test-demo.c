@@ -10,22 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runner-shell.h"
 #include "runner.h"
-
-/* The command of the build under test: tests/run says where, else it lies beside this program. */
-static const char *naru(void)
-{
-    static char path[4096];
-    const char *build = getenv("NARU_BUILD");
-    char self[2048] = "";
-
-    if (!build) {
-        CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
-        build = dirname(self);
-    }
-    snprintf(path, sizeof path, "%s/naru", build);
-    return path;
-}
 
 struct outcome {
     int status;
@@ -45,7 +31,7 @@ static struct outcome run_demo(const char *name, const char *option)
     if (pid == 0) {
         dup2(ends[1], 1);
         dup2(ends[1], 2);
-        execl(naru(), "naru", "demo", name, option, (char *)NULL);
+        execl(shell_command(), "naru", "demo", name, option, (char *)NULL);
         _exit(127);
     }
     close(ends[1]);

@@ -189,6 +189,21 @@ TEST(a_fifos_descriptor_shows_that_it_was_removed)
     naru_listener_close(l);
 }
 
+TEST(a_fifo_removed_while_its_one_channel_is_open_shows_it_afterwards)
+{
+    struct naru_listener *l = listen_on(0);
+    struct naru_channel *out = connect_to(url_in(0, test_directory())), *in = NULL;
+
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &in), 0);
+    CHECK_INT(unlink(path()), 0);
+    naru_channel_close(out);
+    naru_channel_close(in);
+    CHECK(test_is_readable(naru_listener_fd(l)));
+    check_accept_says_removed(l, NARU_NOWAIT);
+    CHECK(!test_is_readable(naru_listener_fd(l)));
+    naru_listener_close(l);
+}
+
 TEST(an_abstract_name_cannot_be_removed)
 {
     struct naru_listener *l = NULL;

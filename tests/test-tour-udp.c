@@ -54,20 +54,6 @@ static struct sockaddr_in loopback(uint16_t port)
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
-/* A socket on 127.0.0.1 whose port the kernel chose. */
-static int plain_socket(uint16_t *ret_port)
-{
-    struct sockaddr_in address = loopback(0);
-    socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    CHECK(fd >= 0);
-    CHECK_INT(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    CHECK_INT(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-    *ret_port = ntohs(address.sin_port);
-    return fd;
-}
-
 struct held {
     uint8_t data[DATAGRAM_MAX];
     ssize_t length; /* -1: nothing is held back */
@@ -170,7 +156,7 @@ static void begin(struct run *run, fate_of *decide)
     struct test_gate listens;
     struct sockaddr_in address;
     uint16_t near_port, unused;
-    int near_fd = plain_socket(&near_port), far_fd = plain_socket(&unused);
+    int near_fd = test_udp_socket(&near_port), far_fd = test_udp_socket(&unused);
 
     *run = (struct run){.tour = {.file = {.path = "random", .size = SIZE}, .budget_ns = NARU_S(60)}};
     run->tour.shared = test_shared(sizeof *run->tour.shared);

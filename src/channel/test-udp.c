@@ -52,20 +52,6 @@ static struct sockaddr_in loopback(uint16_t port)
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
-/* A plain socket on 127.0.0.1; *ret_port is the kernel's choice. */
-static int plain_socket(uint16_t *ret_port)
-{
-    struct sockaddr_in address = loopback(0);
-    socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    CHECK(fd >= 0);
-    CHECK_INT(bind(fd, (struct sockaddr *)&address, length), 0);
-    CHECK_INT(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-    *ret_port = ntohs(address.sin_port);
-    return fd;
-}
-
 static void plain_send(int fd, uint16_t port, const void *data, size_t length)
 {
     struct sockaddr_in address = loopback(port);
@@ -100,7 +86,7 @@ static uint64_t dropped(const struct naru_channel *ch)
 TEST(a_plain_socket_receives_what_was_sent_and_answers)
 {
     uint16_t port;
-    int fd = plain_socket(&port);
+    int fd = test_udp_socket(&port);
     struct naru_channel *ch = connect_to(test_format("udp://127.0.0.1:%u", port));
     struct sockaddr_storage from;
     socklen_t length = sizeof from;
@@ -126,7 +112,7 @@ TEST(the_listener_hears_everybody_and_answers_who_sent_last)
     char text[16];
     struct iovec piece = {text, sizeof text};
     uint16_t first_port, second_port;
-    int first = plain_socket(&first_port), second = plain_socket(&second_port);
+    int first = test_udp_socket(&first_port), second = test_udp_socket(&second_port);
 
     CHECK_INT(naru_send(ch, "?", 1, NARU_NOWAIT), -EDESTADDRREQ);
     CHECK_CONTAINS(naru_explain(), "nobody to send to yet");
@@ -164,7 +150,7 @@ TEST(a_kept_message_remembers_its_sender)
     char small[2], large[16];
     struct iovec piece = {large, sizeof large};
     uint16_t first_port, second_port;
-    int first = plain_socket(&first_port), second = plain_socket(&second_port);
+    int first = test_udp_socket(&first_port), second = test_udp_socket(&second_port);
 
     plain_send(first, port_of(l), "larger than 2", 13);
     plain_send(second, port_of(l), "x", 1);
@@ -231,7 +217,7 @@ TEST(a_refusal_is_reported_and_ends_nothing)
     struct naru_channel *out, *in;
     char byte;
 
-    (void)close(plain_socket(&port)); /* nobody listens there now */
+    (void)close(test_udp_socket(&port)); /* nobody listens there now */
     out = connect_to(test_format("udp://127.0.0.1:%u", port));
     CHECK_INT(naru_send(out, "anybody?", 8, patience), 0);
     CHECK_INT(naru_recv(out, &byte, 1, patience), -ECONNREFUSED);
@@ -316,7 +302,7 @@ static unsigned flood(struct naru_channel *in, uint16_t port)
     static const char bytes[1000];
     char text[1000];
     uint16_t own;
-    int fd = plain_socket(&own);
+    int fd = test_udp_socket(&own);
     unsigned received = 0;
 
     for (int i = 0; i < FLOOD; i++)
@@ -416,7 +402,7 @@ TEST(broadcast_must_be_asked_for)
 TEST(a_datagram_carries_the_ttl_asked_for)
 {
     uint16_t port;
-    int fd = plain_socket(&port), on = 1, ttl;
+    int fd = test_udp_socket(&port), on = 1, ttl;
     struct naru_channel *ch = connect_to(test_format("udp://127.0.0.1:%u?ttl=5", port));
     char text[4], control[CMSG_SPACE(sizeof ttl)];
     struct iovec piece = {text, sizeof text};
@@ -454,7 +440,7 @@ TEST(replies_go_to_a_whole_address_while_senders_change)
     struct naru_listener *l = listen_on("udp://127.0.0.1:0?buffer=1M");
     struct naru_channel *ch = accept_one(l);
     uint16_t ports[2];
-    int fds[2] = {plain_socket(&ports[0]), plain_socket(&ports[1])}, replies = 0;
+    int fds[2] = {test_udp_socket(&ports[0]), test_udp_socket(&ports[1])}, replies = 0;
     pthread_t thread;
     char text[16];
 
