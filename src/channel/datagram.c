@@ -248,8 +248,8 @@ static ssize_t receive(struct naru_channel *ch, struct msghdr *header, int flags
 /* What one recvmsg(2) fills in. */
 struct reception {
     struct msghdr header;
-    union socket_control control;
     struct channel_address from;
+    union socket_control control; /* last, as struct cmsghdr ends in a flexible array */
 };
 
 static void prepare(struct reception *rx, struct iovec *iov, int count, bool with_address)
