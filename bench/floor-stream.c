@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -68,6 +69,21 @@ int bare_stream_send(struct bare_stream *s, const void *data, size_t length)
     return send_rest(s, (const uint8_t *)data + (n - HEADER), length + HEADER - (size_t)n);
 }
 
+static ssize_t read_some(struct bare_stream *s, void *data, size_t most)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(253 * sizeof(int))]; /* SCM_MAX_FD, unix(7) */
+    } control;
+    struct iovec piece = {data, most};
+    struct msghdr header = {.msg_iov = &piece,
+                            .msg_iovlen = 1,
+                            .msg_control = control.bytes,
+                            .msg_controllen = sizeof control.bytes};
+
+    return s->control ? recvmsg(s->rfd, &header, MSG_CMSG_CLOEXEC) : read(s->rfd, data, most);
+}
+
 /* Reads more behind tail, at most `most` bytes. */
 static int more(struct bare_stream *s, size_t most)
 {
@@ -81,7 +97,7 @@ static int more(struct bare_stream *s, size_t most)
     if (most > s->capacity - s->tail)
         most = s->capacity - s->tail;
     do
-        n = read(s->rfd, s->buffer + s->tail, most);
+        n = read_some(s, s->buffer + s->tail, most);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return duo_fail_errno("read");

@@ -3,6 +3,7 @@
 #ifndef BENCH_FLOOR_STREAM_H
 #define BENCH_FLOOR_STREAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -16,6 +17,7 @@ enum bare_reads {
 struct bare_stream {
     int rfd, wfd;
     enum bare_reads reads;
+    bool control;    /* read by recvmsg(2), with room for descriptors */
     size_t size;     /* bytes of each payload */
     uint8_t *buffer; /* [head, tail) is read and not handed out */
     size_t head, tail, capacity;

@@ -19,6 +19,7 @@ enum { THERE = 0, BACK = 1 }; /* directions, seen from the near side */
 struct link {
     struct bare_stream stream;
     const struct load *load;
+    bool control;  /* see struct bare_stream */
     int fds[2][2]; /* [side][0]: read, [1]: write; may be the same */
     int listener;
     char paths[2][256]; /* [direction]; "": none */
@@ -69,14 +70,17 @@ static struct link *new_link(const struct load *load)
 static int attach(struct link *link, enum duo_side side)
 {
     enum duo_side other = side == DUO_NEAR ? DUO_FAR : DUO_NEAR;
+    int r;
 
     if (link->fds[other][1] != link->fds[other][0])
         (void)close_fd(link->fds[other][1]);
     (void)close_fd(link->fds[other][0]);
-    return bare_stream_init(&link->stream, link->fds[side][0], link->fds[side][1], link->load->size,
-                            link->load->pattern == PATTERN_BATCH ? BARE_READ_EXACTLY
-                            : link->paths[THERE][0]              ? BARE_READ_SINGLY /* a FIFO */
-                                                                 : BARE_READ_AHEAD);
+    r = bare_stream_init(&link->stream, link->fds[side][0], link->fds[side][1], link->load->size,
+                         link->load->pattern == PATTERN_BATCH ? BARE_READ_EXACTLY
+                         : link->paths[THERE][0]              ? BARE_READ_SINGLY /* a FIFO */
+                                                              : BARE_READ_AHEAD);
+    link->stream.control = link->control;
+    return r;
 }
 
 static int send_one(struct link *link, const void *data, size_t length)
@@ -157,9 +161,9 @@ static int open_unix(const struct carrier *carrier, const struct load *load, str
     struct link *link = new_link(load);
     int ends[2], r;
 
-    (void)carrier;
     if (!link)
         return -ENOMEM;
+    link->control = !carrier->plain;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
         r = duo_fail_errno("socketpair");
         close_link(link);

@@ -14,10 +14,11 @@
  *  - In the batch pattern the floor is the rate that one system call for each message gives: one write a
  *    message and one read a message, with the size known beforehand, so that a single read suffices.
  *  - Queues and datagrams are carried as they are: one send call, one receive call.
- *  - A datagram is received by recvmsg(2), as in naru: on unix sockets with room for descriptors, which the
- *    kernel closes unseen otherwise, and with SO_PASSCRED, without which a seqpacket's empty message and its
- * end look alike; on UDP with SO_RXQ_OVFL, which counts what was dropped, and the server is not connected and
- *    answers the address that asked. `carrier.plain` (naru bench --plain) does without all that.
+ *  - What unix sockets and UDP bring is received by recvmsg(2), as in naru: on unix sockets with room for
+ *    descriptors, which the kernel closes unseen otherwise; where they keep messages apart also with
+ *    SO_PASSCRED, without which a seqpacket's empty message and its end look alike; on UDP with SO_RXQ_OVFL,
+ *    which counts what was dropped, and there the server is not connected and answers the address that asked.
+ *    `carrier.plain` (naru bench --plain) does without all that: read(2), recv(2), connected ends.
  *  - All calls block in the kernel; nothing polls, nothing spins. Sockets are plain, with TCP_NODELAY.
  *  - One-way mechanisms are used twice, once for each direction.
  */

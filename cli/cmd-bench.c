@@ -246,8 +246,7 @@ static const struct verb_option options[] = {
      offsetof(struct options, count), NULL, 0, 1000000000},
     {OPTION_WORD, 0, "pin", "WHERE", "the processes' CPUs: apart (default), together, none",
      offsetof(struct options, pin), pin_names, 0, 0},
-    {OPTION_FLAG, 0, "plain", NULL,
-     "compare with programs that do not ask who sent a datagram or what is lost",
+    {OPTION_FLAG, 0, "plain", NULL, "compare with programs that ask for no descriptors, senders and losses",
      offsetof(struct options, plain), NULL, 0, 0},
     {OPTION_FLAG, 'j', "json", NULL, "print everything as JSON, every round included",
      offsetof(struct options, json), NULL, 0, 0},
@@ -268,8 +267,8 @@ const struct verb verb_bench = {
                "\n"
                "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
                "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
-               "written and checked. --plain compares datagrams with recv(2) between connected ends,\n"
-               "which hears nothing of descriptors, senders and losses: what hearing of them costs.\n"
+               "written and checked. --plain compares unix sockets and UDP with read(2) and recv(2),\n"
+               "which hear nothing of descriptors, senders and losses: what hearing of them costs.\n"
                "\n"
                "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq, or\n"
                "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
