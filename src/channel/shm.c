@@ -2,138 +2,24 @@
 /*
  * shm: messages in memory that both processes map. A message is copied once into it and once out of it; no
  * system call is made while both sides are busy. src/shm/ has the rings and their proof; here they become a
- * channel: attempts, waiting, the end.
+ * channel: attempts, waiting, the end. How one comes to be is in shm-open.c.
  *
  * A channel's descriptors are the sockets that wake: rfd where this side's receiver sleeps, wfd where its
  * sender does. So a thread that sends and one that receives never take each other's wake-ups.
  */
+#include "channel/shm.h"
+
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fd.h"
-#include "channel/channel.h"
 #include "channel/table.h"
-#include "shm/link.h"
 
-enum {
-    RING_DEFAULT = 256 * 1024, /* fits the second-level cache of two processors */
-    SPINS = 4000,              /* looks of the adaptive wait before it sleeps; some tens of microseconds */
-    SPINS_PER_LOOK = 1 << 16   /* between two questions to the kernel whether the peer is alive */
-};
+enum { SPINS_PER_LOOK = 1 << 16 }; /* between two questions to the kernel whether the peer is alive */
 
-static const char *const wait_words[] = {"adaptive", "spin", "sleep", NULL};
-enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
-
-/* ch->state */
-struct shm {
-    struct shm_link link;
-    enum wait_how how;
-    int spins;     /* looks before a sleep */
-    bool pair;     /* nobody knows who took the other end */
-    size_t wanted; /* the length of the message that found no room: the sending thread's */
-};
-
-/* --- opening --- */
-
-struct shm_options {
-    size_t ring;
-    int how;
-};
-
-static int parse_options(struct url *url, struct shm_options *ret_options)
-{
-    struct shm_options options = {.ring = RING_DEFAULT, .how = WAIT_ADAPTIVE};
-    int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
-
-    if (r == 0)
-        r = url_option_word(url, "wait", wait_words, &options.how);
-    if (r == 0 && (options.ring & (options.ring - 1)) != 0)
-        r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
-                      options.ring);
-    if (r == 0)
-        *ret_options = options;
-    return r;
-}
-
-/* Whether two processes can run at once here: spinning on one CPU keeps the other from going on. */
-static bool has_two_cpus(void)
-{
-    cpu_set_t set;
-
-    return sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) > 1;
-}
-
-/* Takes both memories. */
-static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
-                        struct sealed *theirs)
-{
-    struct shm *shm = calloc(1, sizeof *shm);
-
-    if (!shm) {
-        sealed_deinit(own);
-        sealed_deinit(theirs);
-        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
-    }
-    shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
-    shm->how = (enum wait_how)options->how;
-    shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SPINS;
-    ch->state = shm;
-    ch->direction = NARU_DIRECTION_BOTH;
-    ch->room_event = EPOLLIN;
-    ch->limit_mend = "it may fill half of the ring; make that larger with ?ring= at both ends";
-    if (ch->max_message > record_max(shm->link.own.ring))
-        ch->max_message = record_max(shm->link.own.ring);
-    return 0;
-}
-
-static int make_socket(const char *what, struct naru_channel *from, struct naru_channel *to)
-{
-    int fds[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
-    from->wfd = fds[0];
-    to->rfd = fds[1];
-    return 0;
-}
-
-static int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt)
-{
-    struct shm_options options;
-    struct sealed own[2] = {{0}, {0}}, theirs[2] = {{0}, {0}};
-    int memory[2] = {-1, -1}, r;
-
-    (void)opt;
-    if (*url->target)
-        return error_set(EINVAL, "%s: a pair has no name; expected shm:, or naru_connect() to shm://name",
-                         url->text);
-    r = parse_options(url, &options);
-    if (r == 0)
-        r = make_socket(url->text, ch[0], ch[1]);
-    if (r == 0)
-        r = make_socket(url->text, ch[1], ch[0]);
-    for (int i = 0; i < 2 && r == 0; i++)
-        r = shm_link_make(url->text, options.ring, &own[i], &memory[i]);
-    for (int i = 0; i < 2 && r == 0; i++)
-        r = shm_link_attach(url->text, memory[!i], options.ring, &theirs[i]);
-    for (int i = 0; i < 2 && r == 0; i++) {
-        r = open_channel(ch[i], &options, &own[i], &theirs[i]);
-        if (r == 0)
-            ((struct shm *)ch[i]->state)->pair = true;
-    }
-    for (int i = 0; i < 2; i++) {
-        memory[i] = fd_close(memory[i]);
-        sealed_deinit(&own[i]);
-        sealed_deinit(&theirs[i]);
-    }
-    return r;
-}
+/* --- the end --- */
 
 static void shm_close(struct naru_channel *ch, bool owner)
 {
@@ -387,7 +273,7 @@ static int spin_until(struct shm *shm, bool sending, struct sleeper *sleeper, in
     while (!is_worth_it(shm, sending)) {
         if (deadline_left(deadline) == 0)
             return error_expected(ETIMEDOUT);
-        for (int i = 0; i < SPINS && !is_worth_it(shm, sending); i++)
+        for (int i = 0; i < SHM_SPINS && !is_worth_it(shm, sending); i++)
             ;
         (void)is_alone(shm, sleeper);
     }
@@ -457,7 +343,7 @@ const struct channel_ops shm_ops = {
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE |
                             NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |
                             NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,
-            .max_message = RING_DEFAULT / 2 - 2 * RECORD_HEADER},
+            .max_message = SHM_RING_DEFAULT / 2 - 2 * RECORD_HEADER},
     .pair = shm_pair,
     .claim = shm_claim,
     .send = shm_send,

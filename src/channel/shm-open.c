@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* How a channel over shared memory comes to be: its options, and pairs. */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/shm.h"
+
+static const char *const wait_words[] = {"adaptive", "spin", "sleep", NULL};
+struct shm_options {
+    size_t ring;
+    int how;
+};
+
+static int parse_options(struct url *url, struct shm_options *ret_options)
+{
+    struct shm_options options = {.ring = SHM_RING_DEFAULT, .how = WAIT_ADAPTIVE};
+    int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
+
+    if (r == 0)
+        r = url_option_word(url, "wait", wait_words, &options.how);
+    if (r == 0 && (options.ring & (options.ring - 1)) != 0)
+        r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
+                      options.ring);
+    if (r == 0)
+        *ret_options = options;
+    return r;
+}
+
+/* Whether two processes can run at once here: spinning on one CPU keeps the other from going on. */
+static bool has_two_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) > 1;
+}
+
+/* Takes both memories. */
+static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
+                        struct sealed *theirs)
+{
+    struct shm *shm = calloc(1, sizeof *shm);
+
+    if (!shm) {
+        sealed_deinit(own);
+        sealed_deinit(theirs);
+        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+    }
+    shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
+    shm->how = (enum wait_how)options->how;
+    shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SHM_SPINS;
+    ch->state = shm;
+    ch->direction = NARU_DIRECTION_BOTH;
+    ch->room_event = EPOLLIN;
+    ch->limit_mend = "it may fill half of the ring; make that larger with ?ring= at both ends";
+    if (ch->max_message > record_max(shm->link.own.ring))
+        ch->max_message = record_max(shm->link.own.ring);
+    return 0;
+}
+
+static int make_socket(const char *what, struct naru_channel *from, struct naru_channel *to)
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
+    from->wfd = fds[0];
+    to->rfd = fds[1];
+    return 0;
+}
+
+int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt)
+{
+    struct shm_options options;
+    struct sealed own[2] = {{0}, {0}}, theirs[2] = {{0}, {0}};
+    int memory[2] = {-1, -1}, r;
+
+    (void)opt;
+    if (*url->target)
+        return error_set(EINVAL, "%s: a pair has no name; expected shm:, or naru_connect() to shm://name",
+                         url->text);
+    r = parse_options(url, &options);
+    if (r == 0)
+        r = make_socket(url->text, ch[0], ch[1]);
+    if (r == 0)
+        r = make_socket(url->text, ch[1], ch[0]);
+    for (int i = 0; i < 2 && r == 0; i++)
+        r = shm_link_make(url->text, options.ring, &own[i], &memory[i]);
+    for (int i = 0; i < 2 && r == 0; i++)
+        r = shm_link_attach(url->text, memory[!i], options.ring, &theirs[i]);
+    for (int i = 0; i < 2 && r == 0; i++) {
+        r = open_channel(ch[i], &options, &own[i], &theirs[i]);
+        if (r == 0)
+            ((struct shm *)ch[i]->state)->pair = true;
+    }
+    for (int i = 0; i < 2; i++) {
+        memory[i] = fd_close(memory[i]);
+        sealed_deinit(&own[i]);
+        sealed_deinit(&theirs[i]);
+    }
+    return r;
+}
