@@ -17,5 +17,6 @@
 #include "naru/signal.h"
 #include "naru/sync.h"
 #include "naru/time.h"
+#include "naru/wait.h"
 
 #endif

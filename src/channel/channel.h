@@ -235,6 +235,9 @@ int channel_peer_gone(struct naru_channel *ch);
  * stays -1. */
 void channel_learn_peer(struct naru_channel *ch, int fd);
 
+/* Takes an interruption of a channel that can have one. Whether there was one. */
+bool channel_take_interruption(struct naru_channel *ch, int direction);
+
 /* Waits by back-off where nothing announces readiness, heeding naru_interrupt(): an ops->wait. */
 int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline);
 

@@ -24,8 +24,8 @@ static int direction_of(int event)
     return event == NARU_OUT ? CHANNEL_SENDING : CHANNEL_RECEIVING;
 }
 
-/* Takes an interruption, if there was one: the eventfd alone says so, as it is what a waiter sleeps on. */
-static bool take_interruption(struct naru_channel *ch, int direction)
+/* The eventfd alone says so, as it is what a waiter sleeps on. */
+bool channel_take_interruption(struct naru_channel *ch, int direction)
 {
     uint64_t count;
 
@@ -49,7 +49,7 @@ int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
 
     if (ready < 0)
         return error_set(-ready, "%s: poll: %s", ch->url, error_text(-ready));
-    if (fds[1].revents && take_interruption(ch, direction))
+    if (fds[1].revents && channel_take_interruption(ch, direction))
         return error_expected(ECANCELED);
     return ready ? 0 : error_expected(ETIMEDOUT);
 }
@@ -61,7 +61,7 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
     int64_t left = deadline_left(deadline);
     int64_t step;
 
-    if (take_interruption(ch, direction))
+    if (channel_take_interruption(ch, direction))
         return error_expected(ECANCELED);
     if (left == 0)
         return error_expected(ETIMEDOUT);
@@ -70,7 +70,7 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
         step = NARU_MS(10);
     ch->backoff[direction] = step;
     (void)fd_poll(&interrupt, ch->interruptible ? 1 : 0, clock_now() + (step < left ? step : left));
-    return take_interruption(ch, direction) ? error_expected(ECANCELED) : 0;
+    return channel_take_interruption(ch, direction) ? error_expected(ECANCELED) : 0;
 }
 
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline)

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting for any of several things. Every channel and listener has one honest descriptor for event loops, so
+ * this is one poll(2) of them all; and of each channel's interruption, which such a loop would not see.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/channel.h"
+#include "naru/wait.h"
+
+enum { ON_STACK = 32, EVENTS = NARU_IN | NARU_OUT };
+
+static struct naru_wait *item_at(struct naru_wait *items, size_t i)
+{
+    return (struct naru_wait *)(void *)((char *)items + i * items->size);
+}
+
+/* Two entries an item: what makes it ready, and what interrupts it. 0 or an explained -errno. */
+static int put(struct naru_wait *item, size_t number, struct pollfd fds[2])
+{
+    int fd = item->fd, events = item->events, interrupt = -1;
+
+    if (item->channel ? item->listener != NULL : !item->listener && (fd < 0 || events == 0))
+        return error_set(
+            EINVAL, "item %zu: expected a channel, or a listener, or an fd with NARU_IN, NARU_OUT or both",
+            number);
+    if (!item->channel && !item->listener && (events & ~EVENTS) != 0)
+        return error_set(EINVAL, "item %zu: events is %#x; expected NARU_IN, NARU_OUT or both", number,
+                         (unsigned)events);
+    if (item->channel) {
+        fd = naru_channel_fd(item->channel);
+        interrupt = item->channel->interrupt_fd[CHANNEL_RECEIVING];
+    } else if (item->listener) {
+        fd = naru_listener_fd(item->listener);
+    }
+    if (fd < 0)
+        return fd;
+    fds[0] = (struct pollfd){.fd = fd, .events = (short)(item->channel || item->listener ? NARU_IN : events)};
+    fds[1] = (struct pollfd){.fd = interrupt, .events = POLLIN};
+    return 0;
+}
+
+/* What poll(2) found. The number of ready items, or an explained -errno. */
+static ssize_t take(struct naru_wait *items, size_t n, struct pollfd *fds)
+{
+    ssize_t ready = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct naru_wait *item = item_at(items, i);
+        int found = fds[2 * i].revents;
+
+        if (fds[2 * i + 1].revents && channel_take_interruption(item->channel, CHANNEL_RECEIVING))
+            return error_expected(ECANCELED);
+        if (found & POLLNVAL)
+            return error_set(EBADF, "item %zu: descriptor %d is not open", i, fds[2 * i].fd);
+        if (item->channel || item->listener)
+            item->ready = found ? NARU_IN : 0;
+        else
+            item->ready =
+                found & ~EVENTS ? item->events : found; /* hung up, or in error: whatever it does, it says */
+        ready += item->ready != 0;
+    }
+    return ready;
+}
+
+ssize_t naru_wait_any(struct naru_wait *items, size_t n, int64_t timeout_ns)
+{
+    struct pollfd on_stack[2 * ON_STACK], *fds = on_stack;
+    int64_t deadline = deadline_after(timeout_ns);
+    ssize_t r = 0;
+
+    if (n == 0)
+        return error_set(EINVAL, "nothing to wait for: n is 0");
+    for (size_t i = 0; i < n; i++)
+        if (item_at(items, i)->size < sizeof *items || item_at(items, i)->size != items->size)
+            return error_set(EINVAL,
+                             "items[%zu].size is not sizeof(struct naru_wait); start from NARU_INIT()", i);
+    if (n > ON_STACK && !(fds = calloc(n, 2 * sizeof *fds)))
+        return error_set(ENOMEM, "out of memory to wait for %zu things", n);
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = put(item_at(items, i), i, &fds[2 * i]);
+    if (r == 0) {
+        int ready = fd_poll(fds, 2 * n, deadline);
+
+        r = ready > 0    ? take(items, n, fds)
+            : ready == 0 ? error_expected(timeout_ns <= 0 ? EAGAIN : ETIMEDOUT)
+                         : error_set(-ready, "poll: %s", error_text(-ready));
+    }
+    if (fds != on_stack)
+        free(fds);
+    return r;
+}
