@@ -15,6 +15,10 @@ struct unix_name {
     const char *path; /* in address; NULL for an abstract name */
 };
 
+/* The URL's target as a path, or as an abstract name where it begins with '@'. 0 or explained: -EINVAL
+ * (empty), -ENAMETOOLONG (sun_path has 108 bytes). */
+int unix_name_parse(const struct url *url, struct unix_name *ret_name);
+
 /* Takes the right to listen on path. The descriptor that holds it until it is closed, or explained:
  * -EADDRINUSE where somebody else has it. */
 int unix_path_lock(const struct url *url, const char *path);

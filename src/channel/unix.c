@@ -7,11 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -23,10 +21,9 @@
 #include "channel/stream.h"
 #include "channel/table.h"
 #include "channel/unix-connect.h"
-#include "channel/unix-path.h"
+#include "channel/unix-endpoint.h"
 
 enum {
-    BACKLOG = 128,
     LARGEST = 4 * 1024 * 1024, /* bytes; SO_SNDBUF's usual limit (net.core.wmem_max) doubled, and more */
     SNDBUF_OVERHEAD = 32       /* unix_dgram_sendmsg(): a message may have SO_SNDBUF - 32 bytes */
 };
@@ -34,30 +31,6 @@ enum {
 static int kind_of(const struct channel_ops *ops)
 {
     return ops == &unix_stream_ops ? SOCK_STREAM : ops == &unix_seqpacket_ops ? SOCK_SEQPACKET : SOCK_DGRAM;
-}
-
-static int parse_name(const struct url *url, struct unix_name *ret)
-{
-    size_t length = strlen(url->target);
-    bool abstract = url->target[0] == '@';
-
-    if (length <= abstract)
-        return error_set(EINVAL,
-                         "%s: expected a path or an abstract name, as in unix:///run/my.sock or unix:@name",
-                         url->text);
-    if (length >= sizeof ret->address.sun_path)
-        return error_set(ENAMETOOLONG,
-                         "%s: a socket's path may have %zu bytes, this one has %zu; use a shorter directory",
-                         url->text, sizeof ret->address.sun_path - 1, length);
-    *ret = (struct unix_name){.address.sun_family = AF_UNIX};
-    memcpy(ret->address.sun_path, url->target, length);
-    if (abstract)
-        ret->address.sun_path[0] = '\0';
-    else
-        ret->path = ret->address.sun_path;
-    /* An abstract name is not terminated: its length counts (unix(7)). */
-    ret->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
-    return 0;
 }
 
 /* --- opening --- */
@@ -152,7 +125,7 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
 {
     struct sockaddr_un autobind = {.sun_family = AF_UNIX};
     struct unix_name name;
-    int fd, r = parse_name(url, &name);
+    int fd, r = unix_name_parse(url, &name);
 
     if (r == 0)
         r = url_check_unused(url); /* before a long wait */
@@ -183,112 +156,29 @@ static int unix_connect(struct naru_channel *ch, struct url *url, const struct n
 
 /* --- listening --- */
 
-/* Of a listener under a path: the file that it made. */
-struct socket_file {
-    dev_t device;
-    ino_t inode;
-    char path[];
-};
-
-/* 0 or an explained -errno. */
-static int bind_to(int fd, const struct url *url, const struct unix_name *name, unsigned mode)
-{
-    if (name->path && fchmod(fd, mode) < 0)
-        return error_set(errno, "%s: fchmod: %s", url->text, error_text(errno));
-    if (bind(fd, (const struct sockaddr *)&name->address, name->length) == 0)
-        return 0;
-    if (errno == EADDRINUSE) /* a path, too: bound meanwhile by a program that heeds no lock */
-        return error_set(errno, "%s: another process listens there; stop it, or choose another name",
-                         url->text);
-    return error_set(errno, "%s: cannot listen: %s", url->text, error_text(errno));
-}
-
-/* bind(2) gave the file the socket's own mode less the umask; the exact mode is set once it listens, so that
- * who waits for the path is woken then. */
-static int start_listening(int fd, const struct url *url, const struct unix_name *name, int kind,
-                           unsigned mode, struct socket_file *file, int *ret_name_fd)
-{
-    FD_CLEANUP int name_fd = -1;
-    struct stat status;
-
-    if (kind != SOCK_DGRAM && listen(fd, BACKLOG) < 0)
-        return error_set(errno, "%s: listen: %s", url->text, error_text(errno));
-    if (!name->path)
-        return 0;
-    name_fd = open(name->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (name_fd < 0 || fstat(name_fd, &status) < 0)
-        return error_set(errno, "%s: cannot open the socket's file: %s", url->text, error_text(errno));
-    if (chmod(name->path, mode) < 0)
-        return error_set(errno, "%s: cannot set the socket's mode: %s", url->text, error_text(errno));
-    file->device = status.st_dev;
-    file->inode = status.st_ino;
-    *ret_name_fd = fd_steal(&name_fd);
-    return 0;
-}
-
-/* With the lock held and the path clear. 0 or an explained -errno, and then nothing is left at the path. */
-static int make_listener(struct naru_listener *l, const struct url *url, const struct unix_name *name,
-                         unsigned mode)
-{
-    int kind = kind_of(l->ops), r;
-    struct socket_file *file = NULL;
-    FD_CLEANUP int fd = make_socket(url, kind); /* what it accepts inherits SO_PASSCRED */
-
-    if (fd < 0)
-        return fd;
-    if (name->path) {
-        file = malloc(sizeof *file + strlen(name->path) + 1);
-        if (!file)
-            return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
-        (void)strcpy(file->path, name->path);
-    }
-    r = bind_to(fd, url, name, mode);
-    if (r == 0) {
-        r = start_listening(fd, url, name, kind, mode, file, &l->name_fd);
-        if (r < 0 && name->path)
-            (void)unlink(name->path);
-    }
-    if (r < 0) {
-        free(file);
-        return r;
-    }
-    l->fd = fd_steal(&fd);
-    l->state = file;
-    return 0;
-}
-
 static int unix_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
 {
+    struct unix_endpoint *endpoint;
     struct unix_name name;
-    FD_CLEANUP int lock = -1;
-    int r = parse_name(url, &name);
+    FD_CLEANUP int fd = -1;
+    int r = unix_name_parse(url, &name);
 
-    if (r == 0 && name.path) {
-        lock = unix_path_lock(url, name.path);
-        r = lock < 0 ? lock : unix_path_clear(url, &name, kind_of(l->ops));
-    }
-    if (r == 0)
-        r = make_listener(l, url, &name, opt->mode);
-    if (r < 0 && lock >= 0)
-        unix_path_unlock(name.path);
-    if (r == 0)
-        l->lock_fd = fd_steal(&lock);
-    return r;
+    if (r < 0)
+        return r;
+    fd = make_socket(url, kind_of(l->ops)); /* what it accepts inherits SO_PASSCRED */
+    if (fd < 0)
+        return fd;
+    r = unix_endpoint_open(l, fd, url, &name, opt->mode, &endpoint);
+    if (r < 0)
+        return r;
+    l->fd = fd_steal(&fd);
+    l->state = endpoint;
+    return 0;
 }
 
-/* Removes only what still is ours: the path may have been removed since, and taken by another listener, or by
- * something that is no socket at all. */
 static void unix_unlisten(struct naru_listener *l, bool owner)
 {
-    struct socket_file *file = l->state;
-    struct stat status;
-
-    if (owner && file && unix_path_is_locked_by(l->lock_fd, file->path)) {
-        if (lstat(file->path, &status) == 0 && status.st_dev == file->device && status.st_ino == file->inode)
-            (void)unlink(file->path);
-        unix_path_unlock(file->path);
-    }
-    free(file);
+    l->state = unix_endpoint_close(l->state, l->lock_fd, owner);
 }
 
 static int unix_accept(struct naru_listener *l, struct naru_channel *ch)
@@ -312,36 +202,12 @@ static int unix_accept(struct naru_listener *l, struct naru_channel *ch)
     return open_channel(ch, fd, &l->options, connectionless);
 }
 
-static int remove_dead(const struct url *url, int kind)
-{
-    struct unix_name name;
-    FD_CLEANUP int lock = -1;
-    struct stat status;
-    int r = parse_name(url, &name);
-
-    if (r < 0)
-        return r;
-    if (!name.path)
-        return error_set(ENOTSUP, "%s: an abstract name vanishes by itself with the socket", url->text);
-    if (lstat(name.path, &status) < 0)
-        return error_set(errno, "%s: %s", url->text, error_text(errno));
-    lock = unix_path_lock(url, name.path);
-    if (lock < 0)
-        return lock == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text)
-                                   : lock;
-    r = unix_path_clear(url, &name, kind);
-    unix_path_unlock(name.path); /* the socket, if it was a dead one, is gone by now */
-    return r == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text) : r;
-}
-
 static int unix_remove(struct url *url)
 {
-    int kind = kind_of(channel_find(url)), r;
+    struct unix_name name;
+    int r = unix_name_parse(url, &name);
 
-    fork_hold(); /* a child with a copy of the lock would look like a listener */
-    r = remove_dead(url, kind);
-    fork_release();
-    return r;
+    return r < 0 ? r : unix_endpoint_remove(url, &name, kind_of(channel_find(url)));
 }
 
 /* A peer that closes takes what it had not read out of the count, as if it had read it: only the ECONNRESET
