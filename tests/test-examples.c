@@ -31,3 +31,13 @@ TEST(jobs_are_produced_and_consumed_over_any_mechanism)
           "done\n"
           "rm jobs.fifo");
 }
+
+TEST(a_reader_sleeps_until_a_writer_has_set_the_value_and_told)
+{
+    SHELL(0, "21.5\n22\n", "",
+          "mkfifo shown; example-cycle mmap:$PWD/c >shown & exec 3<shown\n"
+          "for value in 21.5 22; do example-cycle mmap:$PWD/c $value && read -r line <&3 && echo $line || "
+          "exit; done\n"
+          "kill $!; wait $!; rm shown c; true");
+    SHELL(2, "", "usage: cycle SEGMENT", "example-cycle");
+}
