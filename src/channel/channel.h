@@ -85,6 +85,10 @@ struct channel_ops {
      */
     bool (*holds)(struct naru_channel *ch);
 
+    /* For the same, after a send that was refused: whether there is room already. If not, this has seen to it
+     * that wfd will show room_event. NULL: it does so by itself. */
+    bool (*has_room)(struct naru_channel *ch);
+
     /* Ends sending alone. NULL: shutdown(2) on a socket, close(2) on a descriptor that only sends. */
     int (*finish)(struct naru_channel *ch);
 
@@ -167,11 +171,12 @@ struct naru_channel {
     int64_t backoff[2]; /* channel_wait_backoff()'s last pause; 0 at the start of each call */
 
     struct channel_counters counters[2];
-    int fd;            /* the epoll that naru_channel_fd() gave; -1: not asked for */
-    int ready_fd;      /* eventfd in it, set while messages are held here */
-    bool ready, armed; /* what ready_fd and the epoll's interest in NARU_OUT are set to */
-    bool refused;      /* the last send found no room */
-    bool finished;     /* naru_channel_finish(): the sending thread's own */
+    int fd;           /* the epoll that naru_channel_fd() gave; -1: not asked for */
+    int ready_fd;     /* eventfd in it, set while messages are held here */
+    bool ready;       /* what ready_fd is set to */
+    bool armed, room; /* what the epoll's interest in NARU_OUT is; room: to be shown at once */
+    bool refused;     /* the last send found no room */
+    bool finished;    /* naru_channel_finish(): the sending thread's own */
     /* A unix socket's peer closed with messages of ours unread. The kernel says so once, to whichever
      * direction asks first; naru_flush() needs to know. */
     _Atomic bool unread_lost;

@@ -111,6 +111,8 @@ static uint32_t wanted(const struct naru_channel *ch, int fd)
         events |= EPOLLIN;
     if (fd == ch->wfd && ch->armed)
         events |= (uint32_t)ch->room_event; /* epoll's events have poll's values: epoll_ctl(2) */
+    if (fd == ch->wfd && ch->room)
+        events |= EPOLLOUT; /* what wakes is a socket that next to nothing is written to: always so */
     return events;
 }
 
@@ -180,12 +182,15 @@ static void update_armed(struct naru_channel *ch)
 {
     bool armed = ch->refused || (ch->stream && stream_has_rest(ch->stream));
     int in = polled_fd(ch, NARU_IN);
-    int operation = ch->wfd == in || in < 0 ? EPOLL_CTL_MOD : armed ? EPOLL_CTL_ADD : EPOLL_CTL_DEL;
+    bool room = armed && ch->ops->has_room && ch->ops->has_room(ch);
+    bool stays = ch->wfd == in || in < 0 || armed == ch->armed;
+    int operation = stays ? EPOLL_CTL_MOD : armed ? EPOLL_CTL_ADD : EPOLL_CTL_DEL;
     struct epoll_event event = {.data.fd = ch->wfd};
 
-    if (armed == ch->armed)
+    if (armed == ch->armed && room == ch->room)
         return;
     ch->armed = armed;
+    ch->room = room;
     event.events = wanted(ch, ch->wfd);
     /* Fails only for lack of memory, or for a regular file, which always has room. */
     (void)epoll_ctl(ch->fd, operation, ch->wfd, &event);

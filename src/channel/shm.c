@@ -98,16 +98,13 @@ static bool is_worth_it(struct shm *shm, bool sending)
            (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
 }
 
-/* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for.
- * Whether an attempt is worth it already. */
+/* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for, now
+ * or before. Whether an attempt is worth it already. */
 static bool arm_for_loop(struct shm *shm, bool sending)
 {
     struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
-    int r = sleeper_take(sleeper);
 
-    if (r == 1)
-        shm->link.gone = true;
-    else if (r == 0 || !sleeper_is_armed(sleeper))
+    if (!is_alone(shm, sleeper) && !sleeper_is_armed(sleeper))
         sleeper_arm(sleeper);
     return is_worth_it(shm, sending);
 }
@@ -137,8 +134,7 @@ static int sleep_until_rung(struct shm *shm, bool sending)
         return 0;
     }
     sleeper_arm(sleeper);
-    state = look(shm, sending);
-    if ((state == RING_FULL || state == RING_EMPTY) && shm_link_their_end(&shm->link) == SHM_GOES_ON)
+    if (!is_worth_it(shm, sending))
         r = sleeper_sleep(sleeper);
     sleeper_disarm(sleeper);
     if (r == 1)
@@ -177,8 +173,6 @@ static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool 
             return say_broken(ch);
         shm->wanted = length;
         if (is_alone(shm, &shm->link.sender))
-            continue;
-        if (!block && ch->fd >= 0 && arm_for_loop(shm, true))
             continue;
         if (!block)
             return -EAGAIN;
@@ -310,6 +304,13 @@ static bool shm_holds(struct naru_channel *ch)
     return is_worth_it(shm, false) || arm_for_loop(shm, false);
 }
 
+static bool shm_has_room(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    return is_worth_it(shm, true) || arm_for_loop(shm, true);
+}
+
 /* What has not been received yet. */
 static int64_t shm_untaken(struct naru_channel *ch)
 {
@@ -352,6 +353,7 @@ const struct channel_ops shm_ops = {
     .recv_bytes = shm_recv_bytes,
     .wait = shm_wait,
     .holds = shm_holds,
+    .has_room = shm_has_room,
     .untaken = shm_untaken,
     .finish = shm_finish,
     .close = shm_close,

@@ -18,8 +18,10 @@ struct shm_link {
     struct ring_reader rx;
     struct waker their_receiver, their_sender;
     struct sleeper receiver, sender;
-    bool gone;   /* the other side's sockets hung up */
-    bool broken; /* its memory held nonsense */
+    /* Found out by a thread that sends or by one that receives, and told to both; what a side stored before
+     * it went is seen by whoever sees `gone`. */
+    _Atomic bool gone;   /* the other side's sockets hung up */
+    _Atomic bool broken; /* its memory held nonsense */
 };
 
 /* Makes a side's memory, with its first page filled in. *ret_fd is what the other side attaches. 0 or an

@@ -86,5 +86,7 @@ int sleeper_take(struct sleeper *s)
     do
         r = drain(s->fd, MSG_DONTWAIT);
     while (r == -EINTR);
+    if (r == 0)
+        sleeper_disarm(s);
     return r;
 }

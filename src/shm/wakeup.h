@@ -87,7 +87,8 @@ void sleeper_disarm(struct sleeper *s);
 /* S4 without a limit. 0: woken, or look again; 1: the other side is gone; -EINTR. */
 int sleeper_sleep(struct sleeper *s);
 
-/* Takes what rang, without waiting. 0: something did; 1: the other side is gone; -EAGAIN: nothing. */
+/* Takes what rang, without waiting. 0: something did, and the ticket is spent, as nobody rings twice for one;
+ * 1: the other side is gone; -EAGAIN: nothing. */
 int sleeper_take(struct sleeper *s);
 
 #endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm: in event loops, where a wake-up that is lost is lost for good: the descriptor shows room, or a
+ * message, whatever was asked in between, and whoever was refused before the loop began. spec/wakeup.pml checks
+ * the same for every interleaving.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "naru/naru.h"
+#include "runner.h"
+
+enum { SMALL = 100, LARGE = 1500, RING_MESSAGES = 64, ROUNDS = 200000, PATIENCE_MS = 5000 };
+
+static const char zeros[LARGE];
+
+static void open_pair(struct naru_channel *ch[2])
+{
+    CHECK_INT(naru_channel_pair("shm:?ring=4096", NULL, ch), 0);
+}
+
+static void close_pair(struct naru_channel *ch[2])
+{
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
+}
+
+static void fill(struct naru_channel *ch)
+{
+    int sent = 0, r;
+
+    while ((r = naru_send(ch, zeros, SMALL, NARU_NOWAIT)) == 0)
+        CHECK(++sent < RING_MESSAGES);
+    CHECK_INT(r, -EAGAIN);
+}
+
+static void empty(struct naru_channel *ch)
+{
+    char buffer[LARGE];
+    ssize_t r;
+
+    while ((r = naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT)) >= 0)
+        ;
+    CHECK_INT(r, -EAGAIN);
+}
+
+TEST(room_is_shown_to_one_that_was_woken_for_too_little_before)
+{
+    struct naru_channel *ch[2];
+    char buffer[SMALL];
+    int fd;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[0]);
+    fill(ch[0]);
+    CHECK_INT(naru_send(ch[0], zeros, LARGE, NARU_NOWAIT), -EAGAIN);
+    CHECK(!test_is_readable(fd));
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), SMALL);
+    CHECK(test_is_readable(fd));
+    CHECK_INT(naru_send(ch[0], zeros, LARGE, NARU_NOWAIT), -EAGAIN);
+    CHECK(!test_is_readable(fd));
+    empty(ch[1]);
+    CHECK(test_is_readable(fd));
+    CHECK_INT(naru_send(ch[0], zeros, LARGE, NARU_NOWAIT), 0);
+    CHECK(!test_is_readable(fd));
+    close_pair(ch);
+}
+
+TEST(room_is_shown_to_one_that_was_refused_before_it_asked_for_a_descriptor)
+{
+    struct naru_channel *ch[2];
+    int fd;
+
+    open_pair(ch);
+    fill(ch[0]);
+    fd = naru_channel_fd(ch[0]);
+    CHECK(!test_is_readable(fd));
+    empty(ch[1]);
+    CHECK(test_is_readable(fd));
+    close_pair(ch);
+}
+
+TEST(room_is_shown_that_was_made_before_the_descriptor_was_asked_for)
+{
+    struct naru_channel *ch[2];
+    int fd;
+
+    open_pair(ch);
+    fill(ch[0]);
+    empty(ch[1]);
+    fd = naru_channel_fd(ch[0]);
+    CHECK(test_is_readable(fd));
+    CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_NOWAIT), 0);
+    CHECK(!test_is_readable(fd));
+    close_pair(ch);
+}
+
+TEST(room_is_shown_after_a_send_that_has_waited_in_vain)
+{
+    struct naru_channel *ch[2];
+    int fd;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[0]);
+    fill(ch[0]);
+    CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_MS(1)), -ETIMEDOUT);
+    CHECK(!test_is_readable(fd));
+    empty(ch[1]);
+    CHECK(test_is_readable(fd));
+    close_pair(ch);
+}
+
+TEST(room_is_shown_after_a_flush_that_saw_it_being_made)
+{
+    struct naru_channel *ch[2];
+    char buffer[SMALL];
+    int fd;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[0]);
+    fill(ch[0]);
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), SMALL);
+    CHECK_INT(naru_flush(ch[0], NARU_TAKEN, NARU_NOWAIT), -EAGAIN);
+    CHECK(test_is_readable(fd));
+    CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_NOWAIT), 0);
+    close_pair(ch);
+}
+
+static void *count_up(void *data)
+{
+    struct naru_channel *ch = data;
+    struct pollfd room = {.fd = naru_channel_fd(ch), .events = POLLIN};
+
+    for (int i = 0; i < ROUNDS; i++) {
+        uint64_t pause = test_random() % 512;
+
+        while (naru_send(ch, &i, sizeof i, NARU_NOWAIT) == -EAGAIN)
+            CHECK_INT(poll(&room, 1, PATIENCE_MS), 1);
+        while (pause--)
+            atomic_signal_fence(memory_order_seq_cst); /* so that the compiler keeps the loop */
+    }
+    return NULL;
+}
+
+/* Each attempt that finds nothing races with the message that comes next. */
+TEST(messages_are_shown_that_come_while_one_looks_in_vain)
+{
+    struct naru_channel *ch[2];
+    struct pollfd in;
+    pthread_t thread;
+    int expected = 0;
+
+    open_pair(ch);
+    in = (struct pollfd){.fd = naru_channel_fd(ch[1]), .events = POLLIN};
+    CHECK_INT(pthread_create(&thread, NULL, count_up, ch[0]), 0);
+    while (expected < ROUNDS) {
+        int number;
+        ssize_t r = naru_recv(ch[1], &number, sizeof number, NARU_NOWAIT);
+
+        if (r == -EAGAIN) {
+            CHECK_INT(poll(&in, 1, PATIENCE_MS), 1);
+            continue;
+        }
+        CHECK_INT(r, sizeof number);
+        CHECK_INT(number, expected++);
+    }
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    close_pair(ch);
+}
+
+/* Not a matter of loops, but of what a look before a sleep asks for. */
+TEST(one_that_waits_for_room_sleeps_though_the_receiver_has_finished_sending)
+{
+    struct naru_channel *ch[2];
+    char buffer[SMALL];
+    ssize_t r;
+    int pid;
+
+    CHECK_INT(naru_channel_pair("shm:?ring=4096&wait=sleep", NULL, ch), 0);
+    pid = test_fork();
+    if (pid == 0) {
+        ch[1] = naru_channel_close(ch[1]);
+        fill(ch[0]);
+        CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_FOREVER), 0);
+        ch[0] = naru_channel_close(ch[0]);
+        test_child_end();
+    }
+    ch[0] = naru_channel_close(ch[0]);
+    CHECK_INT(naru_channel_finish(ch[1]), 0);
+    test_wait_asleep(pid);
+    while ((r = naru_recv(ch[1], buffer, sizeof buffer, NARU_FOREVER)) >= 0)
+        ;
+    CHECK_INT(r, -EPIPE);
+    test_join(pid);
+    ch[1] = naru_channel_close(ch[1]);
+}
