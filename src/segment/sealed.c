@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "segment/publish.h"
 
 enum { SEALS = F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 
@@ -63,9 +64,11 @@ int sealed_make(const char *what, const char *label, size_t plain, size_t ring, 
     fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return error_set(errno, "%s: memfd_create: %s", what, error_text(errno));
-    if (fallocate(fd, 0, 0, (off_t)(plain + ring)) < 0)
-        return error_set(errno, "%s: no room for %zu bytes of shared memory: %s", what, plain + ring,
-                         error_text(errno));
+    r = publish_reserve(fd, plain + ring);
+    if (r < 0)
+        return error_set(-r, "%s: no room for %zu bytes of shared memory: %s%s", what, plain + ring,
+                         error_text(-r),
+                         r == -EFBIG ? "; this process's limit counts for it, too (ulimit -f)" : "");
     r = map(what, fd, PROT_READ | PROT_WRITE, &memory);
     if (r < 0)
         return r;
@@ -98,6 +101,11 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct se
     if ((uint64_t)status.st_size != plain + ring)
         return error_set(EPROTO, "%s: the peer passed %lld bytes of memory and announced %zu", what,
                          (long long)status.st_size, plain + ring);
+    /* What is reserved stays, as nobody can punch holes (F_SEAL_FUTURE_WRITE). A hole would be filled at our
+     * expense, and be SIGBUS where there is no room for it. stat(2): blocks are of 512 bytes. */
+    if ((uint64_t)status.st_blocks < (plain + ring) / 512)
+        return error_set(EPROTO, "%s: the peer passed %zu bytes of memory, not all of them reserved", what,
+                         plain + ring);
     r = map(what, fd, PROT_READ, &memory);
     if (r < 0)
         return r;

@@ -29,15 +29,16 @@ struct sealed {
  * -EINVAL that says which is wrong. what: the URL, for the explanation. */
 int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring);
 
-/* Makes such memory, all zero and reserved (tmpfs that is full is -ENOSPC here and no SIGBUS later), and maps
+/* Makes such memory, all zero and reserved (what is missing is an error here and no SIGBUS later), and maps
  * it for writing. *ret_fd is the caller's, to pass on and close. label: for /proc/PID/maps. 0 or an explained
- * -errno: -ENOSPC, -ENOMEM, -EMFILE, -ENFILE, -EINVAL (also: the kernel knows no seals). */
+ * -errno: -ENOMEM, -ENOSPC, -EFBIG (RLIMIT_FSIZE), -EMFILE, -ENFILE, -EINVAL (also: the kernel knows no
+ * seals). */
 int sealed_make(const char *what, const char *label, size_t plain, size_t ring, struct sealed *ret_memory,
                 int *ret_fd);
 
 /* Maps for reading what somebody else made, of just these sizes. Refuses (-EPROTO, explained) a descriptor
- * that is not such memory: not a memfd, of huge pages, without all of the seals, or of another size. fd stays
- * the caller's and is not needed afterwards. */
+ * that is not such memory: not a memfd, of huge pages, without all of the seals, of another size, or not
+ * reserved. fd stays the caller's and is not needed afterwards. */
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct sealed *ret_memory);
 
 /* Unmaps. May be called on zeroed memory, and twice. */

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Filters of system calls: classic BPF over struct seccomp_data, see seccomp(2). */
+#include "runner-syscalls.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "runner.h"
+
+static void install(struct sock_filter *instructions, size_t count)
+{
+    struct sock_fprog program = {.len = (unsigned short)count, .filter = instructions};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0) {
+        if (errno == EINVAL)
+            test_skip("this kernel has no filters of system calls");
+        test_fail(__FILE__, __LINE__, "seccomp: errno %d", errno);
+    }
+}
+
+#define LOAD_NUMBER  BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
+#define RETURN(what) BPF_STMT(BPF_RET | BPF_K, what)
+
+void test_refuse_call(long number, int error)
+{
+    struct sock_filter filter[] = {LOAD_NUMBER, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
+                                   RETURN(SECCOMP_RET_ERRNO | (unsigned)error), RETURN(SECCOMP_RET_ALLOW)};
+
+    install(filter, sizeof filter / sizeof *filter);
+}
+
+void test_forbid_calls(void)
+{
+    struct sock_filter filter[] = {LOAD_NUMBER, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0),
+                                   BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+                                   RETURN(SECCOMP_RET_KILL_PROCESS), RETURN(SECCOMP_RET_ALLOW)};
+
+    install(filter, sizeof filter / sizeof *filter);
+}
