@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/msg.h>
 #include <unistd.h>
 
@@ -26,6 +27,9 @@ struct rendezvous {
 struct link {
     const struct naru_mechanism *row;
     const struct load *load;
+    const char *options;              /* of the URLs; NULL: none */
+    bool polled;                      /* the receiver waits in epoll_wait(2) */
+    int epoll;                        /* in a child: if so; else -1 */
     char urls[2][URL_MAX];            /* [direction]; both the same where one connection does both */
     struct naru_channel *pairs[2][2]; /* [direction][side of naru_channel_pair()] */
     struct naru_listener *listener;
@@ -79,7 +83,9 @@ static bool make_url(struct link *link, int direction)
     const char *name = link->row->name, *scheme = link->row->scheme, *dash = strchr(name, '-');
     char *url = link->urls[direction];
 
-    if (can(link, NARU_CAN_PAIR))
+    if (can(link, NARU_CAN_PAIR) && link->options)
+        (void)snprintf(url, URL_MAX, "%s:?%s", scheme, link->options);
+    else if (can(link, NARU_CAN_PAIR))
         (void)snprintf(url, URL_MAX, dash ? "%s:?type=%s" : "%s:", scheme, dash ? dash + 1 : "");
     else if (strcmp(scheme, "fifo") == 0 || strcmp(scheme, "file") == 0)
         (void)snprintf(url, URL_MAX, "%s://%s/%s?frame=len32", scheme, link->load->directory,
@@ -160,6 +166,9 @@ static int open_link(const struct carrier *carrier, const struct load *load, str
         return duo_fail(-ENOMEM, "out of memory");
     link->row = naru_mechanism_find(carrier->mechanism);
     link->load = load;
+    link->options = carrier->options;
+    link->polled = carrier->polled;
+    link->epoll = -1;
     for (int i = 0; i < 4; i++)
         link->told[i / 2][i % 2] = link->given[i / 2][i % 2] = -1;
     link->rendezvous = duo_share(sizeof *link->rendezvous);
@@ -302,11 +311,25 @@ static int attach_somehow(struct link *link, enum duo_side side)
     return can(link, NARU_CAN_DUPLEX) ? attach_duplex(link, side) : attach_one_way(link, side);
 }
 
+static int make_epoll(struct link *link)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int fd = naru_channel_fd(link->rx);
+
+    if (fd < 0)
+        return failed(fd);
+    link->epoll = epoll_create1(EPOLL_CLOEXEC);
+    return link->epoll < 0 || epoll_ctl(link->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? duo_fail_errno("epoll")
+                                                                                    : 0;
+}
+
 /* Neither begins (and perhaps ends) before the other is connected too. */
 static int attach(struct link *link, enum duo_side side)
 {
     int r = attach_somehow(link, side);
 
+    if (r == 0 && link->polled)
+        r = make_epoll(link);
     if (r == 0)
         r = tell(link, side);
     if (r == 0)
@@ -321,9 +344,25 @@ static int send_one(struct link *link, const void *data, size_t length)
     return r < 0 ? failed(r) : 0;
 }
 
+/* As an event loop does it: told that there is something, receives it. */
+static ssize_t recv_polled(struct link *link, void *buffer, size_t capacity)
+{
+    struct epoll_event event;
+    ssize_t n;
+
+    do {
+        while (epoll_wait(link->epoll, &event, 1, -1) < 0)
+            if (errno != EINTR)
+                return duo_fail_errno("epoll_wait");
+        n = naru_recv(link->rx, buffer, capacity, NARU_NOWAIT);
+    } while (n == -EAGAIN);
+    return n < 0 ? failed((int)n) : n;
+}
+
 static ssize_t recv_one(struct link *link, void *buffer, size_t capacity, const void **ret_data)
 {
-    ssize_t n = naru_recv(link->rx, buffer, capacity, NARU_FOREVER);
+    ssize_t n = link->polled ? recv_polled(link, buffer, capacity)
+                             : naru_recv(link->rx, buffer, capacity, NARU_FOREVER);
 
     *ret_data = buffer;
     return n < 0 ? failed((int)n) : n;

@@ -26,6 +26,8 @@ struct load {
     enum pattern pattern;
     size_t size;           /* bytes of each message, the same for all of a run */
     const char *directory; /* of this run's own, for names in the file system; ends without slash */
+    /* A message takes no longer than a reading of the clock: it is read once for many. */
+    bool fast;
 };
 
 struct link; /* a carrier's own */
@@ -34,6 +36,9 @@ struct carrier {
     const char *mechanism; /* the row's name: "unix-stream" */
     size_t max_message;    /* bytes; 0: no limit of its own */
     bool plain;            /* a floor: with the plainest receive there is; see floor.h */
+    bool answers;          /* carries ping-pong alone: an answer says that there is room again */
+    const char *options;   /* naru: of the URL; NULL: none */
+    bool polled;           /* naru: the receiver waits in epoll_wait(2), as an event loop does */
 
     /* In the supervisor, before the fork: makes what both ends share. 0 or -errno after duo_fail(). */
     int (*open)(const struct carrier *carrier, const struct load *load, struct link **ret_link);

@@ -21,6 +21,11 @@ enum {
     WARM_UP = 256,
     LINE = 64,
     SAMPLE = 64, /* one of so many streamed messages is timed; also how often the clock is read */
+    GROUP = 64,  /* of fast round trips: one is timed alone, the others together */
+    GROUP_BYTES = 1024 * 1024, /* of fast streams, */
+    GROUP_MIN = 16,
+    GROUP_MAX = 1024, /* but so many messages */
+    GROUPS = 1 << 13, /* the last so many of a run count */
     SENT_AT = 1 << 14,
     CREDIT_SIZE = 4
 };
@@ -28,7 +33,7 @@ enum {
 
 struct engine_shared {
     struct engine_result result;
-    int64_t sent_at[SENT_AT]; /* of message n at [n / SAMPLE % SENT_AT] */
+    int64_t sent_at[SENT_AT]; /* of message n at [n / sample % SENT_AT] */
 };
 
 struct run {
@@ -40,6 +45,8 @@ struct run {
     uint64_t max_messages;
 
     uint8_t *out, *in; /* out: ENGINE_BATCH messages */
+    uint32_t sample;   /* SAMPLE or SAMPLE_FAST */
+    int64_t *groups;   /* near, fast: the time of each group's round trips but the first */
     size_t credit;     /* messages that one credit stands for; 0: none needed */
     uint64_t owed;     /* near: sent and not yet credited */
     struct rusage before;
@@ -140,19 +147,58 @@ static int trip(struct run *run, uint32_t number)
     return n < 0 ? (int)n : check(run, data, n, number);
 }
 
-static int pingpong_near(struct run *run)
+static int by_time(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The median mean of the groups. */
+static double typical(const struct run *run, size_t groups, uint32_t messages)
+{
+    if (groups > GROUPS)
+        groups = GROUPS;
+    qsort(run->groups, groups, sizeof *run->groups, by_time);
+    return groups ? (double)run->groups[groups / 2] / messages : 0;
+}
+
+static bool goes_on(const struct run *run, int64_t spent)
+{
+    return spent < run->duration_ns &&
+           (run->max_messages == 0 || run->shared->result.messages < run->max_messages);
+}
+
+/* The figure is of the round trips without a reading of the clock among them. */
+static int pingpong_groups(struct run *run, uint32_t number)
 {
     struct engine_result *result = &run->shared->result;
-    uint32_t number = 0;
-    int64_t start, then, now;
+    int64_t start = engine_now(), now = start, alone;
+    size_t groups = 0;
     int r = 0;
 
-    while (number < WARM_UP && r == 0)
+    while (r == 0 && goes_on(run, now - start)) {
         r = trip(run, number++);
-    account_begin(run);
-    start = now = engine_now();
-    while (r == 0 && now - start < run->duration_ns &&
-           (run->max_messages == 0 || result->messages < run->max_messages)) {
+        alone = engine_now();
+        histogram_record(&result->latency, (uint64_t)(alone - now));
+        for (int i = 1; i < GROUP && r == 0; i++)
+            r = trip(run, number++);
+        now = engine_now();
+        run->groups[groups++ % GROUPS] = now - alone;
+        result->messages += GROUP;
+    }
+    result->elapsed_ns = (uint64_t)(now - start);
+    result->typical_ns = typical(run, groups, GROUP - 1);
+    return r;
+}
+
+static int pingpong_singly(struct run *run, uint32_t number)
+{
+    struct engine_result *result = &run->shared->result;
+    int64_t start = engine_now(), now = start, then;
+    int r = 0;
+
+    while (r == 0 && goes_on(run, now - start)) {
         r = trip(run, number++);
         then = now;
         now = engine_now();
@@ -160,6 +206,20 @@ static int pingpong_near(struct run *run)
         result->messages++;
     }
     result->elapsed_ns = (uint64_t)(now - start);
+    result->typical_ns = (double)histogram_quantile(&result->latency, 0.5);
+    return r;
+}
+
+static int pingpong_near(struct run *run)
+{
+    uint32_t number = 0;
+    int r = 0;
+
+    while (number < WARM_UP && r == 0)
+        r = trip(run, number++);
+    account_begin(run);
+    if (r == 0)
+        r = run->load->fast ? pingpong_groups(run, number) : pingpong_singly(run, number);
     account_end(run, DUO_NEAR);
     return r < 0 ? r : send_stop(run);
 }
@@ -225,8 +285,8 @@ static int give_credit(struct run *run, uint32_t number)
 /* Notes when message `number` is sent, if it is one that is timed. */
 static void note_sent(struct run *run, uint32_t number)
 {
-    if (number % SAMPLE == 0)
-        run->shared->sent_at[number / SAMPLE % SENT_AT] = engine_now();
+    if (number % run->sample == 0)
+        run->shared->sent_at[number / run->sample % SENT_AT] = engine_now();
 }
 
 /* Sends the messages from `number` on; how many, or negative. */
@@ -243,7 +303,10 @@ static ssize_t send_some(struct run *run, uint32_t number)
             r = run->carrier->send(run->link, run->out, size);
         return r < 0 ? r : 1;
     }
-    n = SAMPLE - number % SAMPLE; /* to the next that is timed, so that each batch begins with one */
+    n = run->sample -
+        number % run->sample; /* to the next that is timed, so that each batch begins with one */
+    if (n > ENGINE_BATCH)
+        n = ENGINE_BATCH;
     if (limit && n > limit)
         n = limit; /* more could wait for a credit that is given for messages not sent yet */
     r = take_credit(run, n);
@@ -277,8 +340,8 @@ static int stream_near(struct run *run)
             account_begin(run);
             end = engine_now() + run->duration_ns;
         }
-        if (counting && number / SAMPLE != checked) {
-            checked = number / SAMPLE;
+        if (counting && number / run->sample != checked) {
+            checked = number / run->sample;
             if (engine_now() >= end)
                 break;
         }
@@ -294,10 +357,33 @@ static int stream_near(struct run *run)
     return r < 0 ? r : send_stop(run);
 }
 
-static int stream_far(struct run *run)
+/* The message that is timed has been received. */
+static void note_received(struct run *run, uint32_t number, int64_t *before, size_t *groups)
+{
+    int64_t now = engine_now(), sent = run->shared->sent_at[number / run->sample % SENT_AT];
+
+    histogram_record(&run->shared->result.latency, (uint64_t)(now - sent));
+    if (run->load->fast && *before)
+        run->groups[(*groups)++ % GROUPS] = now - *before;
+    *before = now;
+}
+
+static void end_stream(struct run *run, uint32_t number, int64_t start, size_t groups)
 {
     struct engine_result *result = &run->shared->result;
-    int64_t start = 0;
+
+    result->elapsed_ns = (uint64_t)(engine_now() - start);
+    result->messages = number - WARM_UP; /* the stop message among them, the first after start not */
+    result->typical_ns = groups
+                             ? typical(run, groups, run->sample)
+                             : (double)result->elapsed_ns / (double)(result->messages ? result->messages : 1);
+    account_end(run, DUO_FAR);
+}
+
+static int stream_far(struct run *run)
+{
+    int64_t start = 0, before = 0;
+    size_t groups = 0;
 
     for (uint32_t number = 0;; number++) {
         const uint8_t *data;
@@ -307,9 +393,7 @@ static int stream_far(struct run *run)
         if (n < 0)
             return (int)n;
         if (n >= ENGINE_SIZE_MIN && number_of(data) == STOP) {
-            result->elapsed_ns = (uint64_t)(engine_now() - start);
-            result->messages = number - WARM_UP; /* the stop message among them, the first after start not */
-            account_end(run, DUO_FAR);
+            end_stream(run, number, start, groups);
             return 0;
         }
         r = check(run, data, n, number);
@@ -321,9 +405,8 @@ static int stream_far(struct run *run)
             account_begin(run);
             start = engine_now();
         }
-        if (number >= WARM_UP && number % SAMPLE == 0)
-            histogram_record(&result->latency,
-                             (uint64_t)(engine_now() - run->shared->sent_at[number / SAMPLE % SENT_AT]));
+        if (number >= WARM_UP && number % run->sample == 0)
+            note_received(run, number, &before, &groups);
     }
 }
 
@@ -351,7 +434,8 @@ static int body(void *context, enum duo_side side)
 
     run->out = place(ENGINE_BATCH * run->load->size);
     run->in = place(run->load->size < CREDIT_SIZE ? CREDIT_SIZE : run->load->size);
-    if (!run->out || !run->in)
+    run->groups = run->load->fast ? (int64_t *)(void *)place(GROUPS * sizeof *run->groups) : NULL;
+    if (!run->out || !run->in || (run->load->fast && !run->groups))
         return duo_fail(-ENOMEM, "out of memory");
     r = run->carrier->attach(run->link, side);
     if (r < 0)
@@ -384,12 +468,23 @@ void engine_deinit(struct engine *engine)
     engine->shared = NULL;
 }
 
+static uint32_t sample_of(const struct load *load)
+{
+    size_t group = GROUP_BYTES / load->size;
+
+    if (!load->fast)
+        return SAMPLE;
+    return group < GROUP_MIN ? GROUP_MIN : group > GROUP_MAX ? GROUP_MAX : (uint32_t)group;
+}
+
 static int check_load(const struct carrier *carrier, const struct load *load)
 {
     if (load->size < ENGINE_SIZE_MIN)
         return duo_fail(-EINVAL, "a message needs %d bytes for its number", ENGINE_SIZE_MIN);
     if (carrier->max_message && load->size > carrier->max_message)
         return duo_fail(-EMSGSIZE, "a message holds at most %zu bytes", carrier->max_message);
+    if (carrier->answers && load->pattern != PATTERN_PINGPONG)
+        return duo_fail(-ENOTSUP, "it carries ping-pong alone");
     return 0;
 }
 
@@ -401,10 +496,13 @@ int engine_run(struct engine *engine, const struct carrier *carrier, const struc
                       .load = load,
                       .shared = engine->shared,
                       .duration_ns = duration_ns,
-                      .max_messages = max_messages};
+                      .max_messages = max_messages,
+                      .sample = SAMPLE};
     int r = check_load(carrier, load);
 
     memset(&engine->shared->result, 0, sizeof engine->shared->result);
+    if (r == 0)
+        run.sample = sample_of(load);
     run.credit = carrier->window && load->pattern != PATTERN_PINGPONG ? carrier->window(load->size) / 2 : 0;
     if (r == 0)
         r = carrier->open(carrier, load, &run.link);

@@ -26,8 +26,13 @@ struct engine_result {
     uint64_t messages;   /* after the warm-up; a round trip counts as one */
     uint64_t elapsed_ns; /* that they took */
     struct engine_side sides[2];
-    /* Ping-pong: round trips. Otherwise: how long every 64th message (first of every batch) took from its
-     * send call to being checked, queueing included. */
+    /* In ns, what a message (round trip) usually takes. Ping-pong: the median. Of a fast load: the median of
+     * means over groups of messages, which neither a clock nor a process that takes the CPU for a while is
+     * part of. Else the mean. */
+    double typical_ns;
+    /* Ping-pong: round trips (of a fast load one of each group, a reading of the clock included). Otherwise:
+     * how long every 64th message (first of every batch; of a fast load the first of every group) took from
+     * its send call to being checked, queueing included. */
     struct histogram latency;
 };
 

@@ -19,13 +19,18 @@
  *    SO_PASSCRED, without which a seqpacket's empty message and its end look alike; on UDP with SO_RXQ_OVFL,
  *    which counts what was dropped, and there the server is not connected and answers the address that asked.
  *    `carrier.plain` (naru bench --plain) does without all that: read(2), recv(2), connected ends.
- *  - All calls block in the kernel; nothing polls, nothing spins. Sockets are plain, with TCP_NODELAY.
+ *  - All calls block in the kernel; nothing polls, nothing spins but shared memory's. Sockets are plain, with
+ * TCP_NODELAY.
  *  - One-way mechanisms are used twice, once for each direction.
  */
 #ifndef BENCH_FLOOR_H
 #define BENCH_FLOOR_H
 
 #include "bench/carrier.h"
+
+/* Shared memory with nothing of naru: floor-spin.c, floor-sleep.c. */
+extern const struct carrier floor_shm_lines, floor_shm_slots, floor_shm_ring, floor_shm_futex,
+    floor_shm_eventfd, floor_shm_epoll;
 
 extern const struct carrier floor_pipe, floor_fifo, floor_unix_stream, floor_unix_seqpacket, floor_unix_dgram,
     floor_tcp, floor_udp, floor_sysvmq, floor_posixmq;

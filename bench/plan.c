@@ -12,33 +12,76 @@
 const char *const pattern_names[PATTERNS + 1] = {"pingpong", "stream", "batch", NULL};
 const char *const pin_names[] = {"apart", "together", "none", NULL};
 
-static int prepare_measurement(struct measurement *m, int rounds)
+static int prepare_measurement(struct measurement *m, const char *name, int rounds)
 {
     m->exists = true;
+    m->name = name;
     m->rounds = calloc((size_t)rounds, sizeof *m->rounds);
     m->all = calloc(1, sizeof *m->all);
     return m->rounds && m->all ? 0 : -ENOMEM;
 }
 
-static int add_cell(struct results *results, const struct naru_mechanism *row, enum pattern pattern,
-                    size_t size)
+static int add_reference(struct cell *cell, const struct reference *reference, struct measurement *m,
+                         const struct plan *plan)
+{
+    if (!reference->name ||
+        (reference->carrier && reference->carrier->answers && cell->load.pattern != PATTERN_PINGPONG))
+        return 0;
+    if (reference->carrier) {
+        m->carrier = *reference->carrier;
+        m->carrier.plain = plan->plain;
+    } else {
+        m->carrier = cell->by[CANDIDATE_NARU].carrier;
+        m->carrier.options = reference->options;
+    }
+    return prepare_measurement(m, reference->name, plan->rounds);
+}
+
+static int add_cell(struct results *results, const struct naru_mechanism *row,
+                    const struct comparison *comparison, enum pattern pattern, size_t size)
 {
     const struct plan *plan = results->plan;
-    const struct carrier *floor = floor_find(row->name);
     struct cell *cell = &results->cells[results->count];
+    struct measurement *naru = &cell->by[CANDIDATE_NARU];
     int r = 0;
 
-    *cell = (struct cell){.row = row, .load = {pattern, size, plan->directory}};
-    if (carrier_naru(row, &cell->by[CANDIDATE_NARU].carrier) < 0)
+    *cell = (struct cell){
+        .row = row, .comparison = comparison, .load = {pattern, size, plan->directory, comparison->fast}};
+    if ((comparison->patterns && !(comparison->patterns & 1u << pattern)) ||
+        (comparison->fast && plan->pin == DUO_PIN_TOGETHER) || carrier_naru(row, &naru->carrier) < 0)
         return 0;
     results->count++;
-    r = prepare_measurement(&cell->by[CANDIDATE_NARU], plan->rounds);
-    if (r == 0 && floor) {
-        cell->by[CANDIDATE_BARE].carrier = *floor;
-        cell->by[CANDIDATE_BARE].carrier.plain = plan->plain;
-        r = prepare_measurement(&cell->by[CANDIDATE_BARE], plan->rounds);
-    }
+    naru->carrier.options = comparison->options;
+    naru->carrier.polled = comparison->polled;
+    r = prepare_measurement(naru, "naru", plan->rounds);
+    for (int i = 0; i < REFERENCES && r == 0; i++)
+        r = add_reference(cell, &comparison->against[i], &cell->by[CANDIDATE_BARE + i], plan);
     return r;
+}
+
+/* In each mode. */
+static int add_modes(struct results *results, const struct naru_mechanism *row, enum pattern pattern,
+                     size_t size)
+{
+    const struct comparison *comparison = comparison_next(row->name, NULL);
+    int r = 0;
+
+    if (!comparison)
+        return add_cell(results, row, &comparison_alone, pattern, size);
+    for (; comparison && r == 0; comparison = comparison_next(row->name, comparison))
+        r = add_cell(results, row, comparison, pattern, size);
+    return r;
+}
+
+/* How many cells of one pattern and size a row has at most. */
+static size_t count_modes(const struct naru_mechanism *row)
+{
+    const struct comparison *comparison = NULL;
+    size_t modes = 0;
+
+    while ((comparison = comparison_next(row->name, comparison)))
+        modes++;
+    return modes ? modes : 1;
 }
 
 /* A mechanism for which every size asked for is too large is measured at its own largest. */
@@ -53,12 +96,12 @@ static bool fits_none(const struct plan *plan, const struct naru_mechanism *row)
 static int add_cells(struct results *results)
 {
     const struct plan *plan = results->plan;
-    size_t rows = 0;
+    size_t rows = 0, modes = 0;
     int r = 0;
 
-    while (plan->rows[rows])
-        rows++;
-    results->cells = calloc(rows * PATTERNS * plan->size_count + 1, sizeof *results->cells);
+    for (; plan->rows[rows]; rows++)
+        modes += count_modes(plan->rows[rows]);
+    results->cells = calloc(modes * PATTERNS * plan->size_count + 1, sizeof *results->cells);
     if (!results->cells)
         return -ENOMEM;
     for (int pattern = 0; pattern < PATTERNS; pattern++)
@@ -68,8 +111,8 @@ static int add_cells(struct results *results)
                 bool none = fits_none(plan, row);
 
                 if (!none || s == 0)
-                    r = add_cell(results, row, (enum pattern)pattern,
-                                 none ? row->max_message : plan->sizes[s]);
+                    r = add_modes(results, row, (enum pattern)pattern,
+                                  none ? row->max_message : plan->sizes[s]);
             }
     return r;
 }
@@ -81,9 +124,10 @@ static void note_round(struct measurement *m, const struct load *load, int round
     struct round *figures = &m->rounds[round];
 
     figures->done = true;
-    figures->ns = load->pattern == PATTERN_PINGPONG ? (double)histogram_quantile(&result->latency, 0.5)
-                                                    : (double)result->elapsed_ns / messages;
+    figures->ns = result->typical_ns;
     figures->rate = result->elapsed_ns ? messages * 1e9 / (double)result->elapsed_ns : 0;
+    if (load->fast && load->pattern != PATTERN_PINGPONG && figures->ns > 0)
+        figures->rate = 1e9 / figures->ns;
     figures->cpu_ns = (double)(result->sides[0].cpu_ns + result->sides[1].cpu_ns) / messages;
     figures->switches = (double)(result->sides[0].switches + result->sides[1].switches) / messages;
     histogram_merge(m->all, &result->latency);
@@ -124,9 +168,9 @@ static void summarise(struct measurement *m, int rounds)
                                quantile(switches, n, 0.5)};
 }
 
-static void compare_candidates(struct cell *cell, int rounds)
+static void compare_with(const struct cell *cell, struct measurement *bare, int rounds)
 {
-    const struct measurement *naru = &cell->by[CANDIDATE_NARU], *bare = &cell->by[CANDIDATE_BARE];
+    const struct measurement *naru = &cell->by[CANDIDATE_NARU];
     double ratios[PLAN_ROUNDS_MAX];
     size_t n = 0;
 
@@ -138,12 +182,11 @@ static void compare_candidates(struct cell *cell, int rounds)
     }
     if (n == 0)
         return;
-    cell->ratio = quantile(ratios, n, 0.5);
-    cell->ratio_low = quantile(ratios, n, 0.25);
-    cell->ratio_high = quantile(ratios, n, 0.75);
+    bare->ratio =
+        (struct ratio){quantile(ratios, n, 0.5), quantile(ratios, n, 0.25), quantile(ratios, n, 0.75)};
 }
 
-/* Both candidates of a cell, one after the other. Only -ECANCELED ends the plan. */
+/* All candidates of a cell, one after the other. Only -ECANCELED ends the plan. */
 static int run_cell(struct engine *engine, const struct plan *plan, struct cell *cell, int round)
 {
     for (int i = 0; i < CANDIDATES; i++) {
@@ -199,7 +242,8 @@ int plan_run(const struct plan *plan, struct results *ret_results)
     for (size_t i = 0; i < results.count; i++) {
         for (int j = 0; j < CANDIDATES; j++)
             summarise(&results.cells[i].by[j], results.rounds_done);
-        compare_candidates(&results.cells[i], results.rounds_done);
+        for (int j = CANDIDATE_BARE; j < CANDIDATES; j++)
+            compare_with(&results.cells[i], &results.cells[i].by[j], results.rounds_done);
     }
     *ret_results = results;
     return r;

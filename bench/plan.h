@@ -11,10 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bench/comparison.h"
 #include "bench/engine.h"
 
-enum { PLAN_ROUNDS_MAX = 101, PLAN_SIZES_MAX = 8, CANDIDATES = 2 };
-enum candidate { CANDIDATE_NARU, CANDIDATE_BARE };
+enum { PLAN_ROUNDS_MAX = 101, PLAN_SIZES_MAX = 8, CANDIDATES = 1 + REFERENCES };
+enum candidate { CANDIDATE_NARU, CANDIDATE_BARE /* the first of the references */ };
 
 extern const char *const pattern_names[PATTERNS + 1]; /* NULL-terminated */
 extern const char *const pin_names[];                 /* of enum duo_pin, NULL-terminated */
@@ -22,29 +23,35 @@ extern const char *const pin_names[];                 /* of enum duo_pin, NULL-t
 /* One round's figures of one candidate. */
 struct round {
     bool done;
-    double ns;       /* per message: the median round trip, or the elapsed time over the messages */
+    double ns;       /* per message (round trip): what the engine calls typical */
     double rate;     /* messages (round trips) a second */
     double cpu_ns;   /* of both processes, per message (round trip) */
     double switches; /* voluntary context switches of both, per message (round trip) */
 };
 
+/* What naru gives for what a reference gives: time per message naru/reference (ping-pong, stream), or rate
+ * naru/reference (batch); the median of the rounds, and the two quartiles. 0: none. */
+struct ratio {
+    double median, low, high;
+};
+
 struct measurement {
+    const char *name; /* "naru", "bare" */
     struct carrier carrier;
     bool exists;           /* there is such a candidate */
     char why[DUO_WHY_MAX]; /* why there are no figures, "" if there are */
     struct round *rounds;  /* [plan.rounds] */
     struct histogram *all; /* of all rounds together */
     struct round median;   /* each field's */
+    struct ratio ratio;    /* a reference's */
 };
 
-/* Mechanism, pattern, size. */
+/* Mechanism, mode, pattern, size. */
 struct cell {
     const struct naru_mechanism *row;
+    const struct comparison *comparison;
     struct load load;
     struct measurement by[CANDIDATES];
-    /* What naru gives for what bare gives: time per message naru/bare (ping-pong, stream), or rate naru/bare
-     * (batch); the median of the rounds, and the two quartiles. 0: no floor. */
-    double ratio, ratio_low, ratio_high;
 };
 
 struct plan {

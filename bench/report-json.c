@@ -58,6 +58,17 @@ static void round_json(struct json *j, const char *key, const struct cell *cell,
     json_end(j);
 }
 
+/* naru's over this one's. */
+static void ratio_json(struct json *j, const struct cell *cell, const struct ratio *ratio)
+{
+    json_object(j, "ratio");
+    json_text(j, "of", cell->load.pattern == PATTERN_BATCH ? "rate" : "time per message");
+    json_real(j, "median", ratio->median);
+    json_real(j, "low_quartile", ratio->low);
+    json_real(j, "high_quartile", ratio->high);
+    json_end(j);
+}
+
 static void measurement_json(struct json *j, const char *key, const struct cell *cell,
                              const struct measurement *m, int rounds)
 {
@@ -73,6 +84,8 @@ static void measurement_json(struct json *j, const char *key, const struct cell 
                 round_json(j, NULL, cell, &m->rounds[i]);
         json_end(j);
     }
+    if (m->ratio.median > 0)
+        ratio_json(j, cell, &m->ratio);
     if (m->why[0])
         json_text(j, "reason", m->why);
     json_end(j);
@@ -80,20 +93,18 @@ static void measurement_json(struct json *j, const char *key, const struct cell 
 
 static void cell_json(struct json *j, const struct cell *cell, int rounds)
 {
+    const struct ratio *first = &cell->by[CANDIDATE_BARE].ratio;
+
     json_object(j, NULL);
     json_text(j, "mechanism", cell->row->name);
+    if (cell->comparison->mode)
+        json_text(j, "mode", cell->comparison->mode);
     json_text(j, "pattern", pattern_names[cell->load.pattern]);
     json_uint(j, "size", cell->load.size);
-    if (cell->ratio > 0) {
-        json_object(j, "ratio");
-        json_text(j, "of", cell->load.pattern == PATTERN_BATCH ? "rate" : "time per message");
-        json_real(j, "median", cell->ratio);
-        json_real(j, "low_quartile", cell->ratio_low);
-        json_real(j, "high_quartile", cell->ratio_high);
-        json_end(j);
-    }
-    measurement_json(j, "naru", cell, &cell->by[CANDIDATE_NARU], rounds);
-    measurement_json(j, "bare", cell, &cell->by[CANDIDATE_BARE], rounds);
+    if (first->median > 0)
+        ratio_json(j, cell, first); /* to the first, which is often the only one */
+    for (int i = 0; i < CANDIDATES; i++)
+        measurement_json(j, cell->by[i].name, cell, &cell->by[i], rounds);
     json_end(j);
 }
 
@@ -123,14 +134,17 @@ static void quoted(FILE *out, const char *text)
     (void)fputc('"', out);
 }
 
-static void measurement_csv(FILE *out, const struct cell *cell, const char *name, const struct measurement *m)
+static void measurement_csv(FILE *out, const struct cell *cell, const struct measurement *m)
 {
     const struct round *median = &m->median;
+    /* naru's line holds the ratio to the first, which is often the only one */
+    const struct ratio *ratio = m == cell->by ? &cell->by[CANDIDATE_BARE].ratio : &m->ratio;
 
     if (!m->exists)
         return;
-    (void)fprintf(out, "%s,%s,%zu,%s,", cell->row->name, pattern_names[cell->load.pattern], cell->load.size,
-                  name);
+    (void)fprintf(out, "%s,%s,%s,%zu,%s,", cell->row->name,
+                  cell->comparison->mode ? cell->comparison->mode : "", pattern_names[cell->load.pattern],
+                  cell->load.size, m->name);
     if (median->done)
         (void)fprintf(out, "%.1f,%.1f,%.3f,%.1f,%.3f,%llu,%llu,%llu,%llu,", median->ns, median->rate,
                       bench_megabytes(cell, median), median->cpu_ns, median->switches,
@@ -140,8 +154,8 @@ static void measurement_csv(FILE *out, const struct cell *cell, const char *name
                       (unsigned long long)m->all->maximum);
     else
         (void)fputs(",,,,,,,,,", out);
-    if (cell->ratio > 0)
-        (void)fprintf(out, "%.4f,%.4f,%.4f,", cell->ratio, cell->ratio_low, cell->ratio_high);
+    if (ratio->median > 0)
+        (void)fprintf(out, "%.4f,%.4f,%.4f,", ratio->median, ratio->low, ratio->high);
     else
         (void)fputs(",,,", out);
     quoted(out, m->why);
@@ -151,12 +165,11 @@ static void measurement_csv(FILE *out, const struct cell *cell, const char *name
 void bench_print_csv(FILE *out, const struct results *results)
 {
     (void)fputs(
-        "mechanism,pattern,size,candidate,ns_per_message,messages_per_second,megabytes_per_second,"
+        "mechanism,mode,pattern,size,candidate,ns_per_message,messages_per_second,megabytes_per_second,"
         "cpu_ns_per_message,sleeps_per_message,latency_p50_ns,latency_p99_ns,latency_p99_9_ns,latency_max_ns,"
         "ratio,ratio_low_quartile,ratio_high_quartile,reason\r\n",
         out);
-    for (size_t i = 0; i < results->count; i++) {
-        measurement_csv(out, &results->cells[i], "naru", &results->cells[i].by[CANDIDATE_NARU]);
-        measurement_csv(out, &results->cells[i], "bare", &results->cells[i].by[CANDIDATE_BARE]);
-    }
+    for (size_t i = 0; i < results->count; i++)
+        for (int j = 0; j < CANDIDATES; j++)
+            measurement_csv(out, &results->cells[i], &results->cells[i].by[j]);
 }

@@ -11,7 +11,7 @@
 #include "cli/quantity.h"
 #include "naru/mechanism.h"
 
-enum { WIDTH = 960, MARGIN = 24, PLOT_HEIGHT = 300, BAR = 13, ROW = 40, LEGEND = 290, NAMES = 130 };
+enum { WIDTH = 960, MARGIN = 24, PLOT_HEIGHT = 300, BAR = 13, GAP = 2, LEGEND = 290, NAMES = 130 };
 
 /* Ten inks that stay apart for colour-blind readers on both grounds (after Tableau 10, brightened). */
 static const char *const inks[] = {"#4e8ac8", "#e8852e", "#45a35a", "#d6545a", "#9a78c6",
@@ -51,7 +51,10 @@ static size_t group_end(const struct results *results, size_t from)
 
 static bool has_figures(const struct cell *cell)
 {
-    return cell->by[CANDIDATE_NARU].median.done || cell->by[CANDIDATE_BARE].median.done;
+    for (int j = 0; j < CANDIDATES; j++)
+        if (cell->by[j].median.done)
+            return true;
+    return false;
 }
 
 static size_t count_figures(const struct results *results, size_t from, size_t end)
@@ -63,15 +66,27 @@ static size_t count_figures(const struct results *results, size_t from, size_t e
     return n;
 }
 
+/* Of a cell's bars, with some air. */
+static int bars_height(const struct cell *cell)
+{
+    int height = 10;
+
+    for (int j = 0; j < CANDIDATES; j++)
+        height += cell->by[j].exists ? BAR + GAP : 0;
+    return height;
+}
+
 static int group_height(const struct results *results, size_t from, size_t end)
 {
-    int n = (int)count_figures(results, from, end);
+    int n = (int)count_figures(results, from, end), height = 56 + 16;
 
     if (n == 0)
         return 0;
     if (results->cells[from].load.pattern == PATTERN_PINGPONG)
         return 56 + (PLOT_HEIGHT > n * 20 ? PLOT_HEIGHT : n * 20) + 40;
-    return 56 + n * ROW + 16;
+    for (size_t i = from; i < end; i++)
+        height += has_figures(&results->cells[i]) ? bars_height(&results->cells[i]) : 0;
+    return height;
 }
 
 /* --- ping-pong: percentile plot --- */
@@ -172,11 +187,13 @@ static void print_line(FILE *out, const struct axes *a, const struct measurement
 
 static void print_legend(FILE *out, double x, double y, const struct cell *cell, const char *ink)
 {
-    char text[CANDIDATES][QUANTITY_SIZE];
+    char text[CANDIDATES][QUANTITY_SIZE], name[BENCH_NAME];
 
     for (int j = 0; j < CANDIDATES; j++) {
         if (cell->by[j].median.done)
-            (void)format_duration((double)histogram_quantile(cell->by[j].all, 0.5), text[j]);
+            (void)format_duration(cell->load.fast ? cell->by[j].median.ns
+                                                  : (double)histogram_quantile(cell->by[j].all, 0.5),
+                                  text[j]);
         else
             (void)snprintf(text[j], QUANTITY_SIZE, "-");
     }
@@ -184,8 +201,8 @@ static void print_legend(FILE *out, double x, double y, const struct cell *cell,
                   "<path stroke='%s' stroke-width='3' d='M%.1f %.1fh18'/><text x='%.1f' y='%.1f'>%s</text>"
                   "<text class='strong' x='%.1f' y='%.1f' text-anchor='end'>%s</text>"
                   "<text x='%.1f' y='%.1f' text-anchor='end'>%s</text>\n",
-                  ink, x, y - 4, x + 26, y, cell->row->name, x + 190, y, text[CANDIDATE_NARU], x + 254, y,
-                  text[CANDIDATE_BARE]);
+                  ink, x, y - 4, x + 26, y, bench_name(cell, name), x + 190, y, text[CANDIDATE_NARU], x + 254,
+                  y, text[CANDIDATE_BARE]);
 }
 
 static void print_percentiles(FILE *out, const struct results *results, size_t from, size_t end, double top)
@@ -208,7 +225,7 @@ static void print_percentiles(FILE *out, const struct results *results, size_t f
             continue;
         for (int j = CANDIDATES - 1; j >= 0; j--)
             if (cell->by[j].median.done)
-                print_line(out, &a, &cell->by[j], inks[ink % 10], j == CANDIDATE_BARE);
+                print_line(out, &a, &cell->by[j], inks[ink % 10], j != CANDIDATE_NARU);
         print_legend(out, x, y, cell, inks[ink % 10]);
         y += 20;
         ink++;
@@ -228,8 +245,7 @@ static double largest_rate(const struct results *results, size_t from, size_t en
     return largest;
 }
 
-static void print_bar(FILE *out, double y, double share, const struct cell *cell, enum candidate which,
-                      const char *ink)
+static void print_bar(FILE *out, double y, double share, const struct cell *cell, int which, const char *ink)
 {
     const struct round *median = &cell->by[which].median;
     double left = MARGIN + NAMES, width = share * (WIDTH - LEGEND + 40 - left);
@@ -239,33 +255,34 @@ static void print_bar(FILE *out, double y, double share, const struct cell *cell
         return;
     (void)fprintf(out,
                   "<rect x='%.1f' y='%.1f' width='%.1f' height='%d' rx='2' fill='%s'%s/>"
-                  "<text class='%s' x='%.1f' y='%.1f'>%s/s, %.0f MB/s%s</text>\n",
+                  "<text class='%s' x='%.1f' y='%.1f'>%s/s, %.0f MB/s%s%s</text>\n",
                   left, y, width < 1 ? 1 : width, BAR, ink,
-                  which == CANDIDATE_BARE ? " fill-opacity='0.4'" : "",
+                  which == CANDIDATE_NARU ? "" : " fill-opacity='0.4'",
                   which == CANDIDATE_NARU ? "strong" : "plain", left + width + 8, y + BAR - 2,
                   format_count(median->rate, rate), bench_megabytes(cell, median),
-                  which == CANDIDATE_NARU ? "" : ", bare");
+                  which == CANDIDATE_NARU ? "" : ", ", which == CANDIDATE_NARU ? "" : cell->by[which].name);
 }
 
 static void print_bars(FILE *out, const struct results *results, size_t from, size_t end, double top)
 {
     double largest = largest_rate(results, from, end), y = top + 44;
+    char name[BENCH_NAME];
     size_t ink = 0;
 
     for (size_t i = from; i < end; i++) {
         const struct cell *cell = &results->cells[i];
+        const struct ratio *ratio = &cell->by[CANDIDATE_BARE].ratio;
 
         if (!has_figures(cell))
             continue;
         (void)fprintf(out, "<text x='%d' y='%.1f' text-anchor='end'>%s</text>\n", MARGIN + NAMES - 10,
-                      y + BAR + 6, cell->row->name);
+                      y + BAR + 6, bench_name(cell, name));
         for (int j = 0; j < CANDIDATES; j++)
-            print_bar(out, y + j * (BAR + 2), cell->by[j].median.rate / largest, cell, (enum candidate)j,
-                      inks[ink % 10]);
-        if (cell->ratio > 0)
+            print_bar(out, y + j * (BAR + GAP), cell->by[j].median.rate / largest, cell, j, inks[ink % 10]);
+        if (ratio->median > 0)
             (void)fprintf(out, "<text class='strong' x='%d' y='%.1f' text-anchor='end'>%.2f</text>\n",
-                          WIDTH - MARGIN, y + BAR + 6, cell->ratio);
-        y += ROW;
+                          WIDTH - MARGIN, y + BAR + 6, ratio->median);
+        y += bars_height(cell);
         ink++;
     }
     (void)fprintf(out, "<text x='%d' y='%.1f' text-anchor='end'>naru / bare, %s</text>\n", WIDTH - MARGIN,

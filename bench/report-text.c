@@ -8,8 +8,6 @@
 #include "cli/term.h"
 #include "naru/mechanism.h"
 
-static const char *const candidate_names[CANDIDATES] = {"naru", "bare"};
-
 const char *bench_title(const struct cell *cell, char storage[BENCH_TITLE])
 {
     static const char *const titles[PATTERNS] = {"ping-pong", "stream, one call a message",
@@ -21,28 +19,24 @@ const char *bench_title(const struct cell *cell, char storage[BENCH_TITLE])
     return storage;
 }
 
+const char *bench_name(const struct cell *cell, char storage[BENCH_NAME])
+{
+    const char *mode = cell->comparison->mode;
+
+    (void)snprintf(storage, BENCH_NAME, mode ? "%s %s" : "%s", cell->row->name, mode);
+    return storage;
+}
+
 double bench_megabytes(const struct cell *cell, const struct round *round)
 {
     return round->rate * (double)cell->load.size / 1e6;
 }
 
-enum promise bench_promise(const struct cell *cell)
-{
-    if (cell->ratio <= 0)
-        return PROMISE_NONE;
-    if (cell->load.pattern != PATTERN_BATCH)
-        return cell->ratio <= PROMISE_TIME ? PROMISE_KEPT : PROMISE_MISSED;
-    /* The promise is for small messages over pipe, unix stream and TCP. */
-    if (cell->load.size > 64 || !(cell->row->capabilities & NARU_CAN_FRAME) ||
-        !(cell->row->capabilities & NARU_CAN_DUPLEX))
-        return PROMISE_NONE;
-    return cell->ratio >= PROMISE_BATCH ? PROMISE_KEPT : PROMISE_MISSED;
-}
-
-/* Four significant places at most, so that columns stay narrow: 9.87, 98.7, 987, 9870. */
+/* Three significant places at least and four at most, so that columns stay narrow: 0.987, 9.87, 98.7, 987,
+ * 9870. */
 static void print_number(FILE *out, int width, double value)
 {
-    (void)fprintf(out, "%*.*f", width, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);
+    (void)fprintf(out, "%*.*f", width, value < 0.9995 ? 3 : value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);
 }
 
 static void print_count(FILE *out, int width, double value)
@@ -52,38 +46,43 @@ static void print_count(FILE *out, int width, double value)
     (void)fprintf(out, "%*s", width, format_count(value, storage));
 }
 
-static void print_ratio(FILE *out, int width, const struct cell *cell, enum candidate which)
+/* One reference's ratio stands beside naru, as there is but one; several have each their own. */
+static void print_ratio(FILE *out, int width, const struct cell *cell, int which)
 {
-    enum promise promise = bench_promise(cell);
+    bool several = cell->by[CANDIDATE_BARE + 1].exists;
+    const struct measurement *reference = &cell->by[several ? which : CANDIDATE_BARE];
+    const struct ratio *ratio = &reference->ratio;
+    enum promise promise = bench_promise(cell, reference);
     enum style style = promise == PROMISE_KEPT     ? STYLE_GOOD
                        : promise == PROMISE_MISSED ? STYLE_NOTE
                                                    : STYLE_PLAIN;
 
-    if (which != CANDIDATE_NARU)
+    if (several == (which == CANDIDATE_NARU))
         return;
-    if (cell->ratio <= 0) {
+    if (ratio->median <= 0) {
         (void)fprintf(out, "%8s", "-");
         return;
     }
-    (void)fprintf(out, "%s%8.2f%s", term_style(out, style), cell->ratio, term_style(out, STYLE_PLAIN));
+    (void)fprintf(out, "%s%8.2f%s", term_style(out, style), ratio->median, term_style(out, STYLE_PLAIN));
     if (width >= 96)
-        (void)fprintf(out, "  %.2f to %.2f", cell->ratio_low, cell->ratio_high);
+        (void)fprintf(out, "  %.2f to %.2f", ratio->low, ratio->high);
 }
 
-static void print_measurement(FILE *out, int width, const struct cell *cell, enum candidate which)
+static void print_measurement(FILE *out, int width, const struct cell *cell, int which)
 {
     const struct measurement *m = &cell->by[which];
     const struct histogram *h = m->all;
+    char name[BENCH_NAME];
 
     if (!m->exists)
         return;
-    (void)fprintf(out, "%-14s %-4s", which == CANDIDATE_NARU ? cell->row->name : "", candidate_names[which]);
+    (void)fprintf(out, "%-14s %-7s", which == CANDIDATE_NARU ? bench_name(cell, name) : "", m->name);
     if (!m->median.done) {
         (void)fprintf(out, "  %s\n", m->why[0] ? m->why : "not run");
         return;
     }
     if (cell->load.pattern == PATTERN_PINGPONG) {
-        print_number(out, 8, (double)histogram_quantile(h, 0.5) / 1e3);
+        print_number(out, 8, cell->load.fast ? m->median.ns / 1e3 : (double)histogram_quantile(h, 0.5) / 1e3);
         print_number(out, 8, (double)histogram_quantile(h, 0.99) / 1e3);
         print_number(out, 8, (double)histogram_quantile(h, 0.999) / 1e3);
         print_number(out, 9, (double)h->maximum / 1e3);
@@ -109,10 +108,10 @@ static void print_heading(FILE *out, int width, const struct cell *cell)
     (void)fprintf(out, "\n%s%s%s\n%s", term_style(out, STYLE_BOLD), bench_title(cell, title),
                   term_style(out, STYLE_PLAIN), term_style(out, STYLE_DIM));
     if (cell->load.pattern == PATTERN_PINGPONG)
-        (void)fprintf(out, "%-19s%8s%8s%8s%9s%9s%8s%8s%s", "round trip, us", "p50", "p99", "p99.9", "max",
+        (void)fprintf(out, "%-22s%8s%8s%8s%9s%9s%8s%8s%s", "round trip, us", "p50", "p99", "p99.9", "max",
                       "trips/s", "CPU us", "ratio", quartiles);
     else
-        (void)fprintf(out, "%-19s%9s%8s%8s%8s%9s%8s%8s%s", "", "msg/s", "MB/s", "us/msg", "CPU us",
+        (void)fprintf(out, "%-22s%9s%8s%8s%8s%9s%8s%8s%s", "", "msg/s", "MB/s", "us/msg", "CPU us",
                       "queue us", "p99", "ratio", quartiles);
     (void)fprintf(out, "%s\n", term_style(out, STYLE_PLAIN));
 }
@@ -132,14 +131,22 @@ static void print_where(FILE *out, const struct results *results, const struct e
                       term_style(out, STYLE_NOTE), e->load, e->cpus, term_style(out, STYLE_PLAIN));
 }
 
-static void print_promise(FILE *out, const struct results *results, bool batch, const char *text)
+enum kind { KIND_TIME, KIND_BATCH, KIND_MODES };
+
+static enum kind kind_of(const struct cell *cell)
+{
+    return cell->comparison->mode ? KIND_MODES : cell->load.pattern == PATTERN_BATCH ? KIND_BATCH : KIND_TIME;
+}
+
+static void print_promise(FILE *out, const struct results *results, enum kind kind, const char *text)
 {
     int kept = 0, made = 0;
 
-    for (size_t i = 0; i < results->count; i++) {
-        enum promise promise = bench_promise(&results->cells[i]);
+    for (size_t i = 0; i < results->count * CANDIDATES; i++) {
+        const struct cell *cell = &results->cells[i / CANDIDATES];
+        enum promise promise = bench_promise(cell, &cell->by[i % CANDIDATES]);
 
-        if (promise == PROMISE_NONE || (results->cells[i].load.pattern == PATTERN_BATCH) != batch)
+        if (promise == PROMISE_NONE || kind_of(cell) != kind)
             continue;
         made++;
         kept += promise == PROMISE_KEPT;
@@ -157,12 +164,13 @@ void bench_print_text(FILE *out, int width, const struct results *results, const
         if (!before || before->load.pattern != cell->load.pattern || before->load.size != cell->load.size)
             print_heading(out, width, cell);
         for (int which = 0; which < CANDIDATES; which++)
-            print_measurement(out, width, cell, (enum candidate)which);
+            print_measurement(out, width, cell, which);
     }
-    (void)fprintf(
-        out, "\nratio: naru's time per message over bare system calls' (batch: naru's rate over theirs),\n"
-             "median of the rounds. CPU: both processes. queue: from the send call until received.\n");
-    print_promise(out, results, false, "Promise: ping-pong and stream take at most 1.05 of bare");
-    print_promise(out, results, true,
+    (void)fprintf(out,
+                  "\nratio: naru's time per message over the bare program's (batch: naru's rate over its),\n"
+                  "median of the rounds. CPU: both processes. queue: from the send call until received.\n");
+    print_promise(out, results, KIND_TIME, "Promise: ping-pong and stream take at most 1.05 of bare");
+    print_promise(out, results, KIND_BATCH,
                   "Promise: small batches over pipe, unix stream and TCP run at 5 times one call a message");
+    print_promise(out, results, KIND_MODES, "Promises of shared memory (docs/performance.md)");
 }

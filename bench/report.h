@@ -8,7 +8,8 @@
 #include "bench/environment.h"
 #include "bench/plan.h"
 
-/* The promises that a run is held against (the text says which are kept). */
+/* The promises that a run is held against (the text says which are kept); shared memory's are in promise.c.
+ */
 #define PROMISE_TIME 1.05 /* ping-pong and stream: naru's time per message over the floor's, at most */
 #define PROMISE_BATCH                                                                                        \
     5.0 /* small batches over byte streams: naru's rate over one call a message, at least                    \
@@ -27,8 +28,12 @@ const char *bench_title(const struct cell *cell, char storage[BENCH_TITLE]);
 /* Megabytes (10^6 bytes) a second in one direction. */
 double bench_megabytes(const struct cell *cell, const struct round *round);
 
-/* Whether the promise is made for this cell, and whether it is kept. */
+/* Whether a promise is made for naru in this cell beside that reference, and whether it is kept. */
 enum promise { PROMISE_NONE, PROMISE_KEPT, PROMISE_MISSED };
-enum promise bench_promise(const struct cell *cell);
+enum promise bench_promise(const struct cell *cell, const struct measurement *reference);
+
+/* "shm spin", "pipe" */
+enum { BENCH_NAME = 32 };
+const char *bench_name(const struct cell *cell, char storage[BENCH_NAME]);
 
 #endif

@@ -115,7 +115,7 @@ static int choose_rows(const struct invocation *in, const struct naru_mechanism 
     while (in->operand_count == 0 && (row = naru_mechanism_next(row)) && count < ROWS_MAX - 1) {
         struct carrier carrier;
 
-        if (floor_find(row->name) && carrier_naru(row, &carrier) == 0)
+        if (comparison_next(row->name, NULL) && carrier_naru(row, &carrier) == 0)
             rows[count++] = row;
     }
     rows[count] = NULL;
@@ -125,10 +125,10 @@ static int choose_rows(const struct invocation *in, const struct naru_mechanism 
 static void show_progress(void *context, int round, const struct cell *cell, int done, int total)
 {
     const struct plan *plan = context;
-    char title[BENCH_TITLE];
+    char title[BENCH_TITLE], name[BENCH_NAME];
 
     (void)fprintf(stderr, "\r\033[K%3d %%  round %d of %d: %s, %s", 100 * done / total, round + 1,
-                  plan->rounds, cell->row->name, bench_title(cell, title));
+                  plan->rounds, bench_name(cell, name), bench_title(cell, title));
     (void)fflush(stderr);
 }
 
@@ -270,7 +270,11 @@ const struct verb verb_bench = {
                "written and checked. --plain compares unix sockets and UDP with read(2) and recv(2),\n"
                "which hear nothing of descriptors, senders and losses: what hearing of them costs.\n"
                "\n"
-               "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq, or\n"
+               "Shared memory is measured in each way of waiting: spin against the floor (two cache lines\n"
+               "bounced), a control (head and tail, 64-byte slots) and a bare in-band ring, adaptive\n"
+               "against spin, sleep against a unix socket, a futex and an eventfd, and in epoll_wait(2).\n"
+               "\n"
+               "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
                "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
                "others (file signal fd stdio) have no bare counterpart and are measured when named.\n"
                "\n"

@@ -200,7 +200,7 @@ void tour_begin(struct tour *tour)
 
 static int carry(struct tour *tour, struct job *job, struct tour_result *result)
 {
-    struct load load = {PATTERN_STREAM, job->chunk, tour->directory};
+    struct load load = {PATTERN_STREAM, job->chunk, tour->directory, false};
     struct duo *duo = &tour->engine.duo;
     int r;
 
@@ -219,7 +219,7 @@ static int carry(struct tour *tour, struct job *job, struct tour_result *result)
 static int measure_trip(struct tour *tour, const struct carrier *carrier, struct tour_result *result)
 {
     size_t size = carrier->max_message && carrier->max_message < 64 ? carrier->max_message : 64;
-    struct load load = {PATTERN_PINGPONG, size, tour->directory};
+    struct load load = {PATTERN_PINGPONG, size, tour->directory, false};
     const struct engine_result *measured;
     int r = engine_run(&tour->engine, carrier, &load, tour->trip_ns, 0, &measured, result->note);
 

@@ -287,7 +287,7 @@ static void signal_let_go(void *context)
 void tour_signal(struct tour *tour, struct tour_result *ret)
 {
     struct signal_job job = {.tour = tour, .table = duo_share(sizeof *job.table)};
-    struct load load = {PATTERN_PINGPONG, 4, tour->directory};
+    struct load load = {PATTERN_PINGPONG, 4, tour->directory, false};
     const struct naru_mechanism *row = naru_mechanism_find("signal");
     int r = !job.table ? -ENOMEM : row ? carrier_naru(row, &job.carrier) : -ENOSYS;
 

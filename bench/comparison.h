@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is compared with what: each mechanism in each mode in which it is worth measuring, against the bare
+ * programs that do the same in that mode. Most have one mode and one bare program; shared memory has more, as
+ * it makes a difference whether a waiter spins or sleeps.
+ */
+#ifndef BENCH_COMPARISON_H
+#define BENCH_COMPARISON_H
+
+#include "bench/carrier.h"
+
+enum { REFERENCES = 3 };
+
+struct reference {
+    const char *name; /* "bare" */
+    const struct carrier *carrier;
+    const char *options; /* where carrier is NULL: naru again, with these options of the URL */
+};
+
+struct comparison {
+    const char *mechanism;
+    const char *mode;                     /* NULL: there is only one */
+    const char *options;                  /* of naru's URL; NULL: none */
+    bool polled;                          /* naru's receiver waits in epoll_wait(2) */
+    bool fast;                            /* see struct load; both sides spin, which takes two CPUs */
+    unsigned patterns;                    /* bits; 0: all */
+    struct reference against[REFERENCES]; /* up to the first without a name */
+};
+
+/* The next of a mechanism (NULL: the first); NULL: no more. */
+const struct comparison *comparison_next(const char *mechanism, const struct comparison *previous);
+
+/* For a mechanism without a bare counterpart. */
+extern const struct comparison comparison_alone;
+
+#endif
