@@ -262,9 +262,12 @@ struct naru_view {
 };
 
 /*
- * Lends len bytes to write a message in. One loan at a time for a channel whose mechanism copies anyway:
- * -EBUSY while one is out. Ended by naru_commit() (whether or not that succeeds; but not by -EAGAIN,
- * -ETIMEDOUT or -EINVAL of its arguments: then it may be committed again) or by naru_loan_cancel().
+ * Lends len bytes to write a message in: its place in shared memory (shm:), or a buffer where the kernel
+ * copies anyway. One loan at a time: -EBUSY while one is out; on shm: naru_send() answers so, too. Waits for
+ * room where it is lent in place: -EAGAIN, -ETIMEDOUT, -EPIPE, -EOWNERDEAD and -EPROTO as naru_send().
+ * -EMSGSIZE: len is larger than a message may be. Ended by naru_commit() (whether or not that succeeds; but
+ * not by -EAGAIN, -ETIMEDOUT or -EINVAL of its arguments: then it may be committed again) or by
+ * naru_loan_cancel(). The thread that sends does all of it.
  */
 NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
                                        struct naru_loan *ret_loan);
@@ -275,9 +278,15 @@ NARU_API NARU_MUST_CHECK int naru_commit(struct naru_loan *loan, size_t len, con
 NARU_API void naru_loan_cancel(struct naru_loan *loan);
 
 /*
- * Receives one message without saying how large it may be (max_message bounds it). The view stays valid until
- * naru_release(), also after the channel is closed. Release from the thread that receives.
- * Errors as naru_recv().
+ * Receives one message without saying how large it may be (max_message bounds it). On shm: it is read where
+ * the sender wrote it, nothing is copied; elsewhere in a buffer. The view stays valid until naru_release(),
+ * also after the channel is closed; views may be released in any order, by the thread that receives.
+ *
+ * On shm: the bytes are the sender's memory: one that is hostile can change them while they are read (what
+ * naru_recv() has copied it cannot). A view keeps its bytes in the sender's ring, and all that came after
+ * them: whoever holds many leaves it less room, and NARU_TAKEN comes when they are released. At most 256 are
+ * out at once: then -EBUSY, and naru_recv() still works.
+ * Other errors as naru_recv().
  */
 NARU_API NARU_MUST_CHECK int naru_borrow(struct naru_channel *ch, int64_t timeout_ns,
                                          struct naru_view *ret_view);

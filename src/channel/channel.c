@@ -26,6 +26,11 @@ static void count(struct channel_counters *counters, size_t messages, size_t byt
     atomic_store_explicit(&counters->bytes, b + bytes, memory_order_relaxed);
 }
 
+void channel_count(struct naru_channel *ch, int direction, size_t messages, size_t bytes)
+{
+    count(&ch->counters[direction], messages, bytes);
+}
+
 /* How one call waits: it begins when the first attempt found nothing. */
 struct patience {
     int64_t timeout, deadline;
@@ -52,6 +57,18 @@ static int after_attempt(struct naru_channel *ch, int event, int r, struct patie
             ETIMEDOUT); /* also where the wait says "ready" each time, and others are faster */
     }
     return channel_wait(ch, event, patience->deadline);
+}
+
+int channel_repeat(struct naru_channel *ch, int event, int64_t timeout_ns, channel_attempt *attempt,
+                   void *data)
+{
+    struct patience patience = {.timeout = timeout_ns};
+    bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
+    int r = attempt(ch, data, block);
+
+    while (r < 0 && (r = after_attempt(ch, event, r, &patience)) == 0)
+        r = attempt(ch, data, block);
+    return r;
 }
 
 static int cannot_direction(const struct naru_channel *ch, const char *what)
@@ -82,17 +99,22 @@ static int receive_attempt(struct naru_channel *ch, struct naru_message *m, bool
     return ch->kept.full ? take_kept(ch, m) : ch->ops->recv(ch, m, block);
 }
 
+int channel_begin_receiving(struct naru_channel *ch)
+{
+    int r = channel_enter(ch);
+
+    return r < 0 || ch->direction & NARU_DIRECTION_RECEIVE ? r : cannot_direction(ch, "receive");
+}
+
 /* tried: what the short way said; 0: nothing, or that this one is to do it. */
 static int receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns, int tried)
 {
     struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
-    int r = channel_enter(ch);
+    int r = channel_begin_receiving(ch);
 
     if (r < 0)
         return r;
-    if (!(ch->direction & NARU_DIRECTION_RECEIVE))
-        return cannot_direction(ch, "receive");
     m->fd_count = 0;
     r = tried ? tried : receive_attempt(ch, m, block);
     while (r < 0 && (r = after_attempt(ch, NARU_IN, r, &patience)) == 0)
@@ -124,7 +146,7 @@ static int give_up_sending(struct naru_channel *ch, const struct naru_message *m
     return paused < 0 ? paused : r;
 }
 
-static int check_sendable(struct naru_channel *ch, const struct naru_message *m)
+int channel_check_sendable(const struct naru_channel *ch, const struct naru_message *m)
 {
     uint32_t capabilities = ch->ops->row.capabilities;
     size_t length = message_length(m);
@@ -146,7 +168,7 @@ static int check_sendable(struct naru_channel *ch, const struct naru_message *m)
     return 0;
 }
 
-static int begin_sending(struct naru_channel *ch)
+int channel_begin_sending(struct naru_channel *ch)
 {
     int r = channel_enter(ch);
 
@@ -162,10 +184,10 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
 {
     struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
-    int r = begin_sending(ch);
+    int r = channel_begin_sending(ch);
 
     if (r == 0)
-        r = check_sendable(ch, m);
+        r = channel_check_sendable(ch, m);
     if (r < 0)
         return r;
     r = tried ? tried : ch->ops->send(ch, m, block);
@@ -208,7 +230,7 @@ int naru_send(struct naru_channel *ch, const void *data, size_t len, int64_t tim
 {
     int r = 0;
 
-    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_SEND) && ch->ops->send_bytes && !ch->finished &&
+    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_SEND) && ch->ops->send_bytes && !ch->sends_long &&
         len - 1 < ch->max_message) /* nor an empty one, whose pointer may be NULL */
         r = ch->ops->send_bytes(ch, data, len);
     if (r <= 0)
@@ -296,12 +318,12 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
     size_t valid = 0;
     ssize_t sent;
-    int r = n ? begin_sending(ch) : 0;
+    int r = n ? channel_begin_sending(ch) : 0;
 
     if (r < 0 || n == 0)
         return r;
     while (valid < n && (r = check_message(message_at(m, valid))) == 0 &&
-           (r = check_sendable(ch, message_at(m, valid))) == 0)
+           (r = channel_check_sendable(ch, message_at(m, valid))) == 0)
         valid++;
     if (valid == 0)
         return r;
@@ -336,7 +358,7 @@ static int flush_attempt(struct naru_channel *ch, enum naru_stage stage, bool bl
 int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns)
 {
     int64_t deadline = deadline_after(timeout_ns);
-    int r = begin_sending(ch);
+    int r = channel_begin_sending(ch);
 
     if (r < 0)
         return r;
@@ -370,13 +392,14 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
 int naru_channel_finish(struct naru_channel *ch)
 {
     bool can = ch->ops->row.capabilities & NARU_CAN_SEE_CLOSE;
-    int r = ch->finished ? 0 : begin_sending(ch);
+    int r = ch->finished ? 0 : channel_begin_sending(ch);
 
     if (r < 0 || ch->finished)
         return r;
     if (ch->ops->finish) {
         r = ch->ops->finish(ch);
         ch->finished = r == 0;
+        ch->sends_long |= ch->finished;
         return r;
     }
     if (ch->stream && stream_has_rest(ch->stream))
@@ -387,7 +410,7 @@ int naru_channel_finish(struct naru_channel *ch)
         return error_set(ENOTSUP, "%s: %s cannot end one direction alone", ch->url, ch->ops->row.name);
     if (ch->wfd != ch->rfd)
         fork_close(&ch->wfd);
-    ch->finished = true;
+    ch->finished = ch->sends_long = true;
     return 0;
 }
 

@@ -78,6 +78,17 @@ struct channel_ops {
     ssize_t (*read)(struct naru_channel *ch, const struct iovec *iov, int count, struct stream_fds *fds,
                     bool block);
 
+    /* Loan and borrow where the message lies: all of them, or none (NULL: over a buffer, see loan.c).
+     *
+     * loan sets ret_loan->data (never NULL) and ->capacity; one at a time. commit sends the first length
+     * bytes of it. Both are attempts; who sends another message meanwhile where that cannot be gets -EBUSY.
+     * cancel ends a loan that was not committed. borrow fills all of *ret_view but size, with ->internal a
+     * struct channel_view; release, through that, ends it, whether or not the channel is still open. */
+    int (*loan)(struct naru_channel *ch, size_t length, bool block, struct naru_loan *ret_loan);
+    int (*commit)(struct naru_channel *ch, size_t length, bool block);
+    void (*cancel)(struct naru_channel *ch);
+    int (*borrow)(struct naru_channel *ch, bool block, struct naru_view *ret_view);
+
     /* Waits until an attempt is worth it. 0, -ETIMEDOUT, -ECANCELED, -errno. NULL: poll(2) on rfd or wfd. */
     int (*wait)(struct naru_channel *ch, int event, int64_t deadline);
 
@@ -110,6 +121,11 @@ struct channel_ops {
     /* Before the descriptors are closed: free ch->state. May be NULL. owner: false in a forked child, which
      * must free memory only, and leave child processes, names and peers alone. */
     void (*close)(struct naru_channel *ch, bool owner);
+};
+
+/* What a view's `internal` points to: the beginning of whatever holds the message. */
+struct channel_view {
+    void (*release)(struct channel_view *view);
 };
 
 /* Both directions keep their own: one thread may send while another receives. */
@@ -177,12 +193,15 @@ struct naru_channel {
     bool armed, room; /* what the epoll's interest in NARU_OUT is; room: to be shown at once */
     bool refused;     /* the last send found no room */
     bool finished;    /* naru_channel_finish(): the sending thread's own */
+    bool sends_long;  /* no short way for naru_send(): finished, or a loan is out; likewise */
     /* A unix socket's peer closed with messages of ours unread. The kernel says so once, to whichever
      * direction asks first; naru_flush() needs to know. */
     _Atomic bool unread_lost;
 
     struct channel_block *loan, *loan_spare, *spare; /* see loan.c */
     struct list views;
+    void *lent;                     /* the loan that is out where the mechanism lends in place; NULL: none */
+    int64_t lent_timeout_ns;        /* what its commit may wait */
     struct naru_listener *listener; /* whose one channel this is; NULL: none's, or it is closed */
 };
 
@@ -282,6 +301,14 @@ size_t message_gather(const struct naru_message *m, void *data, size_t capacity)
 int channel_enter(struct naru_channel *ch);
 int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns);
 int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns);
+int channel_begin_sending(struct naru_channel *ch); /* 0, or what a send says before any attempt */
+int channel_begin_receiving(struct naru_channel *ch);
+int channel_check_sendable(const struct naru_channel *ch, const struct naru_message *m);
+typedef int channel_attempt(struct naru_channel *ch, void *data, bool block);
+/* Attempts until one succeeds, fails, or the time is up. event: what is waited for in between. */
+int channel_repeat(struct naru_channel *ch, int event, int64_t timeout_ns, channel_attempt *attempt,
+                   void *data);
+void channel_count(struct naru_channel *ch, int direction, size_t messages, size_t bytes);
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
 void channel_update_ready(struct naru_channel *ch, int direction);
 void channel_free_blocks(struct naru_channel *ch);

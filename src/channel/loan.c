@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Loan and borrow over a buffer, for mechanisms where the kernel copies anyway: a program that writes and
- * reads in place does not change when its URL does.
+ * Loan and borrow: in place where the mechanism can (channel_ops.loan), and over a buffer where the kernel
+ * copies anyway: a program that writes and reads in place does not change when its URL does.
  *
  * A block is memory for one message. One block is lent for writing at a time; any number may be borrowed, and
  * each lives until it is released, also after the channel is closed (it is then an orphan: owner is NULL).
@@ -17,12 +17,15 @@
 enum { BLOCK_MIN = 64 * 1024 }; /* bytes; one read of a raw stream, and larger than most messages */
 
 struct channel_block {
+    struct channel_view view;
     struct list node;           /* among the channel's views */
     struct naru_channel *owner; /* NULL: the channel is closed */
     size_t capacity;
     int64_t timeout_ns; /* of a loan: what its commit may wait */
     uint8_t data[];
 };
+
+static void block_release(struct channel_view *view);
 
 static struct channel_block *block_new(struct naru_channel *ch, size_t capacity)
 {
@@ -32,6 +35,7 @@ static struct channel_block *block_new(struct naru_channel *ch, size_t capacity)
         (void)error_set(ENOMEM, "%s: out of memory for a message of %zu bytes", ch->url, capacity);
         return NULL;
     }
+    block->view.release = block_release;
     list_init(&block->node);
     block->owner = ch;
     block->capacity = capacity;
@@ -72,19 +76,10 @@ void channel_free_blocks(struct naru_channel *ch)
     free(ch->spare);
 }
 
-int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
+static int lend_block(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
     struct channel_block *block = ch->loan_spare;
-    int r = channel_enter(ch);
 
-    if (r < 0)
-        return r;
-    if (!(ch->direction & NARU_DIRECTION_SEND))
-        return error_set(ENOTSUP, "%s: this end cannot send", ch->url);
-    if (ch->loan)
-        return error_set(EBUSY, "%s: a loan is out already; commit or cancel it first", ch->url);
-    if (len > ch->max_message)
-        return channel_over_limit(ch, len);
     if (!block || block->capacity < len) {
         block = block_new(ch, len > BLOCK_MIN ? len : BLOCK_MIN);
         if (!block)
@@ -96,14 +91,60 @@ int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct na
     block->timeout_ns = timeout_ns;
     ret_loan->data = block->data;
     ret_loan->capacity = block->capacity;
-    ret_loan->channel = ch;
     ret_loan->internal = block;
     return 0;
 }
 
+/* An attempt in place. */
+struct lending {
+    size_t length;
+    struct naru_loan *loan;
+};
+
+static int lend_attempt(struct naru_channel *ch, void *data, bool block)
+{
+    struct lending *lending = data;
+
+    return ch->ops->loan(ch, lending->length, block, lending->loan);
+}
+
+static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
+{
+    struct lending lending = {len, ret_loan};
+    int r = channel_repeat(ch, NARU_OUT, timeout_ns, lend_attempt, &lending);
+
+    ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
+    if (r == 0) {
+        ch->lent = ret_loan->internal = ret_loan->data;
+        ch->lent_timeout_ns = timeout_ns;
+        ch->sends_long = true;
+    }
+    channel_update_ready(ch, CHANNEL_SENDING);
+    return r;
+}
+
+int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
+{
+    int r = channel_begin_sending(ch);
+
+    if (r < 0)
+        return r;
+    if (ch->loan || ch->lent)
+        return error_set(EBUSY, "%s: a loan is out already; commit or cancel it first", ch->url);
+    if (len > ch->max_message)
+        return channel_over_limit(ch, len);
+    r = ch->ops->loan ? lend_in_place(ch, len, timeout_ns, ret_loan)
+                      : lend_block(ch, len, timeout_ns, ret_loan);
+    if (r == 0)
+        ret_loan->channel = ch;
+    return r;
+}
+
 static int check_loan(const struct naru_loan *loan)
 {
-    if (!loan->channel || !loan->internal || loan->channel->loan != loan->internal)
+    const struct naru_channel *ch = loan->channel;
+
+    if (!ch || !loan->internal || (loan->internal != ch->loan && loan->internal != ch->lent))
         return error_set(EINVAL, "this loan is not out: it was committed or cancelled before");
     return 0;
 }
@@ -112,10 +153,38 @@ static void end_loan(struct naru_loan *loan)
 {
     struct naru_channel *ch = loan->channel;
 
-    ch->loan_spare = ch->loan;
-    ch->loan = NULL;
+    if (ch->lent) {
+        ch->lent = NULL;
+        ch->sends_long = ch->finished;
+    } else {
+        ch->loan_spare = ch->loan;
+        ch->loan = NULL;
+    }
     loan->data = loan->internal = NULL;
     loan->capacity = 0;
+}
+
+static int commit_attempt(struct naru_channel *ch, void *data, bool block)
+{
+    return ch->ops->commit(ch, *(const size_t *)data, block);
+}
+
+static int commit_in_place(struct naru_channel *ch, const struct naru_message *m)
+{
+    size_t length = m->iov->iov_len;
+    int r = channel_begin_sending(ch);
+
+    if (r == 0)
+        r = channel_check_sendable(ch, m);
+    if (r == 0)
+        r = channel_repeat(ch, NARU_OUT, ch->lent_timeout_ns, commit_attempt, &length);
+    ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
+    if (r == 0)
+        channel_count(ch, CHANNEL_SENDING, 1, length);
+    else if (!ch->refused)
+        ch->ops->cancel(ch);
+    channel_update_ready(ch, CHANNEL_SENDING);
+    return r;
 }
 
 int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
@@ -137,7 +206,8 @@ int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *m
         m = *meta;
     m.iov = &piece;
     m.iov_count = 1;
-    r = channel_send(loan->channel, &m, loan->channel->loan->timeout_ns);
+    r = loan->channel->lent ? commit_in_place(loan->channel, &m)
+                            : channel_send(loan->channel, &m, loan->channel->loan->timeout_ns);
     if (r != -EAGAIN && r != -ETIMEDOUT)
         end_loan(loan);
     return r;
@@ -145,11 +215,44 @@ int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *m
 
 void naru_loan_cancel(struct naru_loan *loan)
 {
-    if (check_loan(loan) == 0)
-        end_loan(loan);
+    if (check_loan(loan) < 0)
+        return;
+    if (loan->channel->lent)
+        loan->channel->ops->cancel(loan->channel);
+    end_loan(loan);
 }
 
-int naru_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+static int borrow_attempt(struct naru_channel *ch, void *data, bool block)
+{
+    return ch->ops->borrow(ch, block, data);
+}
+
+static int borrow_in_place(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+{
+    int r = channel_begin_receiving(ch);
+
+    if (r < 0)
+        return r;
+    r = channel_repeat(ch, NARU_IN, timeout_ns, borrow_attempt, ret_view);
+    if (r == 0)
+        channel_count(ch, CHANNEL_RECEIVING, 1, ret_view->length);
+    channel_update_ready(ch, CHANNEL_RECEIVING);
+    return r;
+}
+
+static void block_release(struct channel_view *view)
+{
+    struct channel_block *block = (struct channel_block *)(void *)view; /* its first member */
+
+    if (!block->owner) {
+        free(block);
+        return;
+    }
+    list_remove(&block->node);
+    block_put(block->owner, block);
+}
+
+static int borrow_block(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
 {
     struct naru_message m = {.size = sizeof m, .sender = {-1, -1, -1}, .iov_count = 1};
     struct channel_block *block = block_get(ch, BLOCK_MIN);
@@ -177,23 +280,24 @@ int naru_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *r
     ret_view->type = m.type;
     ret_view->priority = m.priority;
     ret_view->sender = m.sender;
-    ret_view->internal = block;
+    ret_view->internal = &block->view;
     return 0;
+}
+
+int naru_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+{
+    return ch->ops->borrow ? borrow_in_place(ch, timeout_ns, ret_view)
+                           : borrow_block(ch, timeout_ns, ret_view);
 }
 
 void naru_release(struct naru_view *view)
 {
-    struct channel_block *block = view->internal;
+    struct channel_view *held = view->internal;
 
-    if (!block)
+    if (!held)
         return;
     view->internal = NULL;
     view->data = NULL;
     view->length = 0;
-    if (!block->owner) {
-        free(block);
-        return;
-    }
-    list_remove(&block->node);
-    block_put(block->owner, block);
+    held->release(held);
 }

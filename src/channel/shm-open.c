@@ -51,6 +51,7 @@ static int open_channel(struct naru_channel *ch, const struct shm_options *optio
         return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
     }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
+    held_init(&shm->held, &shm->link.rx);
     shm->how = (enum wait_how)options->how;
     shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SHM_SPINS;
     ch->state = shm;

@@ -30,6 +30,14 @@ static void shm_close(struct naru_channel *ch, bool owner)
     /* The copy of an end that another process took says nothing: it is closed here, and lives there. */
     if (owner && fork_guard_generation(&ch->guard) != 0)
         shm_link_end(&shm->link, SHM_CLOSED);
+    sealed_deinit(&shm->link.own);
+    shm->closed = true;
+    if (shm->views_out == 0)
+        shm_free(shm);
+}
+
+void shm_free(struct shm *shm)
+{
     shm_link_deinit(&shm->link);
     free(shm);
 }
@@ -148,38 +156,59 @@ static bool receiver_left(const struct shm *shm)
     return shm->link.gone || shm_link_their_end(&shm->link) == SHM_CLOSED;
 }
 
-static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
+int shm_check_receiver(struct naru_channel *ch)
+{
+    return receiver_left(ch->state) ? peer_gone(ch) : 0;
+}
+
+int shm_await(struct naru_channel *ch, bool sending, bool block)
 {
     struct shm *shm = ch->state;
-    size_t length = message_length(m);
 
-    for (;;) {
+    if (is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver))
+        return 0;
+    return block ? sleep_until_rung(shm, sending) : -EAGAIN;
+}
+
+int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **ret_payload)
+{
+    struct shm *shm = ch->state;
+    int r = 0;
+
+    if (shm->lent)
+        return error_set(EBUSY, "%s: a loan is out, and the next message is in it; commit or cancel it first",
+                         ch->url);
+    while (r == 0) {
         enum ring_state state;
-        uint8_t *payload;
-        int r;
 
         if (shm->link.broken)
             return say_broken(ch);
         if (receiver_left(shm))
             return peer_gone(ch);
-        state = ring_reserve(&shm->link.tx, length, &payload);
-        if (state == RING_OK) {
-            (void)message_gather(m, payload, length);
-            ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
-            waker_published(&shm->link.their_receiver);
+        state = ring_reserve(&shm->link.tx, length, ret_payload);
+        if (state == RING_OK)
             return 0;
-        }
         if (state == RING_BROKEN)
             return say_broken(ch);
         shm->wanted = length;
-        if (is_alone(shm, &shm->link.sender))
-            continue;
-        if (!block)
-            return -EAGAIN;
-        r = sleep_until_rung(shm, true);
-        if (r < 0)
-            return r;
+        r = shm_await(ch, true, block);
     }
+    return r;
+}
+
+static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
+{
+    struct shm *shm = ch->state;
+    size_t length = message_length(m);
+    uint8_t *payload;
+    int r = shm_find_room(ch, length, block, &payload);
+
+    if (r < 0)
+        return r;
+    (void)message_gather(m, payload, length);
+    ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
+    waker_published(&shm->link.their_receiver);
+    return 0;
 }
 
 static int deliver(struct naru_channel *ch, struct naru_message *m, const struct ring_record *record)
@@ -199,31 +228,33 @@ static int deliver(struct naru_channel *ch, struct naru_message *m, const struct
     return 0;
 }
 
-static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
+int shm_find_record(struct naru_channel *ch, bool block, struct ring_record *ret_record)
 {
     struct shm *shm = ch->state;
+    int r = 0;
 
-    for (;;) {
-        struct ring_record record;
+    while (r == 0) {
         /* Before the look: what was sent before the end was said is there to be seen. */
         bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
-        enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
-        int r;
+        enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, ret_record);
 
         if (state == RING_OK)
-            return deliver(ch, m, &record);
+            return 0;
         if (state == RING_BROKEN)
             return say_broken(ch);
         if (ended)
             return peer_gone(ch);
-        if (is_alone(shm, &shm->link.receiver))
-            continue;
-        if (!block)
-            return -EAGAIN;
-        r = sleep_until_rung(shm, false);
-        if (r < 0)
-            return r;
+        r = shm_await(ch, false, block);
     }
+    return r;
+}
+
+static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
+{
+    struct ring_record record;
+    int r = shm_find_record(ch, block, &record);
+
+    return r < 0 ? r : deliver(ch, m, &record);
 }
 
 static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length)
@@ -351,6 +382,10 @@ const struct channel_ops shm_ops = {
     .recv = shm_recv,
     .send_bytes = shm_send_bytes,
     .recv_bytes = shm_recv_bytes,
+    .loan = shm_loan,
+    .commit = shm_commit,
+    .cancel = shm_cancel,
+    .borrow = shm_borrow,
     .wait = shm_wait,
     .holds = shm_holds,
     .has_room = shm_has_room,

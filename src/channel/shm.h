@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts and waiting) and shm-open.c (options, pairs) share. */
+/* What shm.c (attempts and waiting), shm-loan.c (messages where they lie) and shm-open.c (options, pairs)
+ * share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
 #include "channel/channel.h"
+#include "shm/held.h"
 #include "shm/link.h"
 
 enum {
@@ -13,6 +15,16 @@ enum {
 
 enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
 
+enum { SHM_VIEWS = 256 }; /* how many may be out at once */
+
+/* A view that is out, or was and is free again. */
+struct shm_view {
+    struct channel_view view; /* the first member: it is found by that */
+    struct held_record record;
+    struct shm *shm;
+    struct shm_view *next_free;
+};
+
 /* ch->state */
 struct shm {
     struct shm_link link;
@@ -20,7 +32,34 @@ struct shm {
     int spins;     /* looks before a sleep */
     bool pair;     /* nobody knows who took the other end */
     size_t wanted; /* the length of the message that found no room: the sending thread's */
+    bool lent;     /* a loan in the ring is out; likewise */
+
+    /* The receiving thread's. Views outlive the channel: the last one that is released frees all this. */
+    struct held held;
+    bool closed;
+    uint64_t generation; /* fork_generation() of the process that borrowed */
+    unsigned views_out, views_made;
+    struct shm_view *free_views;
+    struct shm_view views[SHM_VIEWS];
 };
+
+/* One step of an attempt that found no room (nothing to receive). 0: look again; -EAGAIN or -EINTR. */
+int shm_await(struct naru_channel *ch, bool sending, bool block);
+
+/* Waits for room in the ring for a payload, and for a record there, as attempts do. */
+int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **ret_payload);
+int shm_find_record(struct naru_channel *ch, bool block, struct ring_record *ret_record);
+
+/* -EPIPE or -EOWNERDEAD if the receiver is known to be gone, else 0. */
+int shm_check_receiver(struct naru_channel *ch);
+
+/* Unmaps and frees everything, once the channel is closed and no view is out. */
+void shm_free(struct shm *shm);
+
+int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loan *ret_loan);
+int shm_commit(struct naru_channel *ch, size_t length, bool block);
+void shm_cancel(struct naru_channel *ch);
+int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
 int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);
 

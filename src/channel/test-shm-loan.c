@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* Loans and views of shm: that they lie in the memory both share, and what holding them means. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "naru/naru.h"
+#include "runner.h"
+
+enum { VIEWS = 256 }; /* as naru/channel.h says */
+
+static void open_pair(const char *url, struct naru_channel *ch[2])
+{
+    CHECK_INT(naru_channel_pair(url, NULL, ch), 0);
+}
+
+static void close_pair(struct naru_channel *ch[2])
+{
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
+}
+
+/* Where an address of this process lies: which file, which of its bytes. */
+struct place {
+    uint64_t inode, offset;
+};
+
+static struct place place_of(const void *address)
+{
+    uint64_t wanted = (uint64_t)(uintptr_t)address, start, end, offset, inode;
+    struct place place = {0, 0};
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %" SCNu64, &start, &end, &offset,
+                   &inode) == 4 &&
+            wanted >= start && wanted < end)
+            place = (struct place){inode, offset + (wanted - start)};
+    (void)fclose(maps);
+    CHECK(place.inode != 0);
+    return place;
+}
+
+static void send_number(struct naru_channel *ch, unsigned number, size_t size)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+
+    CHECK_INT(naru_loan(ch, size, NARU_S(10), &loan), 0);
+    memset(loan.data, (int)(number & 0xff), size);
+    CHECK_INT(naru_commit(&loan, size, NULL), 0);
+}
+
+static void check_number(const struct naru_view *view, unsigned number, size_t size)
+{
+    CHECK_INT(view->length, size);
+    for (size_t i = 0; i < size; i++)
+        CHECK_INT(((const uint8_t *)view->data)[i], number & 0xff);
+}
+
+TEST(a_loan_and_its_view_are_the_same_bytes_of_the_same_memory)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_view view = NARU_INIT(struct naru_view);
+    struct naru_channel *ch[2];
+    struct place written, read;
+
+    open_pair("shm:", ch);
+    CHECK_INT(naru_loan(ch[0], 1000, NARU_NOWAIT, &loan), 0);
+    CHECK_INT(loan.capacity, 1000);
+    written = place_of(loan.data);
+    memset(loan.data, 7, 1000);
+    CHECK_INT(naru_commit(&loan, 900, NULL), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &view), 0);
+    check_number(&view, 7, 900);
+    read = place_of(view.data);
+    CHECK_INT(read.inode, written.inode);
+    CHECK_INT(read.offset, written.offset);
+    CHECK_INT(mprotect((void *)((uintptr_t)view.data & ~(uintptr_t)4095), 4096, PROT_READ | PROT_WRITE), -1);
+    naru_release(&view);
+    close_pair(ch);
+}
+
+TEST(views_are_released_in_any_order_while_copies_are_received)
+{
+    struct naru_view views[3] = {NARU_INIT(struct naru_view), NARU_INIT(struct naru_view),
+                                 NARU_INIT(struct naru_view)};
+    struct naru_channel *ch[2];
+    char copy[100];
+
+    open_pair("shm:?ring=4k", ch);
+    for (unsigned round = 0; round < 200; round++) { /* many times around the ring */
+        for (unsigned i = 0; i < 4; i++)
+            send_number(ch[0], round * 4 + i, 100);
+        for (unsigned i = 0; i < 4; i++)
+            if (i == 1)
+                CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_FOREVER), 100);
+            else
+                CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &views[i ? i - 1 : 0]), 0);
+        for (unsigned i = 0; i < 3; i++) {
+            unsigned k = (round + i * (round % 2 + 1)) % 3;
+
+            check_number(&views[k], round * 4 + (k ? k + 1 : 0), 100);
+            naru_release(&views[k]);
+        }
+    }
+    close_pair(ch);
+}
+
+TEST(the_oldest_view_keeps_the_room_and_its_release_wakes_the_sender)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    struct naru_channel *ch[2];
+    struct test_gate full;
+    char copy[1000];
+    int pid;
+
+    open_pair("shm:?ring=4k&wait=sleep", ch);
+    test_gate_init(&full);
+    pid = test_fork();
+    if (pid == 0) {
+        ch[1] = naru_channel_close(ch[1]);
+        for (unsigned i = 0; i < 4; i++)
+            send_number(ch[0], i, 1000);
+        CHECK_INT(naru_send(ch[0], copy, sizeof copy, NARU_NOWAIT), -EAGAIN);
+        test_gate_open(&full);
+        send_number(ch[0], 4, 1000); /* sleeps until the view is released */
+        ch[0] = naru_channel_close(ch[0]);
+        test_child_end();
+    }
+    ch[0] = naru_channel_close(ch[0]);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(10), &view), 0);
+    test_gate_wait(&full);
+    for (unsigned i = 1; i < 4; i++)
+        CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_S(10)), 1000);
+    test_wait_asleep(pid);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_NOWAIT), -EAGAIN);
+    check_number(&view, 0, 1000);
+    naru_release(&view);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_S(10)), 1000);
+    CHECK_INT(copy[0], 4);
+    test_join(pid);
+    ch[1] = naru_channel_close(ch[1]);
+}
+
+TEST(there_is_a_last_view_and_after_it_copies_are_received)
+{
+    static struct naru_view views[VIEWS + 1];
+    struct naru_channel *ch[2];
+    char copy[8];
+
+    open_pair("shm:", ch);
+    for (unsigned i = 0; i < VIEWS + 2; i++)
+        send_number(ch[0], i, 8);
+    for (unsigned i = 0; i < VIEWS; i++) {
+        views[i].size = sizeof views[i];
+        CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &views[i]), 0);
+    }
+    views[VIEWS].size = sizeof views[VIEWS];
+    CHECK_INT(naru_borrow(ch[1], NARU_FOREVER, &views[VIEWS]), -EBUSY);
+    CHECK_CONTAINS(naru_explain(), "256");
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_FOREVER), 8);
+    naru_release(&views[VIEWS / 2]);
+    CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &views[VIEWS / 2]), 0);
+    check_number(&views[VIEWS / 2], VIEWS + 1, 8);
+    for (unsigned i = 0; i < VIEWS; i++)
+        naru_release(&views[i]);
+    close_pair(ch);
+}
+
+TEST(nothing_overtakes_a_loan_in_the_ring)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct iovec piece = {(char[]){"abc"}, 3};
+    struct naru_channel *ch[2];
+    char copy[8];
+
+    open_pair("shm:", ch);
+    m.iov = &piece;
+    m.iov_count = 1;
+    CHECK_INT(naru_loan(ch[0], 8, NARU_NOWAIT, &loan), 0);
+    memcpy(loan.data, "12345678", 8);
+    CHECK_INT(naru_send(ch[0], "abc", 3, NARU_FOREVER), -EBUSY);
+    CHECK_CONTAINS(naru_explain(), "loan");
+    CHECK_INT(naru_send(ch[0], "abc", 3, NARU_NOWAIT), -EBUSY);
+    CHECK_INT(naru_send_message(ch[0], &m, NARU_NOWAIT), -EBUSY);
+    CHECK_INT(naru_send_batch(ch[0], &m, 1, NARU_NOWAIT), -EBUSY);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_NOWAIT), -EAGAIN);
+    CHECK_INT(naru_commit(&loan, 8, NULL), 0);
+    CHECK_INT(naru_send(ch[0], "abc", 3, NARU_FOREVER), 0);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_FOREVER), 8);
+    CHECK(memcmp(copy, "12345678", 8) == 0);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_FOREVER), 3);
+    close_pair(ch);
+}
+
+TEST(a_forked_child_gives_back_nothing_of_its_parents)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    struct naru_channel *ch[2];
+    char payload[1500];
+    int pid;
+
+    memset(payload, 1, sizeof payload);
+    open_pair("shm:?ring=4k", ch);
+    send_number(ch[0], 1, 1500);
+    send_number(ch[0], 1, 1500);
+    CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &view), 0);
+    CHECK_INT(naru_send(ch[0], payload, sizeof payload, NARU_NOWAIT), -EAGAIN);
+    pid = test_fork();
+    if (pid == 0) {
+        naru_release(&view);
+        close_pair(ch);
+        test_child_end();
+    }
+    test_join(pid);
+    CHECK_INT(naru_send(ch[0], payload, sizeof payload, NARU_NOWAIT), -EAGAIN);
+    check_number(&view, 1, 1500);
+    naru_release(&view);
+    CHECK_INT(naru_send(ch[0], payload, sizeof payload, NARU_NOWAIT), 0);
+    close_pair(ch);
+}
+
+TEST(a_commit_to_a_receiver_that_left_says_so_and_ends_the_loan)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_channel *ch[2];
+    char copy[8];
+
+    open_pair("shm:", ch);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_NOWAIT), -EAGAIN); /* it is this process's now */
+    CHECK_INT(naru_loan(ch[0], 8, NARU_NOWAIT, &loan), 0);
+    ch[1] = naru_channel_close(ch[1]);
+    CHECK_INT(naru_commit(&loan, 8, NULL), -EPIPE);
+    CHECK_INT(naru_commit(&loan, 8, NULL), -EINVAL);
+    CHECK_INT(naru_loan(ch[0], 8, NARU_NOWAIT, &loan), -EPIPE);
+    ch[0] = naru_channel_close(ch[0]);
+}
