@@ -71,6 +71,28 @@ static int take(const char *name, struct naru_mutex *mutex, int64_t timeout)
     return r < 0 ? report_failure_of(name, r, "; `naru lock --remove` makes it new") : NARU_EXIT_OK;
 }
 
+/* A lock that is held is not removed: who made it anew would get in beside its holder. */
+static int remove_free(const char *name)
+{
+    struct naru_sync_options existing = NARU_INIT(struct naru_sync_options);
+    struct naru_mutex *mutex;
+    int64_t holder = 0;
+    int r;
+
+    existing.create = NARU_CREATE_NO;
+    sync_explain_truncation();
+    if (naru_mutex_open(name, &existing, &mutex) == 0) { /* what is no lock any more is removed, too */
+        holder = naru_mutex_holder(mutex);
+        (void)naru_mutex_close(mutex);
+    }
+    if (holder > 0)
+        return report(NARU_EXIT_FAILED,
+                      "lock '%s': held by process %" PRId64 "; removed now, it would let a second one in",
+                      name, holder);
+    r = naru_sync_remove(NARU_SYNC_MUTEX, name);
+    return r < 0 ? report_failure(r) : NARU_EXIT_OK;
+}
+
 static int run_locked(const char *name, const struct lock_options *o, char **command)
 {
     struct naru_sync_options made = NARU_INIT(struct naru_sync_options);
@@ -103,11 +125,8 @@ static int run(const struct invocation *in)
         return report_usage("--json goes with --status");
     if (o->status)
         return show_status(name, o->json);
-    if (o->remove) {
-        int r = naru_sync_remove(NARU_SYNC_MUTEX, name);
-
-        return r < 0 ? report_failure(r) : NARU_EXIT_OK;
-    }
+    if (o->remove)
+        return remove_free(name);
     return run_locked(name, o, in->command);
 }
 
@@ -119,7 +138,7 @@ static const struct verb_option options[] = {
     {OPTION_TEXT, 'm', "mode", "MODE", "octal permission bits if it is made now (default 0600)", FIELD(mode),
      NULL, 0, 0},
     {OPTION_FLAG, 's', "status", NULL, "say who holds it", FIELD(status), NULL, 0, 0},
-    {OPTION_FLAG, 0, "remove", NULL, "remove it (when nobody holds it)", FIELD(remove), NULL, 0, 0},
+    {OPTION_FLAG, 0, "remove", NULL, "remove it; refused while it is held", FIELD(remove), NULL, 0, 0},
     {OPTION_FLAG, 'j', "json", NULL, "with --status: JSON", FIELD(json), NULL, 0, 0},
     {0}};
 
@@ -130,8 +149,9 @@ const struct verb verb_lock = {
     .operands = "NAME -- COMMAND...",
     .details = "Waits for the lock of that name, made when first used, runs the command, and passes\n"
                "on its exit status. A holder that is killed hands the lock over at once, and the next\n"
-               "one says so. If naru itself is killed, so is the command: nothing goes on without the\n"
-               "lock. Signals sent to naru are sent on to the command.\n\n"
+               "one says so. Signals sent to naru are sent on to the command. If naru itself is killed,\n"
+               "so is the command; what the command has started (make its compilers) is not, and may\n"
+               "go on without the lock.\n\n"
                "The lock is the naru_mutex of that name, so programs can share it.\n\n"
                "  naru lock backup -- tar cf /tmp/home.tar ~\n"
                "  naru lock --try deploy -- ./deploy || echo 'somebody is at it'\n"

@@ -90,7 +90,7 @@ static void print_metadata(const struct naru_view *view)
     if (view->sender.pid >= 0)
         (void)snprintf(sender, sizeof sender, ", from pid %" PRId64 " (uid %" PRId64 ")", view->sender.pid,
                        view->sender.uid);
-    report_note("%zu bytes%s%s%s", view->length, type, priority, sender);
+    report_note("%zu byte%s%s%s%s", view->length, view->length == 1 ? "" : "s", type, priority, sender);
 }
 
 /* A mark within the payload would read as two messages: said once, not repaired, the bytes are the user's. */

@@ -46,7 +46,15 @@ static int do_read(struct work *w)
     char chunk[CHUNK];
     uint64_t offset = (uint64_t)w->options->offset;
     uint64_t left = w->options->length == WHOLE ? UINT64_MAX : (uint64_t)w->options->length;
+    ssize_t size = naru_segment_size(w->segment);
 
+    if (size < 0)
+        return report_failure(size);
+    if (offset > (uint64_t)size)
+        return report(NARU_EXIT_FAILED, "%s: byte %" PRIu64 " is past its end at %zd", w->url, offset, size);
+    if (w->options->length != WHOLE && left > (uint64_t)size - offset)
+        return report(NARU_EXIT_FAILED, "%s: %" PRIu64 " bytes at %" PRIu64 " reach past its end at %zd",
+                      w->url, left, offset, size);
     while (left > 0) {
         ssize_t n = naru_segment_read(w->segment, offset, chunk, left < CHUNK ? (size_t)left : CHUNK);
 
@@ -137,6 +145,9 @@ static int act(const struct action *action, struct work *w)
     options.create = action->create;
     options.read_only = action->read_only;
     r = naru_segment_open(w->url, action->create == NARU_CREATE_NEW ? w->size : 0, &options, &w->segment);
+    if (r == -EEXIST)
+        return report(NARU_EXIT_FAILED, "%s: it exists already; `naru segment %s rm` removes it", w->url,
+                      w->url);
     if (r < 0)
         return report_failure(r);
     code = action->run(w);

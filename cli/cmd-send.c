@@ -161,6 +161,10 @@ static int send_all(struct sender *s)
     if (code != NARU_EXIT_OK)
         return code;
     r = naru_flush(s->channel, s->options->taken ? NARU_TAKEN : NARU_SENT, s->options->timeout);
+    if (r == -ETIMEDOUT && s->options->taken && !is_last_cut(s, r))
+        return report(NARU_EXIT_TIMEOUT,
+                      "%s: the receiver has not taken everything in time (%" PRIu64 " sent)", s->url,
+                      s->sent);
     return r < 0 ? report_unsent(s, r) : NARU_EXIT_OK;
 }
 

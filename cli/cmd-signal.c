@@ -240,8 +240,10 @@ static int wait_for(uint64_t set, const struct options *options)
         struct naru_signal_info info = NARU_INIT(struct naru_signal_info);
         int r = naru_signal_wait(set, left_of(options->timeout, start), &info);
 
+        if (r == -EAGAIN || r == -ETIMEDOUT)
+            return report(NARU_EXIT_TIMEOUT, "wait: no signal came in time");
         if (r < 0)
-            return report_failure(r == -EAGAIN ? -ETIMEDOUT : r);
+            return report_failure(r);
         if (options->json)
             print_signal_json(&info);
         else

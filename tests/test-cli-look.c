@@ -19,8 +19,10 @@ TEST(ls_shows_objects_of_other_programs)
           "head -c 8192 /dev/zero > /dev/shm/naru-test-$$; naru ls shm+posix | grep -c "
           "\"shm+posix:/naru-test-$$ .*8 KiB\";"
           "rm /dev/shm/naru-test-$$");
+    /* It listens a moment after its path is there: the flag is __SO_ACCEPTCON. */
     SHELL(0, "1\n", "",
-          "socat unix-listen:$PWD/s - < /dev/null & until [ -S s ]; do sleep 0.01; done;"
+          "socat unix-listen:$PWD/s - < /dev/null & "
+          "until grep -q \" 00010000 .*$PWD/s$\" /proc/net/unix; do sleep 0.01; done;"
           "naru ls unix | grep -c \"unix://$PWD/s \"; kill $!; wait; rm -f s");
 }
 

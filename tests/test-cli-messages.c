@@ -150,7 +150,7 @@ TEST(json_holds_any_bytes)
 
 TEST(verbose_describes_messages_on_stderr)
 {
-    SHELL(0, "x\n", "naru recv: 1 bytes, type 7\n",
+    SHELL(0, "x\n", "naru recv: 1 byte, type 7\n",
           "naru create sysvmq:0x4d2; naru send -T 7 -m x sysvmq:0x4d2; naru recv -v -n 1 sysvmq:0x4d2;"
           "naru rm sysvmq:0x4d2");
 }
@@ -204,4 +204,8 @@ TEST(a_slow_stream_is_printed_as_it_comes)
 TEST(everything_was_taken_when_asked_to_wait)
 {
     SHELL(0, "x\n", "", "naru recv unix://$PWD/s & naru send --taken -m x unix://$PWD/s && wait $!");
+    SHELL(124, "",
+          "naru send: posixmq:/naru-cli-taken: the receiver has not taken everything in time (1 sent)",
+          "naru create posixmq:/naru-cli-taken; naru send --taken -t 20ms -m x posixmq:/naru-cli-taken; r=$?;"
+          "naru rm posixmq:/naru-cli-taken; exit $r");
 }

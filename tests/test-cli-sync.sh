@@ -67,9 +67,13 @@ a_held_lock_is_waited_for_or_not() {
     expect 124 "$naru" lock --try $id-b -- true && says err "held by process $holder" &&
         expect 124 "$naru" lock --timeout 50ms $id-b -- true &&
         expect 0 "$naru" lock --status $id-b && says out "held by process $holder" &&
-        expect 0 "$naru" lock --status --json $id-b && says out '"held": true' || return 1
+        expect 0 "$naru" lock --status --json $id-b && says out '"held": true' &&
+        expect 1 "$naru" lock --remove $id-b && says err "held by process $holder" || return 1
     let_go || fail "the holder ended with $?" || return 1
-    expect 0 "$naru" lock --try $id-b -- true && expect 0 "$naru" lock --status $id-b && says out free
+    expect 0 "$naru" lock --try $id-b -- true && expect 0 "$naru" lock --status $id-b && says out free &&
+        expect 0 "$naru" lock --remove $id-b || return 1
+    echo 'no lock' >/dev/shm/naru.mutex.$id-b
+    expect 0 "$naru" lock --remove $id-b && expect 3 "$naru" lock --remove $id-b
 }
 
 count_under_lock() {
@@ -230,10 +234,12 @@ shared_memory_is_read_and_written() {
     local url
     for url in "shm+posix:/$id" "shm+sysv:$key" "mmap://$scratch/mapped"; do
         expect 3 "$naru" segment "$url" read && expect 0 "$naru" segment "$url" create 27 &&
-            expect 1 "$naru" segment "$url" create 27 && expect 0 "$naru" segment "$url" write <<<3 &&
+            expect 1 "$naru" segment "$url" create 27 && says err "segment $url rm" && expect 0 "$naru" segment "$url" write <<<3 &&
             expect 0 "$naru" segment -l 1 "$url" read && [ "$(cat "$scratch/out")" = 3 ] &&
             expect 0 "$naru" segment "$url" size && says out 27 && expect 0 "$naru" segment --json "$url" size &&
-            says out '"bytes": 27' && expect 1 "$naru" segment -o 26 "$url" write <<<too-much && says err "makes room" &&
+            says out '"bytes": 27' && expect 1 "$naru" segment -o 20 -l 8 "$url" read && [ ! -s "$scratch/out" ] &&
+            says err "8 bytes at 20 reach past its end at 27" && expect 1 "$naru" segment -o 28 "$url" read &&
+            says err "past its end" && expect 0 "$naru" segment -o 20 -l 7 "$url" read && expect 1 "$naru" segment -o 26 "$url" write <<<too-much && says err "makes room" &&
             expect 0 "$naru" segment "$url" rm && expect 3 "$naru" segment "$url" size || return 1
     done
     url=mmap://$scratch/grown
