@@ -27,8 +27,9 @@ static void shm_close(struct naru_channel *ch, bool owner)
 
     if (!shm)
         return;
-    /* The copy of an end that another process took says nothing: it is closed here, and lives there. */
-    if (owner && fork_guard_generation(&ch->guard) != 0)
+    /* The copy of an end that another process took says nothing: it is closed here, and lives there. So may
+     * one that children keep: the sockets tell when the last of them has closed it. */
+    if (owner && fork_guard_generation(&ch->guard) != 0 && !ch->keep_on_fork)
         shm_link_end(&shm->link, SHM_CLOSED);
     sealed_deinit(&shm->link.own);
     shm->closed = true;
@@ -68,11 +69,16 @@ static int say_broken(struct naru_channel *ch)
                      ch->url);
 }
 
-static int peer_gone(struct naru_channel *ch)
+/* Who has finished and is gone has sent all it wanted to; but what was sent to it, it may not have received.
+ */
+static int peer_gone(struct naru_channel *ch, bool sending)
 {
-    const struct shm *shm = ch->state;
+    struct shm *shm = ch->state;
+    enum shm_end end = shm_link_their_end(&shm->link);
 
-    if (shm_link_their_end(&shm->link) == SHM_GOES_ON && !shm->pair)
+    if (shm->link.broken)
+        return say_broken(ch);
+    if (!shm->pair && (end == SHM_GOES_ON || (sending && end != SHM_CLOSED)))
         return error_set(EOWNERDEAD, "%s: the peer was killed", ch->url);
     return error_set(EPIPE, "%s: the peer has closed", ch->url);
 }
@@ -92,8 +98,12 @@ static enum ring_state look(struct shm *shm, bool sending)
 {
     struct ring_record record;
     uint8_t *payload;
+    enum ring_state state =
+        sending ? ring_reserve(&shm->link.tx, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
 
-    return sending ? ring_reserve(&shm->link.tx, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
+    if (__builtin_expect(state == RING_BROKEN, 0))
+        shm->link.broken = true; /* for good: it could be put right again before the attempt, for ever */
+    return state;
 }
 
 /* Whether an attempt is worth it; asks the kernel for nothing. */
@@ -102,7 +112,7 @@ static bool is_worth_it(struct shm *shm, bool sending)
     enum ring_state state = look(shm, sending);
     enum shm_end end = shm_link_their_end(&shm->link);
 
-    return state == RING_OK || state == RING_BROKEN || shm->link.gone ||
+    return state == RING_OK || shm->link.broken || shm->link.gone ||
            (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
 }
 
@@ -112,8 +122,10 @@ static bool arm_for_loop(struct shm *shm, bool sending)
 {
     struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
 
-    if (!is_alone(shm, sleeper) && !sleeper_is_armed(sleeper))
+    if (!is_alone(shm, sleeper) && !sleeper_is_armed(sleeper)) {
         sleeper_arm(sleeper);
+        sleeper_settle(sleeper);
+    }
     return is_worth_it(shm, sending);
 }
 
@@ -151,14 +163,14 @@ static int sleep_until_rung(struct shm *shm, bool sending)
 }
 
 /* Whether the receiver is known to be gone. */
-static bool receiver_left(const struct shm *shm)
+static bool receiver_left(struct shm *shm)
 {
     return shm->link.gone || shm_link_their_end(&shm->link) == SHM_CLOSED;
 }
 
 int shm_check_receiver(struct naru_channel *ch)
 {
-    return receiver_left(ch->state) ? peer_gone(ch) : 0;
+    return receiver_left(ch->state) ? peer_gone(ch, true) : 0;
 }
 
 int shm_await(struct naru_channel *ch, bool sending, bool block)
@@ -184,7 +196,7 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
         if (shm->link.broken)
             return say_broken(ch);
         if (receiver_left(shm))
-            return peer_gone(ch);
+            return peer_gone(ch, true);
         state = ring_reserve(&shm->link.tx, length, ret_payload);
         if (state == RING_OK)
             return 0;
@@ -216,7 +228,7 @@ static int deliver(struct naru_channel *ch, struct naru_message *m, const struct
     struct shm *shm = ch->state;
     size_t room = message_length(m);
 
-    if (record->length > ch->max_message || record->length > room)
+    if (record->length > room)
         return channel_no_room(ch, record->length, room);
     (void)message_scatter(m, 0, record->data, record->length);
     m->length = record->length;
@@ -243,7 +255,7 @@ int shm_find_record(struct naru_channel *ch, bool block, struct ring_record *ret
         if (state == RING_BROKEN)
             return say_broken(ch);
         if (ended)
-            return peer_gone(ch);
+            return peer_gone(ch, false);
         r = shm_await(ch, false, block);
     }
     return r;
@@ -293,9 +305,14 @@ static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, s
 /* --- waiting with a limit, and for event loops --- */
 
 /* Without sleeping: a CPU is kept busy, as ?wait=spin asks for. */
-static int spin_until(struct shm *shm, bool sending, struct sleeper *sleeper, int64_t deadline)
+static int spin_until(struct naru_channel *ch, int event, struct sleeper *sleeper, int64_t deadline)
 {
+    struct shm *shm = ch->state;
+    bool sending = event == NARU_OUT;
+
     while (!is_worth_it(shm, sending)) {
+        if (ch->interruptible && channel_wait_poll(ch, event, NARU_NOWAIT) == -ECANCELED)
+            return -ECANCELED;
         if (deadline_left(deadline) == 0)
             return error_expected(ETIMEDOUT);
         for (int i = 0; i < SHM_SPINS && !is_worth_it(shm, sending); i++)
@@ -313,8 +330,8 @@ static int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
     int64_t until = deadline;
     int r = 0;
 
-    if (shm->how == WAIT_SPIN && !ch->interruptible)
-        return spin_until(shm, sending, sleeper, deadline);
+    if (shm->how == WAIT_SPIN)
+        return spin_until(ch, event, sleeper, deadline);
     for (int i = 0; i < shm->spins; i++)
         if (is_worth_it(shm, sending))
             return 0;
@@ -347,13 +364,19 @@ static int64_t shm_untaken(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
-    if (ring_find_room(&shm->link.tx, 0) == RING_BROKEN)
-        return say_broken(ch);
-    if (shm->link.tx.position == shm->link.tx.taken)
-        return 0;
-    if (receiver_left(shm) || is_alone(shm, &shm->link.sender))
-        return peer_gone(ch);
-    return (int64_t)(shm->link.tx.position - shm->link.tx.taken);
+    for (;;) {
+        /* Before the look: what was received before it left is there to be seen. */
+        bool left = receiver_left(shm);
+
+        if (shm->link.broken || ring_find_room(&shm->link.tx, 0) == RING_BROKEN)
+            return say_broken(ch);
+        if (shm->link.tx.position == shm->link.tx.taken)
+            return 0;
+        if (left)
+            return peer_gone(ch, true);
+        if (!receiver_left(shm) && !is_alone(shm, &shm->link.sender))
+            return (int64_t)(shm->link.tx.position - shm->link.tx.taken);
+    }
 }
 
 const struct channel_ops shm_ops = {

@@ -68,7 +68,24 @@ void shm_link_end(struct shm_link *l, enum shm_end end)
 {
     atomic_store_explicit(&l->page->end, end, memory_order_release); /* after every commit */
     waker_published(&l->their_receiver);
-    waker_published(&l->their_sender);
+    if (end == SHM_CLOSED) /* a waker is one thread's, and this one the receiving thread's */
+        waker_published(&l->their_sender);
+}
+
+enum shm_end shm_link_note_end(struct shm_link *l)
+{
+    uint32_t said = atomic_load(&l->said), end;
+
+    /* After `said`: the thread that stored it had loaded it here, so this load finds as much, or the other
+     * side took it back. */
+    end = atomic_load_explicit(&l->their_page->end, memory_order_acquire);
+    if (end < said || end > SHM_CLOSED) {
+        l->broken = true;
+        return SHM_CLOSED;
+    }
+    while (said < end && !atomic_compare_exchange_weak(&l->said, &said, end))
+        ;
+    return (enum shm_end)end;
 }
 
 void shm_link_deinit(struct shm_link *l)

@@ -20,8 +20,9 @@ struct shm_link {
     struct sleeper receiver, sender;
     /* Found out by a thread that sends or by one that receives, and told to both; what a side stored before
      * it went is seen by whoever sees `gone`. */
-    _Atomic bool gone;   /* the other side's sockets hung up */
-    _Atomic bool broken; /* its memory held nonsense */
+    _Atomic bool gone;     /* the other side's sockets hung up */
+    _Atomic bool broken;   /* its memory held nonsense */
+    _Atomic uint32_t said; /* enum shm_end: the most that it has said of its end */
 };
 
 /* Makes a side's memory, with its first page filled in. *ret_fd is what the other side attaches. 0 or an
@@ -38,13 +39,22 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
 /* This process is the one that uses the link from now on. */
 void shm_link_claim(struct shm_link *l);
 
-/* Says (SHM_FINISHED, SHM_CLOSED) that nothing more is sent, after all that was. */
+/* Says that nothing more is sent, after all that was: SHM_FINISHED by the thread that sends, SHM_CLOSED when
+ * no other thread uses the link any more. */
 void shm_link_end(struct shm_link *l, enum shm_end end);
 
+/* What the other side has said that was not known. Who unsays it, or says what is no end, is broken. */
+enum shm_end shm_link_note_end(struct shm_link *l);
+
 /* What the other side has said; acquire: all that it sent before is to be seen now. */
-static inline enum shm_end shm_link_their_end(const struct shm_link *l)
+static inline enum shm_end shm_link_their_end(struct shm_link *l)
 {
-    return (enum shm_end)atomic_load_explicit(&l->their_page->end, memory_order_acquire);
+    uint32_t end = atomic_load_explicit(&l->their_page->end, memory_order_acquire);
+
+    /* relaxed: our own, to be compared */
+    if (__builtin_expect(end != atomic_load_explicit(&l->said, memory_order_relaxed), 0))
+        return shm_link_note_end(l);
+    return (enum shm_end)end;
 }
 
 void shm_link_deinit(struct shm_link *l);

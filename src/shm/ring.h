@@ -106,6 +106,10 @@ static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uin
 {
     uint64_t next = w->position + record_bytes(length);
 
+    /* What was reserved beyond `length`, and written, is where the next header and payload go, perhaps by the
+     * ring's other address, which the compiler takes for another object: it must not swap these stores. The
+     * processor goes by the physical address, and does not. */
+    atomic_signal_fence(memory_order_seq_cst);
     __builtin_prefetch(w->data + ((next + RING_PREFETCH) & w->mask), 1);
     /* relaxed: P1 orders it */
     atomic_store_explicit(ring_header(w->data, w->mask, next), 0, memory_order_relaxed);

@@ -12,6 +12,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
+/* Of 64 bytes each: a socket holds a few hundred of such small ones (net.core.wmem_default). */
+enum { DRAIN_READS = 16 };
+
 static int barrier(int command)
 {
     return (int)syscall(SYS_membarrier, command, 0, 0);
@@ -41,24 +44,31 @@ void sleeper_arm(struct sleeper *s)
     s->unsure = barrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) < 0;
 }
 
-/* Reads all there is. 0: something; 1: the end; or -EAGAIN, -EINTR. */
+/* Reads all that an honest peer can have written, and then some. 0: something; 1: the end; or -EAGAIN,
+ * -EINTR. */
 static int drain(int fd, int flags)
 {
-    bool rang = false;
-
-    for (;;) {
+    for (int i = 0; i < DRAIN_READS; i++) {
         char bytes[64];
         ssize_t n = recv(fd, bytes, sizeof bytes, flags);
 
         if (n == 0 || (n < 0 && errno == ECONNRESET)) /* closed with bytes of ours unread */
             return 1;
         if (n < 0)
-            return rang ? 0 : errno == EINTR ? -EINTR : -EAGAIN;
+            return i > 0 ? 0 : errno == EINTR ? -EINTR : -EAGAIN;
         if (n < (ssize_t)sizeof bytes)
             return 0;
-        rang = true;
         flags = MSG_DONTWAIT;
     }
+    return 0; /* it goes on ringing: what is left wakes the next sleep */
+}
+
+void sleeper_settle(const struct sleeper *s)
+{
+    struct timespec pause = {.tv_nsec = WAKEUP_SETTLE_NS};
+
+    while (s->unsure && clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, &pause) == EINTR)
+        ;
 }
 
 void sleeper_disarm(struct sleeper *s)
@@ -69,11 +79,11 @@ void sleeper_disarm(struct sleeper *s)
 int sleeper_sleep(struct sleeper *s)
 {
     struct pollfd poll_fd = {.fd = s->fd, .events = POLLIN};
-    int r;
+    int r = s->unsure ? -EAGAIN : drain(s->fd, 0);
 
-    if (!s->unsure)
-        return drain(s->fd, 0);
-    r = fd_poll(&poll_fd, 1, clock_now() + WAKEUP_SLICE_NS);
+    if (r != -EAGAIN)
+        return r;
+    r = fd_poll(&poll_fd, 1, s->unsure ? clock_now() + WAKEUP_SLICE_NS : NARU_FOREVER);
     if (r > 0)
         r = drain(s->fd, MSG_DONTWAIT);
     return r == -EAGAIN ? 0 : r;

@@ -18,12 +18,13 @@
  * barrier on every CPU that runs a thread of a registered process: it makes W2 for every waker that has
  * registered, and there W2 only keeps the compiler in order. A waker that could not register (an old kernel,
  * a sandbox) uses a fence. A sleeper whose membarrier(2) fails, though the waker's did not, cannot know: it
- * sleeps in short slices and looks in between.
+ * sleeps in short slices and looks in between, or waits a little before S3 (sleeper_settle()).
  *
  * A byte may be read after what it told of was seen already: then a sleep ends for nothing. A hang-up of the
  * socket tells that the other side is gone, killed or not, within the time the kernel takes to close its
  * files. The socket is never full for long: the waker writes one byte for each ticket, and a sleeper reads
- * all there is.
+ * all there is. A hostile one may write as many as it likes: a read takes so many and no more, and the next
+ * look at the ring, or the deadline, is never far.
  */
 #ifndef NARU_SHM_WAKEUP_H
 #define NARU_SHM_WAKEUP_H
@@ -46,7 +47,7 @@ struct sleeper {
     int fd;      /* likewise */
 };
 
-enum { WAKEUP_SLICE_NS = 1000 * 1000 };
+enum { WAKEUP_SLICE_NS = 1000 * 1000, WAKEUP_SETTLE_NS = 100 * 1000 };
 
 /* Registers this process for membarrier(2); whether the kernel did. Cheap to repeat; a child of fork() has
  * to. */
@@ -81,10 +82,16 @@ static inline bool sleeper_is_armed(const struct sleeper *s)
     return atomic_load_explicit(s->ticket, memory_order_relaxed) != 0; /* our own */
 }
 
+/* S2 for whoever sleeps in a loop of its own, which knows nothing of slices: if sleeper_arm() is unsure,
+ * waits WAKEUP_SETTLE_NS. What the waker published before it could see S1 has left its store buffer by then,
+ * and S3 finds it; that takes tens of nanoseconds, though no manual promises it. */
+void sleeper_settle(const struct sleeper *s);
+
 /* S5. */
 void sleeper_disarm(struct sleeper *s);
 
-/* S4 without a limit. 0: woken, or look again; 1: the other side is gone; -EINTR. */
+/* S4 without a limit. 0: woken, or look again; 1: the other side is gone; -EINTR. The socket may be
+ * non-blocking: the other side may hold it, too. */
 int sleeper_sleep(struct sleeper *s);
 
 /* Takes what rang, without waiting. 0: something did, and the ticket is spent, as nobody rings twice for one;
