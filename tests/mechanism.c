@@ -19,8 +19,9 @@ static const struct variant variants[] = {
     {"pipe", "len32", "pipe:", PAIRED},
     {"pipe", "line", "pipe:?frame=line", PAIRED | TEXT},
     {"pipe", "header, no read-ahead", "pipe:?frame=header&read-ahead=no", PAIRED},
-    {"fifo", "len32", "fifo://%d/fifo%n", HAS_MODE | HAS_NAME},
-    {"fifo", "nul, read-ahead", "fifo://%d/fifo%n?frame=nul&read-ahead=yes", TEXT | HAS_MODE | HAS_NAME},
+    {"fifo", "len32", "fifo://%d/fifo%n", MEETING | HAS_MODE | HAS_NAME},
+    {"fifo", "nul, read-ahead", "fifo://%d/fifo%n?frame=nul&read-ahead=yes",
+     MEETING | TEXT | HAS_MODE | HAS_NAME},
     {"unix-stream", "pair", "unix:?type=stream", PAIRED},
     {"unix-stream", "path", "unix://%d/sock%n", HAS_MODE | HAS_NAME},
     {"unix-stream", "abstract, varint", "unix:@naru%d-%n?frame=varint", 0},
@@ -41,6 +42,9 @@ static const struct variant variants[] = {
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
     {"shm", "pair", "shm:", PAIRED},
     {"shm", "pair, small ring, sleeping", "shm:?ring=16k&wait=sleep", PAIRED},
+    {"shm", "name", "shm://test-%n", MEETING | OWN | HAS_NAME},
+    {"shm", "path, sleeping", "shm://%d/shm%n?wait=sleep", MEETING | HAS_MODE | HAS_NAME},
+    {"shm", "abstract", "shm:@naru%d-%n?allow-uid=%u,65534", MEETING},
     {"file", "line", "file://%d/file%n", TEXT | HAS_MODE | HAS_NAME},
     {"file", "len32", "file://%d/file%n?frame=len32", HAS_MODE | HAS_NAME},
     {"fd", "socketpair", "fd:%n", PAIRED | GIVEN | TEXT},
@@ -120,6 +124,8 @@ static const char *make_url(const struct variant *variant, const char *query)
             n = snprintf(text + used, room, "%s", test_directory());
         else if (at[0] == '%' && at[1] == 'n')
             n = snprintf(text + used, room, "%02u", links % 100);
+        else if (at[0] == '%' && at[1] == 'u')
+            n = snprintf(text + used, room, "%u", (unsigned)getuid());
         else
             n = snprintf(text + used, room, "%c", *at);
         used += (size_t)n;

@@ -38,12 +38,14 @@ enum trait {
     GIVEN = 1 << 8,    /* with PAIRED: over the descriptors of a socketpair(2) that the processes inherit */
     PROCESS = 1 << 7,  /* the receiving endpoint is a process: it goes with it, and no sooner */
     ROOM_UNTOLD = 1 << 6, /* nobody can know when there is room: the sender's descriptor is always ready */
+    MEETING = 1 << 9,     /* connecting ends when the listener accepts */
+    OWN = 1 << 10,        /* the name is its user's alone */
     LOSSY = 1 << 5        /* the network's word on closing may be -ECONNRESET */
 };
 
 struct variant {
     const char *row, *label;
-    const char *url; /* %d: the test's directory; %n: a number of the link's own */
+    const char *url; /* %d: the test's directory; %n: a number of the link's own; %u: this user */
     unsigned traits;
 };
 

@@ -207,7 +207,7 @@ TEST_EACH(the_peer_is_known_or_said_to_be_unknown, each_variant)
     test_gate_init(&done);
     pid = test_fork();
     if (pid == 0) {
-        if (getuid() == 0 && !(link.variant->traits & (HAS_MODE | PROCESS)))
+        if (getuid() == 0 && !(link.variant->traits & (HAS_MODE | PROCESS | OWN)))
             CHECK(setgid(65533) == 0 && setuid(65534) == 0);
         ch = link_far(&link);
         PUT(&link, ch, 1);
@@ -220,7 +220,7 @@ TEST_EACH(the_peer_is_known_or_said_to_be_unknown, each_variant)
     CHECK_OK(naru_recv_message(ch, &m, NARU_S(WAIT_LONG_S)));
     CHECK_OK(naru_channel_info(ch, &info));
     if (link_can(&link, NARU_CAN_CREDENTIALS) && !(link.variant->traits & PAIRED)) {
-        bool other = getuid() == 0 && !(link.variant->traits & (HAS_MODE | PROCESS));
+        bool other = getuid() == 0 && !(link.variant->traits & (HAS_MODE | PROCESS | OWN));
         struct naru_peer peer = link_can(&link, NARU_CAN_ACCEPT_MANY) ? info.peer : m.sender;
 
         CHECK_INT(peer.pid, pid);
@@ -312,8 +312,8 @@ TEST_EACH(names_can_be_removed_and_what_is_gone_is_said_to_be, each_variant)
     link_open(&link, index, NULL);
     link.listener = naru_listener_close(link.listener);
     if (link.variant->traits & HAS_NAME) {
-        bool socket =
-            strcmp(link.row->scheme, "unix") == 0; /* gone with its listener; a queue or file is not */
+        /* gone with its listener; a queue or file is not */
+        bool socket = strcmp(link.row->scheme, "unix") == 0 || strcmp(link.row->scheme, "shm") == 0;
 
         CHECK_INT(naru_remove(link.url), socket ? -ENOENT : 0);
         CHECK_INT(naru_remove(link.url), -ENOENT);

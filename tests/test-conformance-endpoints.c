@@ -69,11 +69,17 @@ TEST_EACH(each_connection_is_its_own, each_variant)
 
     link_open(&link, index, NULL);
     if (link_can(&link, NARU_CAN_ACCEPT_MANY) && link.listener) {
-        for (int i = 0; i < 3; i++)
+        bool meeting = link.variant->traits & MEETING;
+
+        for (int i = 0; i < 3 && !meeting; i++)
             CHECK_OK(naru_connect(link.url, NULL, NARU_S(WAIT_LONG_S), &far[i]));
-        WAIT_UNTIL(test_is_readable(naru_listener_fd(link.listener)));
+        if (!meeting)
+            WAIT_UNTIL(test_is_readable(naru_listener_fd(link.listener)));
         for (int i = 0; i < 3; i++) {
-            CHECK_OK(naru_accept(link.listener, NARU_S(WAIT_LONG_S), &near[i]));
+            if (meeting)
+                link_both(&link, &far[i], &near[i]);
+            else
+                CHECK_OK(naru_accept(link.listener, NARU_S(WAIT_LONG_S), &near[i]));
             PUT(&link, far[i], (uint64_t)i);
         }
         for (int i = 2; i >= 0; i--) {
@@ -144,7 +150,7 @@ TEST_EACH(thousands_of_openings_leak_nothing, each_variant)
             link.listener = naru_listener_close(link.listener);
             CHECK_OK(naru_listen(link.url, &link.options, &link.listener));
         }
-        if (paired || strcmp(link.row->scheme, "fifo") == 0) {
+        if (paired || (link.variant->traits & MEETING)) {
             link_both(&link, &far, &near);
         } else {
             CHECK_OK(naru_connect(link.url, &link.options, NARU_S(WAIT_LONG_S), &far));
@@ -300,7 +306,7 @@ TEST_EACH(permissions_decide_which_user_may_connect, each_variant)
         link_close(&link);
         link_open_with(&link, index, NULL, "mode=0666");
         connect_as_nobody(&link, true);
-    } else if (link.variant->traits & PROCESS) {
+    } else if (link.variant->traits & (PROCESS | OWN)) {
         connect_as_nobody(&link, false);
     } else if (link.listener) {
         connect_as_nobody(&link, true);

@@ -117,6 +117,8 @@ static int wait_listener(struct naru_listener *l, int64_t deadline, int64_t *ste
 
     if (l->fd < 0)
         return backoff_sleep(step, deadline) ? 0 : error_expected(ETIMEDOUT);
+    if (deadline_left(deadline) == 0) /* though fd may be ready, for peers who come to nothing one by one */
+        return error_expected(ETIMEDOUT);
     r = fd_poll(&fds, 1, until < deadline ? until : deadline);
     if (r < 0)
         return error_set(-r, "%s: poll: %s", l->url, error_text(-r));

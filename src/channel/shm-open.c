@@ -11,12 +11,8 @@
 #include "channel/shm.h"
 
 static const char *const wait_words[] = {"adaptive", "spin", "sleep", NULL};
-struct shm_options {
-    size_t ring;
-    int how;
-};
 
-static int parse_options(struct url *url, struct shm_options *ret_options)
+int shm_parse_options(struct url *url, bool named, struct shm_options *ret_options)
 {
     struct shm_options options = {.ring = SHM_RING_DEFAULT, .how = WAIT_ADAPTIVE};
     int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
@@ -26,6 +22,8 @@ static int parse_options(struct url *url, struct shm_options *ret_options)
     if (r == 0 && (options.ring & (options.ring - 1)) != 0)
         r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
                       options.ring);
+    if (r == 0 && named)
+        r = shm_allow_parse(url, &options.allowed);
     if (r == 0)
         *ret_options = options;
     return r;
@@ -39,14 +37,13 @@ static bool has_two_cpus(void)
     return sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) > 1;
 }
 
-/* Takes both memories. */
-static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
-                        struct sealed *theirs)
+int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
+                     struct sealed *theirs)
 {
     struct shm *shm = calloc(1, sizeof *shm);
 
     if (!shm) {
-        sealed_deinit(own);
+        shm_link_forsake(own);
         sealed_deinit(theirs);
         return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
     }
@@ -63,14 +60,14 @@ static int open_channel(struct naru_channel *ch, const struct shm_options *optio
     return 0;
 }
 
-static int make_socket(const char *what, struct naru_channel *from, struct naru_channel *to)
+int shm_make_bell(const char *what, int *ret_rfd, int *ret_wfd)
 {
     int fds[2];
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
-    from->wfd = fds[0];
-    to->rfd = fds[1];
+    *ret_rfd = fds[0];
+    *ret_wfd = fds[1];
     return 0;
 }
 
@@ -84,17 +81,17 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
     if (*url->target)
         return error_set(EINVAL, "%s: a pair has no name; expected shm:, or naru_connect() to shm://name",
                          url->text);
-    r = parse_options(url, &options);
+    r = shm_parse_options(url, false, &options);
     if (r == 0)
-        r = make_socket(url->text, ch[0], ch[1]);
+        r = shm_make_bell(url->text, &ch[1]->rfd, &ch[0]->wfd);
     if (r == 0)
-        r = make_socket(url->text, ch[1], ch[0]);
+        r = shm_make_bell(url->text, &ch[0]->rfd, &ch[1]->wfd);
     for (int i = 0; i < 2 && r == 0; i++)
         r = shm_link_make(url->text, options.ring, &own[i], &memory[i]);
     for (int i = 0; i < 2 && r == 0; i++)
         r = shm_link_attach(url->text, memory[!i], options.ring, &theirs[i]);
     for (int i = 0; i < 2 && r == 0; i++) {
-        r = open_channel(ch[i], &options, &own[i], &theirs[i]);
+        r = shm_open_channel(ch[i], &options, &own[i], &theirs[i]);
         if (r == 0)
             ((struct shm *)ch[i]->state)->pair = true;
     }

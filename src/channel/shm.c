@@ -383,23 +383,33 @@ const struct channel_ops shm_ops = {
     .row = {.size = sizeof(struct naru_mechanism),
             .name = "shm",
             .scheme = "shm",
-            .example = "shm:",
+            .example = "shm://name",
             .title = "shared memory ring",
             .use_when = "two processes exchange much, or must not wait for the kernel",
             .medium = "a ring in memory that both map; each side writes only its own",
             .direction = "both ways",
             .unit = "message",
-            .scope = "related processes",
-            .persistence = "until the last end is closed",
+            .scope = "one machine",
+            .persistence = "until the last end is closed; the name goes with its listener",
             .limit = "a message fills at most half of the ring, 256 KiB; ?ring=",
             .wait = "looks at memory for a while, then sleeps in a socket; poll",
-            .options = "ring=SIZE\tbytes in which messages wait, a power of two (256k)\n"
-                       "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)",
-            .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE |
-                            NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |
-                            NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,
+            .options =
+                "ring=SIZE\tbytes in which messages wait, a power of two (256k)\n"
+                "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
+                "allow-uid=N,...\tusers who may be at the other end, by number (those whom ?mode= lets)\n"
+                "allow-gid=N,...\tgroups likewise",
+            .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_CONNECT | NARU_CAN_LISTEN |
+                            NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
+                            NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |
+                            NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |
+                            NARU_CAN_TELL_TAKEN,
             .max_message = SHM_RING_DEFAULT / 2 - 2 * RECORD_HEADER},
     .pair = shm_pair,
+    .connect = shm_connect,
+    .listen = shm_listen,
+    .accept = shm_accept,
+    .unlisten = shm_unlisten,
+    .remove = shm_remove,
     .claim = shm_claim,
     .send = shm_send,
     .recv = shm_recv,

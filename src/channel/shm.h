@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts and waiting), shm-loan.c (messages where they lie) and shm-open.c (options, pairs)
- * share. */
+/* What shm.c (attempts and waiting), shm-loan.c (messages where they lie), shm-open.c (options, pairs),
+ * shm-listen.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
 #include "channel/channel.h"
+#include "channel/shm-allow.h"
 #include "shm/held.h"
 #include "shm/link.h"
 
@@ -14,6 +15,13 @@ enum {
 };
 
 enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
+
+/* Of a URL. */
+struct shm_options {
+    size_t ring;
+    int how; /* enum wait_how */
+    struct shm_allowed allowed;
+};
 
 enum { SHM_VIEWS = 256 }; /* how many may be out at once */
 
@@ -61,6 +69,23 @@ int shm_commit(struct naru_channel *ch, size_t length, bool block);
 void shm_cancel(struct naru_channel *ch);
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
+/* 0 or -EINVAL with what was expected. named: one side of two that have a name to meet at. */
+int shm_parse_options(struct url *url, bool named, struct shm_options *ret_options);
+
+/* Makes ch, with its sockets in place, a channel. Takes both memories. 0 or -ENOMEM. */
+int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
+                     struct sealed *theirs);
+
+/* A socket that wakes the receiver of one side (*ret_rfd) and the sender of the other (*ret_wfd). what: the
+ * URL. 0 or an explained -errno. */
+int shm_make_bell(const char *what, int *ret_rfd, int *ret_wfd);
+
+/* Of shm_ops: see channel_ops. */
 int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);
+int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline);
+int shm_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt);
+int shm_accept(struct naru_listener *l, struct naru_channel *ch);
+void shm_unlisten(struct naru_listener *l, bool owner);
+int shm_remove(struct url *url);
 
 #endif

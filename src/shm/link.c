@@ -22,6 +22,13 @@ int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *
     return 0;
 }
 
+void shm_link_forsake(struct sealed *own)
+{
+    if (own->base) /* release: the other side's acquire, which then sees that the ring is empty */
+        atomic_store_explicit(&((struct shm_page *)(void *)own->base)->end, SHM_CLOSED, memory_order_release);
+    sealed_deinit(own);
+}
+
 int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs)
 {
     struct sealed theirs;

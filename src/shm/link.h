@@ -29,6 +29,10 @@ struct shm_link {
  * explained -errno. what: the URL. */
 int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *ret_fd);
 
+/* Gives up memory that the other side may have attached: it is told that this side has closed. May be called
+ * on zeroed memory. */
+void shm_link_forsake(struct sealed *own);
+
 /* Attaches the other side's memory. ring: as it announced. -EPROTO (explained): it is not what was announced.
  */
 int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs);

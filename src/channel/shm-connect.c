@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connecting to a listener of shm:. This side makes its memory and both bells, passes them with its HELLO and
+ * waits for the WELCOME, which comes when the listener accepts.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/shm-handshake.h"
+#include "channel/shm-name.h"
+#include "channel/shm.h"
+#include "channel/unix-connect.h"
+
+enum { TRY_AGAIN = 1 }; /* the listener went, or is short of something */
+
+struct meeting {
+    const struct url *url;
+    const struct shm_options *options;
+    struct unix_name name;
+    int64_t deadline;
+    int fd; /* the socket, while they meet */
+    struct sealed own;
+};
+
+static int not_accepted(const struct url *url)
+{
+    return error_set(ETIMEDOUT,
+                     "%s: the listener is there and has not accepted; it must call naru_accept(), or wait "
+                     "longer for it",
+                     url->text);
+}
+
+/* Makes what is passed, and passes it. The bells' far ends are nobody else's by the time that forks go on: a
+ * child that had a copy would keep a dead listener's bell from hanging up. 0, TRY_AGAIN or explained. */
+static int say_hello(struct meeting *m, struct naru_channel *ch)
+{
+    struct handshake_message hello = handshake_make(HANDSHAKE_HELLO, m->options->ring);
+    int fds[HELLO_FDS] = {-1, -1, -1}, r;
+
+    fork_hold();
+    r = shm_link_make(m->url->text, m->options->ring, &m->own, &fds[HELLO_MEMORY]);
+    if (r == 0)
+        r = shm_make_bell(m->url->text, &ch->rfd, &fds[HELLO_SENDER_BELL]);
+    if (r == 0)
+        r = shm_make_bell(m->url->text, &fds[HELLO_RECEIVER_BELL], &ch->wfd);
+    if (r == 0) {
+        r = handshake_send(m->fd, &hello, fds, HELLO_FDS);
+        /* It has closed already: to refuse us, which stands to be read. */
+        if (r == -EPIPE || r == -ECONNRESET)
+            r = 0;
+        else if (r < 0)
+            r = error_set(-r, "%s: cannot pass descriptors: %s", m->url->text, error_text(-r));
+    }
+    for (int i = 0; i < HELLO_FDS; i++)
+        (void)fd_close(fds[i]);
+    fork_release();
+    return r;
+}
+
+/* 0, TRY_AGAIN or explained. */
+static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handshake_packet *packet)
+{
+    const struct handshake_message own = handshake_make(HANDSHAKE_HELLO, m->options->ring);
+    struct handshake_message word;
+    struct sealed theirs;
+    enum handshake_reason reason = handshake_read(packet->bytes, packet->length, &own, &word);
+    int r;
+
+    if (reason == REASON_NONE && word.kind == HANDSHAKE_REFUSED)
+        reason = (enum handshake_reason)word.reason;
+    else if (reason == REASON_NONE && packet->fd_count < WELCOME_FDS && packet->fds_lost)
+        return error_set(EMFILE, "%s: no room for the listener's descriptor; raise RLIMIT_NOFILE",
+                         m->url->text);
+    else if (reason == REASON_NONE && (word.kind != HANDSHAKE_WELCOME || packet->fd_count != WELCOME_FDS))
+        reason = REASON_PROTOCOL;
+    if (reason == REASON_SHORT)
+        return TRY_AGAIN;
+    if (reason != REASON_NONE)
+        return handshake_failed(m->url->text, reason, &own, &word);
+    r = shm_link_attach(m->url->text, packet->fds[WELCOME_MEMORY], word.ring, &theirs);
+    if (r < 0)
+        return r;
+    channel_learn_peer(ch, m->fd);
+    r = shm_open_channel(ch, m->options, &m->own, &theirs);
+    if (r == 0)
+        shm_link_claim(&((struct shm *)ch->state)->link);
+    return r;
+}
+
+/* 0, TRY_AGAIN or explained. */
+static int await_welcome(struct meeting *m, struct naru_channel *ch)
+{
+    struct pollfd poll_fd = {.fd = m->fd, .events = POLLIN};
+    struct handshake_packet packet;
+    int r = fd_poll(&poll_fd, 1, m->deadline);
+
+    if (r < 0)
+        return error_set(-r, "%s: poll: %s", m->url->text, error_text(-r));
+    if (r == 0)
+        return not_accepted(m->url);
+    fork_hold();
+    r = handshake_recv(m->fd, &packet);
+    if (r == 0) {
+        r = use_welcome(m, ch, &packet);
+        handshake_packet_close(&packet);
+    } else if (r == -EPIPE || r == -EAGAIN) {
+        r = TRY_AGAIN;
+    } else {
+        r = error_set(-r, "%s: receive: %s", m->url->text, error_text(-r));
+    }
+    fork_release();
+    return r;
+}
+
+/* 0, TRY_AGAIN or explained. */
+static int meet(struct meeting *m, struct naru_channel *ch)
+{
+    int r = m->fd < 0 ? error_set(errno, "%s: socket: %s", m->url->text, error_text(errno)) : 0;
+
+    if (r == 0)
+        r = unix_connect_until(m->fd, m->url, &m->name, m->deadline);
+    if (r == 0 && !shm_allow_peer(&m->options->allowed, m->fd))
+        r = error_set(EACCES,
+                      "%s: permission denied: who listens there is another user; name it by ?allow-uid=, or "
+                      "use a path instead of an abstract name",
+                      m->url->text);
+    if (r == 0)
+        r = say_hello(m, ch);
+    if (r == 0)
+        r = await_welcome(m, ch);
+    if (r != 0) {
+        shm_link_forsake(&m->own);
+        fork_close(&ch->rfd);
+        fork_close(&ch->wfd);
+    }
+    return r;
+}
+
+/* With a socket of its own, which children close. */
+static int meet_once(struct meeting *m, struct naru_channel *ch)
+{
+    struct fork_guard guard;
+    int r;
+
+    fork_hold();
+    m->fd = -1;
+    fork_guard_init(&guard);
+    fork_guard_add(&guard, &m->fd);
+    /* Non-blocking: where the backlog is full connect(2) would sleep past the deadline. */
+    m->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fork_release();
+    r = meet(m, ch);
+    fork_guard_close(&guard);
+    return r;
+}
+
+int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline)
+{
+    struct shm_options options;
+    struct meeting m = {.url = url, .options = &options, .deadline = deadline};
+    int64_t step = 0;
+    int r = shm_parse_options(url, true, &options);
+
+    (void)opt;
+    if (r == 0)
+        r = sealed_check_sizes(url->text, sizeof(struct shm_page), options.ring);
+    if (r == 0)
+        r = url_check_unused(url); /* before a long wait */
+    if (r == 0)
+        r = shm_name_parse(url, true, &m.name);
+    if (r < 0)
+        return r;
+    while ((r = meet_once(&m, ch)) == TRY_AGAIN)
+        if (!backoff_sleep(&step, deadline))
+            return not_accepted(url);
+    return r;
+}

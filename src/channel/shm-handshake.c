@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* Words of the handshake of shm:, written, read, sent and received. */
+#include "channel/shm-handshake.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "shm/layout.h"
+
+enum {
+    OLDEST_LAYOUT = 1,             /* that this code can still talk */
+    RING_MOST = 1 << 30,           /* bytes; as ?ring= */
+    RING_MAPPED = 64 * 1024 * 1024 /* of anybody; more only if our own is as large: mapping takes time */
+};
+
+struct handshake_message handshake_make(enum handshake_kind kind, uint64_t ring)
+{
+    return (struct handshake_message){.magic = HANDSHAKE_MAGIC,
+                                      .kind = (uint32_t)kind,
+                                      .layout = SHM_LAYOUT,
+                                      .oldest = OLDEST_LAYOUT,
+                                      .line = SHM_LINE,
+                                      .page = SHM_PAGE,
+                                      .ring = ring,
+                                      .ring_max = ring > RING_MAPPED ? ring : RING_MAPPED};
+}
+
+static bool have_a_layout_in_common(const struct handshake_message *a, const struct handshake_message *b)
+{
+    uint32_t newest = a->layout < b->layout ? a->layout : b->layout;
+    uint32_t oldest = a->oldest > b->oldest ? a->oldest : b->oldest;
+
+    return oldest <= newest && a->line == b->line && a->page == b->page;
+}
+
+enum handshake_reason handshake_read(const void *bytes, size_t length, const struct handshake_message *own,
+                                     struct handshake_message *ret_m)
+{
+    *ret_m = (struct handshake_message){0};
+    if (length < sizeof *ret_m || length == SIZE_MAX)
+        return REASON_PROTOCOL;
+    memcpy(ret_m, bytes, sizeof *ret_m);
+    if (ret_m->magic != HANDSHAKE_MAGIC)
+        return REASON_PROTOCOL;
+    if (ret_m->kind == HANDSHAKE_REFUSED)
+        return ret_m->reason == REASON_NONE ? REASON_PROTOCOL : REASON_NONE;
+    if (ret_m->kind != HANDSHAKE_HELLO && ret_m->kind != HANDSHAKE_WELCOME)
+        return REASON_PROTOCOL;
+    if (ret_m->oldest == 0 || ret_m->oldest > ret_m->layout)
+        return REASON_PROTOCOL;
+    if (!have_a_layout_in_common(own, ret_m)) /* what follows may mean something else to it */
+        return REASON_VERSION;
+    if (ret_m->ring < SHM_PAGE || ret_m->ring > RING_MOST || (ret_m->ring & (ret_m->ring - 1)) != 0)
+        return REASON_PROTOCOL;
+    return ret_m->ring > own->ring_max || own->ring > ret_m->ring_max ? REASON_SIZE : REASON_NONE;
+}
+
+/* --- the socket --- */
+
+/* As cmsg(3) wants it. One descriptor more than any word has: so that one too many shows. */
+union control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE((HELLO_FDS + 1) * sizeof(int))];
+};
+
+int handshake_send(int fd, const struct handshake_message *m, const int *fds, size_t count)
+{
+    union control control = {.bytes = {0}};
+    struct iovec iov = {(void *)(uintptr_t)m, sizeof *m};
+    struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (count > 0) {
+        struct cmsghdr *cmsg = &control.align;
+
+        header.msg_control = control.bytes;
+        header.msg_controllen = CMSG_SPACE(count * sizeof *fds);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(count * sizeof *fds);
+        memcpy(CMSG_DATA(cmsg), fds, count * sizeof *fds);
+    }
+    return sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+void handshake_refuse(int fd, enum handshake_reason reason, const struct handshake_message *own)
+{
+    struct handshake_message m = *own;
+    int r;
+
+    m.kind = HANDSHAKE_REFUSED;
+    m.reason = (uint32_t)reason;
+    r = handshake_send(fd, &m, NULL, 0);
+    (void)r; /* it may have gone */
+}
+
+static void take_fds(struct msghdr *header, struct handshake_packet *packet)
+{
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+        size_t count;
+
+        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+            continue;
+        count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(packet->fds + packet->fd_count, CMSG_DATA(cmsg),
+               count * sizeof(int)); /* control has no more */
+        packet->fd_count += count;
+    }
+}
+
+int handshake_recv(int fd, struct handshake_packet *ret_packet)
+{
+    union control control;
+    struct iovec iov = {ret_packet->bytes, sizeof ret_packet->bytes};
+    struct msghdr header;
+    ssize_t n;
+
+    *ret_packet = (struct handshake_packet){0};
+    /* ECONNRESET, said once, is that the peer closed with words of ours unread: its own come afterwards. */
+    for (int tries = 0; tries < 2; tries++) {
+        header = (struct msghdr){.msg_iov = &iov,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control.bytes,
+                                 .msg_controllen = sizeof control.bytes};
+        n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (n >= 0 || errno != ECONNRESET)
+            break;
+    }
+    if (n < 0)
+        return errno == ECONNRESET ? -EPIPE : errno == EINTR ? -EAGAIN : -errno;
+    take_fds(&header, ret_packet);
+    ret_packet->fds_lost = header.msg_flags & MSG_CTRUNC;
+    if (n == 0 && ret_packet->fd_count == 0 && !ret_packet->fds_lost)
+        return -EPIPE; /* or an empty packet, which is no word either */
+    ret_packet->length = header.msg_flags & MSG_TRUNC ? SIZE_MAX : (size_t)n;
+    return 0;
+}
+
+void handshake_packet_close(struct handshake_packet *packet)
+{
+    for (size_t i = 0; i < packet->fd_count; i++)
+        packet->fds[i] = fd_close(packet->fds[i]);
+    packet->fd_count = 0;
+}
+
+static int socket_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
+}
+
+bool handshake_is_bell(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+
+    return socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_STREAM &&
+           (getpeername(fd, (struct sockaddr *)&address, &length) == 0);
+}
+
+/* --- explaining --- */
+
+int handshake_failed(const char *what, enum handshake_reason reason, const struct handshake_message *own,
+                     const struct handshake_message *theirs)
+{
+    switch (reason) {
+    case REASON_VERSION:
+        return error_set(EPROTO,
+                         "%s: the peer's naru talks layouts %" PRIu32 " to %" PRIu32
+                         " of shared memory, this one %" PRIu32 " to %" PRIu32
+                         "; update the older of the two",
+                         what, theirs->oldest, theirs->layout, own->oldest, own->layout);
+    case REASON_SIZE:
+        return error_set(EINVAL,
+                         "%s: the rings do not fit: this side's has %" PRIu64 " bytes and the peer's %" PRIu64
+                         ", and each maps at most %" PRIu64
+                         " or as much as its own; use a smaller ?ring=, or the same at both ends",
+                         what, own->ring, theirs->ring, (uint64_t)RING_MAPPED);
+    case REASON_PERMISSION:
+        return error_set(EACCES, "%s: permission denied; the peer's ?allow-uid= and ?allow-gid= leave us out",
+                         what);
+    case REASON_SHORT:
+        return error_set(EAGAIN, "%s: the listener is short of memory or descriptors; try again", what);
+    case REASON_NONE:
+    case REASON_PROTOCOL:
+    default:
+        return error_set(EPROTO, "%s: what is at the other end does not talk naru's shared memory", what);
+    }
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The words that two sides of shm: say to each other before they share memory, over a unix seqpacket socket:
+ *
+ *     connector -> listener   HELLO    with its memory and the listener's ends of two bells
+ *     listener -> connector   WELCOME  with its memory
+ *                          or REFUSED  with a reason
+ *
+ * and then the socket is closed. Every word is one struct handshake_message. A later naru may add to its end:
+ * what is longer is read as far as it is known here. What comes is input, from whoever may open the socket.
+ */
+#ifndef NARU_CHANNEL_SHM_HANDSHAKE_H
+#define NARU_CHANNEL_SHM_HANDSHAKE_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* "naruhi" and two zero bytes, as a little-endian machine reads them. */
+#define HANDSHAKE_MAGIC UINT64_C(0x000069687572616e)
+
+enum handshake_kind { HANDSHAKE_HELLO = 1, HANDSHAKE_WELCOME = 2, HANDSHAKE_REFUSED = 3 };
+
+enum handshake_reason {
+    REASON_NONE = 0,
+    REASON_PROTOCOL = 1,   /* what came was no such word, or came with other descriptors */
+    REASON_VERSION = 2,    /* the two know no layout in common */
+    REASON_SIZE = 3,       /* one's ring is larger than the other maps */
+    REASON_PERMISSION = 4, /* the allow-list does not have the peer */
+    REASON_SHORT = 5       /* the listener is short of memory or descriptors: worth another try */
+};
+
+struct handshake_message {
+    uint64_t magic;
+    uint32_t kind;   /* enum handshake_kind */
+    uint32_t reason; /* enum handshake_reason, of REFUSED */
+    /* The layouts of shared memory (SHM_LAYOUT) that this side can talk. */
+    uint32_t layout, oldest;
+    uint32_t line, page; /* SHM_LINE, SHM_PAGE */
+    uint64_t ring;       /* bytes of the ring that it sends in */
+    uint64_t ring_max;   /* the largest ring of the other side that it maps */
+    /* Of the type of the payloads, for later; 0. */
+    uint64_t type_id[2];
+    uint32_t type_size, type_align, type_version, type_flags;
+    uint8_t reserved[48]; /* 0 */
+};
+
+static_assert(sizeof(struct handshake_message) == 128, "wire format");
+static_assert(offsetof(struct handshake_message, magic) == 0, "wire format");
+static_assert(offsetof(struct handshake_message, kind) == 8, "wire format");
+static_assert(offsetof(struct handshake_message, reason) == 12, "wire format");
+static_assert(offsetof(struct handshake_message, layout) == 16, "wire format");
+static_assert(offsetof(struct handshake_message, oldest) == 20, "wire format");
+static_assert(offsetof(struct handshake_message, line) == 24, "wire format");
+static_assert(offsetof(struct handshake_message, page) == 28, "wire format");
+static_assert(offsetof(struct handshake_message, ring) == 32, "wire format");
+static_assert(offsetof(struct handshake_message, ring_max) == 40, "wire format");
+static_assert(offsetof(struct handshake_message, type_id) == 48, "wire format");
+static_assert(offsetof(struct handshake_message, type_size) == 64, "wire format");
+static_assert(offsetof(struct handshake_message, reserved) == 80, "wire format");
+
+/* Descriptors, in this order. */
+enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };
+enum { WELCOME_MEMORY, WELCOME_FDS };
+
+/* A word as it came. */
+struct handshake_packet {
+    uint8_t bytes[256];
+    size_t length; /* more than there is room for: SIZE_MAX */
+    int fds[HELLO_FDS + 1];
+    size_t fd_count;
+    bool fds_lost; /* some were sent that did not come: too many, or no room in this process */
+};
+
+/* What this side says of itself, with a ring of its own of that size. */
+struct handshake_message handshake_make(enum handshake_kind kind, uint64_t ring);
+
+/* Reads a word. own: what this side says. REASON_NONE: *ret_m is a REFUSED, or a HELLO or WELCOME with which
+ * own can go on; otherwise why not, and *ret_m is what there was to read (zero if nothing). Asks nothing of
+ * the kernel. */
+enum handshake_reason handshake_read(const void *bytes, size_t length, const struct handshake_message *own,
+                                     struct handshake_message *ret_m);
+
+/* Sends a word with descriptors, without waiting. 0 or -errno (no sentence). */
+int handshake_send(int fd, const struct handshake_message *m, const int *fds, size_t count);
+
+/* Sends a REFUSED; whether it arrives is the peer's business. */
+void handshake_refuse(int fd, enum handshake_reason reason, const struct handshake_message *own);
+
+/* Receives a word without waiting. Forks are held off. 0: the packet's descriptors are to be closed by
+ * handshake_packet_close(). -EAGAIN: nothing yet; -EPIPE: the peer has closed; -errno (no sentence). */
+int handshake_recv(int fd, struct handshake_packet *ret_packet);
+
+/* Closes the descriptors that have not been stolen from it. */
+void handshake_packet_close(struct handshake_packet *packet);
+
+/* Whether a descriptor can be a bell: a connected unix stream socket. */
+bool handshake_is_bell(int fd);
+
+/* The explained -errno for a reason, found here or told by the other side's REFUSED (theirs; own otherwise
+ * compares with it). what: the URL. */
+int handshake_failed(const char *what, enum handshake_reason reason, const struct handshake_message *own,
+                     const struct handshake_message *theirs);
+
+#endif
