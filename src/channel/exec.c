@@ -10,6 +10,10 @@
  * A command that ends shows the end of its output a moment before its exit status (do_exit() in kernel/exit.c
  * closes files first). As the status decides what the end means, a receive waits for it; but not for ever,
  * because a command may close its output and go on.
+ *
+ * What does not end when the channel closes is asked to, the shell and what it has started itself: a shell
+ * that waits for a command dies of SIGTERM alone and leaves the command running (dash does, even where the
+ * command is all of its text). No process group of its own: it would lose the terminal, and Ctrl-C.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +28,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/process.h"
 #include "channel/pipe-io.h"
 #include "channel/stream.h"
 #include "channel/table.h"
@@ -33,10 +38,16 @@ enum { STATUS_RUNNING = -1, STATUS_UNKNOWN = -2 /* somebody else reaped it, or S
 
 static const int64_t until_killed = NARU_S(1); /* from SIGTERM to SIGKILL */
 
+enum { CHILDREN_MAX = FORK_GUARD_FDS }; /* of the shell, that are ended with it: a pipeline's commands */
+
 struct exec {
     int64_t linger; /* nanoseconds */
     int64_t
         output_over; /* until when the exit status is waited for after the end of the output; 0: no end yet */
+    /* While it is ended: itself, and what it has started. Here and not on the stack of whoever closes, which
+     * a child that is forked meanwhile may use for something else. */
+    int ending[1 + CHILDREN_MAX];
+    struct fork_guard guard;
 };
 
 /* --- starting --- */
@@ -343,10 +354,10 @@ static bool discard_output(int fd)
     return n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN));
 }
 
-/* Waits until the child has ended. false: it has not, by the deadline. */
-static bool await_end(const struct naru_channel *ch, int64_t deadline)
+/* Waits until that process has ended, and reads on meanwhile. false: it has not, by the deadline. */
+static bool await_end(int pidfd, int output, int64_t deadline)
 {
-    struct pollfd fds[2] = {{.fd = ch->peer_pidfd, .events = POLLIN}, {.fd = ch->rfd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = output, .events = POLLIN}};
 
     for (;;) {
         if (fd_poll(fds, 2, deadline) <= 0)
@@ -360,16 +371,44 @@ static bool await_end(const struct naru_channel *ch, int64_t deadline)
     }
 }
 
+/* SIGTERM to all, time to obey, SIGKILL to who did not. The first is the shell: it starts no more. */
+static void end_processes(const int *pidfds, int count, int output)
+{
+    int64_t deadline;
+
+    for (int i = 0; i < count; i++)
+        (void)pidfd_send_signal(pidfds[i], SIGTERM, NULL, 0);
+    deadline = deadline_after(until_killed);
+    for (int i = 0; i < count; i++)
+        if (!await_end(pidfds[i], output, deadline))
+            (void)pidfd_send_signal(pidfds[i], SIGKILL, NULL, 0);
+}
+
+static void end_command(const struct naru_channel *ch)
+{
+    struct exec *x = ch->state;
+    int children;
+
+    x->ending[0] = ch->peer_pidfd;
+    fork_hold();
+    children = process_open_children((pid_t)ch->peer.pid, x->ending + 1, CHILDREN_MAX);
+    fork_guard_init(&x->guard);
+    for (int i = 1; i <= children; i++)
+        fork_guard_add(&x->guard, &x->ending[i]);
+    fork_release();
+    /* It is there still, so its pid was its own when its children were asked for. */
+    if (pidfd_send_signal(ch->peer_pidfd, 0, NULL, 0) == 0)
+        end_processes(x->ending, 1 + children, ch->rfd);
+    fork_guard_close(&x->guard);
+}
+
 static void end_child(struct naru_channel *ch, int64_t linger)
 {
     siginfo_t info;
 
     fork_close(&ch->wfd); /* the end of its input: most commands end upon that */
-    if (!await_end(ch, deadline_after(linger))) {
-        (void)pidfd_send_signal(ch->peer_pidfd, SIGTERM, NULL, 0);
-        if (!await_end(ch, deadline_after(until_killed)))
-            (void)pidfd_send_signal(ch->peer_pidfd, SIGKILL, NULL, 0);
-    }
+    if (!await_end(ch->peer_pidfd, ch->rfd, deadline_after(linger)))
+        end_command(ch);
     /* Sleeps only for what SIGKILL takes. ECHILD: it was reaped by somebody else. */
     while (waitid(P_PIDFD, (id_t)ch->peer_pidfd, &info, WEXITED) < 0 && errno == EINTR)
         ;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,6 +240,32 @@ TEST(close_asks_then_kills_what_does_not_end)
     ch = run_with("exec:echo ready; kill -STOP $$", &options); /* asleep: only SIGKILL reaches it */
     check_recv(ch, "ready");
     naru_channel_close(ch);
+    check_no_child();
+}
+
+/* What a shell has started does not die with it by itself. */
+TEST(close_ends_what_the_shell_has_started)
+{
+    static const char *const commands[] = {
+        "exec:sleep 1000 & echo $!; wait; sleep 1000",
+        "exec:sh -c 'echo $$; exec sleep 1000' | cat", /* a pipeline */
+        "exec:(trap '' TERM; sh -c 'echo $PPID'; while :; do sleep 0.01; done) & wait; exit",
+    };
+    struct naru_options options = NARU_INIT(struct naru_options);
+
+    options.linger_ns = NARU_MS(1);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        struct naru_channel *ch = run_with(commands[i], &options);
+        struct pollfd started = {.events = POLLIN};
+        char number[32] = "";
+
+        CHECK(naru_recv(ch, number, sizeof number - 1, patience) > 0);
+        started.fd = pidfd_open((pid_t)atoi(number), 0);
+        CHECK(started.fd >= 0);
+        naru_channel_close(ch);
+        CHECK_INT(poll(&started, 1, 10000), 1);
+        (void)close(started.fd);
+    }
     check_no_child();
 }
 
