@@ -98,8 +98,8 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
     r = shm_find_record(ch, block, &record);
     if (r < 0)
         return r;
-    if (record.length > ch->max_message)
-        return channel_no_room(ch, record.length, ch->max_message);
+    if (record.length > shm->receive_max)
+        return channel_no_room(ch, record.length, shm->receive_max);
     view = take_view(shm);
     shm->generation = fork_generation();
     held_add(&shm->held, &view->record);

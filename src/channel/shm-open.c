@@ -55,6 +55,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     ch->direction = NARU_DIRECTION_BOTH;
     ch->room_event = EPOLLIN;
     ch->limit_mend = "it may fill half of the ring; make that larger with ?ring= at both ends";
+    shm->receive_max = ch->max_message;
     if (ch->max_message > record_max(shm->link.own.ring))
         ch->max_message = record_max(shm->link.own.ring);
     return 0;

@@ -37,10 +37,11 @@ struct shm_view {
 struct shm {
     struct shm_link link;
     enum wait_how how;
-    int spins;     /* looks before a sleep */
-    bool pair;     /* nobody knows who took the other end */
-    size_t wanted; /* the length of the message that found no room: the sending thread's */
-    bool lent;     /* a loan in the ring is out; likewise */
+    int spins;          /* looks before a sleep */
+    bool pair;          /* nobody knows who took the other end */
+    size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */
+    size_t wanted;      /* the length of the message that found no room: the sending thread's */
+    bool lent;          /* a loan in the ring is out; likewise */
 
     /* The receiving thread's. Views outlive the channel: the last one that is released frees all this. */
     struct held held;

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+/* The rendezvous of shm: against connectors that lie, bring the wrong things, or say nothing. */
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "channel/test-shm.h"
+
+/* --- words --- */
+
+static struct handshake_message own(void)
+{
+    return handshake_make(HANDSHAKE_WELCOME, RING);
+}
+
+static enum handshake_reason read_word(const struct handshake_message *m)
+{
+    struct handshake_message mine = own(), ret;
+
+    return handshake_read(m, sizeof *m, &mine, &ret);
+}
+
+TEST(a_hello_of_our_own_is_understood)
+{
+    struct handshake_message m = handshake_make(HANDSHAKE_HELLO, RING), mine = own(), ret;
+
+    CHECK_INT(handshake_read(&m, sizeof m, &mine, &ret), REASON_NONE);
+    CHECK(memcmp(&m, &ret, sizeof m) == 0);
+}
+
+TEST(a_longer_word_is_read_as_far_as_it_is_known_and_a_shorter_one_is_none)
+{
+    struct handshake_message mine = own(), ret;
+    struct {
+        struct handshake_message m;
+        char more[100];
+    } later = {handshake_make(HANDSHAKE_HELLO, RING), {1, 2, 3}};
+
+    CHECK_INT(handshake_read(&later, sizeof later, &mine, &ret), REASON_NONE);
+    for (size_t length = 0; length < sizeof later.m; length++)
+        CHECK_INT(handshake_read(&later, length, &mine, &ret), REASON_PROTOCOL);
+    CHECK_INT(handshake_read(&later, SIZE_MAX, &mine, &ret), REASON_PROTOCOL);
+}
+
+TEST(versions_meet_at_a_layout_that_both_know)
+{
+    struct handshake_message m = handshake_make(HANDSHAKE_HELLO, RING);
+
+    m.layout = SHM_LAYOUT + 5; /* newer, and still talks ours */
+    m.oldest = SHM_LAYOUT;
+    CHECK_INT(read_word(&m), REASON_NONE);
+    m.oldest = SHM_LAYOUT + 1; /* too new */
+    CHECK_INT(read_word(&m), REASON_VERSION);
+    m.line = 128; /* and then nothing else is looked at: it may mean something else */
+    m.ring = 12345;
+    CHECK_INT(read_word(&m), REASON_VERSION);
+    m = handshake_make(HANDSHAKE_HELLO, RING);
+    m.line = 128;
+    CHECK_INT(read_word(&m), REASON_VERSION);
+    m = handshake_make(HANDSHAKE_HELLO, RING);
+    m.page = 16384;
+    CHECK_INT(read_word(&m), REASON_VERSION);
+    m = handshake_make(HANDSHAKE_HELLO, RING);
+    m.oldest = m.layout + 1; /* nonsense */
+    CHECK_INT(read_word(&m), REASON_PROTOCOL);
+    m.oldest = 0;
+    CHECK_INT(read_word(&m), REASON_PROTOCOL);
+}
+
+TEST(a_ring_has_to_be_a_power_of_two_that_the_other_side_maps)
+{
+    static const uint64_t nonsense[] = {0, 1, 2048, 4095, 4097, 12288, UINT64_C(1) << 31, UINT64_MAX};
+    struct handshake_message m = handshake_make(HANDSHAKE_HELLO, RING), mine = own(), ret;
+
+    for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {
+        m.ring = nonsense[i];
+        CHECK_INT(read_word(&m), REASON_PROTOCOL);
+    }
+    m.ring = mine.ring_max;
+    CHECK_INT(read_word(&m), REASON_NONE);
+    m.ring = 2 * mine.ring_max;
+    CHECK_INT(read_word(&m), REASON_SIZE);
+    mine = handshake_make(HANDSHAKE_WELCOME, m.ring); /* ours is as large */
+    m = handshake_make(HANDSHAKE_HELLO, m.ring);
+    CHECK_INT(handshake_read(&m, sizeof m, &mine, &ret), REASON_NONE);
+    m = handshake_make(HANDSHAKE_HELLO, RING);
+    m.ring_max = RING / 2; /* it would not map ours */
+    CHECK_INT(read_word(&m), REASON_SIZE);
+}
+
+/* --- connectors --- */
+
+static int limitless_memfd(unsigned flags, off_t size)
+{
+    int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
+
+    CHECK(fd < 0 || ftruncate(fd, size) == 0);
+    return fd;
+}
+
+static void replace(int *fd, int with)
+{
+    if (with < 0)
+        test_skip("this kernel has no such descriptor: %s", strerror(errno));
+    close(*fd);
+    *fd = with;
+}
+
+static void lie_about_magic(struct peer *p)
+{
+    p->m.magic++;
+}
+static void lie_about_kind(struct peer *p)
+{
+    p->m.kind = HANDSHAKE_WELCOME;
+}
+static void refuse_first(struct peer *p)
+{
+    p->m.kind = HANDSHAKE_REFUSED;
+    p->m.reason = REASON_VERSION;
+}
+static void be_of_another_kind(struct peer *p)
+{
+    p->m.kind = UINT32_MAX;
+}
+static void be_too_new(struct peer *p)
+{
+    p->m.layout = p->m.oldest = SHM_LAYOUT + 1;
+}
+static void have_another_line(struct peer *p)
+{
+    p->m.line = 4;
+}
+static void announce_a_larger_ring(struct peer *p)
+{
+    p->m.ring *= 2;
+}
+static void announce_a_smaller_ring(struct peer *p)
+{
+    p->m.ring /= 2;
+}
+static void announce_no_power_of_two(struct peer *p)
+{
+    p->m.ring += 4096;
+}
+static void announce_a_huge_ring(struct peer *p)
+{
+    p->m.ring = 1 << 30;
+}
+static void map_little(struct peer *p)
+{
+    p->m.ring_max = 4096;
+}
+static void say_half(struct peer *p)
+{
+    p->length = sizeof p->m / 2;
+}
+static void say_nothing(struct peer *p)
+{
+    p->length = 0;
+}
+static void bring_nothing(struct peer *p)
+{
+    for (size_t i = 0; i < p->fd_count; i++)
+        close(p->fds[i]);
+    p->fd_count = 0;
+}
+static void bring_too_little(struct peer *p)
+{
+    close(p->fds[--p->fd_count]);
+}
+static void bring_to(struct peer *p, size_t count)
+{
+    while (p->fd_count < count) {
+        p->fds[p->fd_count] = dup(p->fds[HELLO_MEMORY]);
+        CHECK(p->fds[p->fd_count++] >= 0);
+    }
+}
+static void bring_one_too_many(struct peer *p)
+{
+    bring_to(p, HELLO_FDS + 1);
+}
+static void bring_far_too_many(struct peer *p)
+{
+    bring_to(p, sizeof p->fds / sizeof *p->fds);
+}
+static void bring_unsealed_memory(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY], limitless_memfd(0, sizeof(struct shm_page) + RING));
+}
+static void bring_half_sealed_memory(struct peer *p)
+{
+    bring_unsealed_memory(p);
+    CHECK(fcntl(p->fds[HELLO_MEMORY], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+}
+static void bring_huge_pages(struct peer *p)
+{
+    int fd = limitless_memfd(MFD_HUGETLB, 2 << 20);
+
+    replace(&p->fds[HELLO_MEMORY], fd);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+}
+static void bring_a_file(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY], open(test_directory(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    CHECK(ftruncate(p->fds[HELLO_MEMORY], sizeof(struct shm_page) + RING) == 0);
+}
+static void bring_a_socket_as_memory(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY], socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+static void bring_another_layout(struct peer *p)
+{
+    ((struct shm_page *)(void *)p->own.base)->layout++;
+}
+static void bring_another_magic(struct peer *p)
+{
+    ((struct shm_page *)(void *)p->own.base)->magic = 0;
+}
+static void bring_a_pipe_as_bell(struct peer *p)
+{
+    int pipe_fds[2];
+
+    CHECK(pipe2(pipe_fds, O_CLOEXEC) == 0);
+    replace(&p->fds[HELLO_RECEIVER_BELL], pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+static void bring_a_datagram_bell(struct peer *p)
+{
+    int pair[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0);
+    replace(&p->fds[HELLO_SENDER_BELL], pair[0]);
+    close(pair[1]);
+}
+static void bring_a_network_bell(struct peer *p)
+{
+    replace(&p->fds[HELLO_SENDER_BELL], socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+static void bring_a_lone_bell(struct peer *p)
+{
+    replace(&p->fds[HELLO_RECEIVER_BELL], socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+
+static const struct {
+    const char *label;
+    void (*lie)(struct peer *peer);
+    enum handshake_reason reason;
+} lies[] = {
+    {"another magic number", lie_about_magic, REASON_PROTOCOL},
+    {"a WELCOME", lie_about_kind, REASON_PROTOCOL},
+    {"a REFUSED", refuse_first, REASON_PROTOCOL},
+    {"an unknown kind", be_of_another_kind, REASON_PROTOCOL},
+    {"too new", be_too_new, REASON_VERSION},
+    {"another cache line", have_another_line, REASON_VERSION},
+    {"larger than it is", announce_a_larger_ring, REASON_PROTOCOL},
+    {"smaller than it is", announce_a_smaller_ring, REASON_PROTOCOL},
+    {"no power of two", announce_no_power_of_two, REASON_PROTOCOL},
+    {"a gigabyte", announce_a_huge_ring, REASON_SIZE},
+    {"maps little", map_little, REASON_SIZE},
+    {"half a word", say_half, REASON_PROTOCOL},
+    {"no word", say_nothing, REASON_PROTOCOL},
+    {"no descriptors", bring_nothing, REASON_PROTOCOL},
+    {"two descriptors", bring_too_little, REASON_PROTOCOL},
+    {"four descriptors", bring_one_too_many, REASON_PROTOCOL},
+    {"64 descriptors", bring_far_too_many, REASON_PROTOCOL},
+    {"unsealed", bring_unsealed_memory, REASON_PROTOCOL},
+    {"half sealed", bring_half_sealed_memory, REASON_PROTOCOL},
+    {"huge pages", bring_huge_pages, REASON_PROTOCOL},
+    {"a file", bring_a_file, REASON_PROTOCOL},
+    {"a socket as memory", bring_a_socket_as_memory, REASON_PROTOCOL},
+    {"another layout", bring_another_layout, REASON_PROTOCOL},
+    {"another page", bring_another_magic, REASON_PROTOCOL},
+    {"a pipe as bell", bring_a_pipe_as_bell, REASON_PROTOCOL},
+    {"a datagram bell", bring_a_datagram_bell, REASON_PROTOCOL},
+    {"a network bell", bring_a_network_bell, REASON_PROTOCOL},
+    {"a lone bell", bring_a_lone_bell, REASON_PROTOCOL},
+};
+
+static const char *each_lie(size_t index)
+{
+    return index < sizeof lies / sizeof *lies ? lies[index].label : NULL;
+}
+
+static void expect_refusal(int fd, enum handshake_reason reason)
+{
+    struct handshake_message mine = handshake_make(HANDSHAKE_HELLO, RING), word;
+    struct handshake_packet packet;
+
+    fork_hold();
+    CHECK_INT(handshake_recv(fd, &packet), 0);
+    CHECK_INT(handshake_read(packet.bytes, packet.length, &mine, &word), REASON_NONE);
+    CHECK_INT(word.kind, HANDSHAKE_REFUSED);
+    CHECK_INT(word.reason, reason);
+    CHECK_INT(packet.fd_count, 0);
+    CHECK_INT(handshake_recv(fd, &packet), -EPIPE);
+    fork_release();
+}
+
+TEST_EACH(a_liar_is_refused_and_the_next_one_served, each_lie)
+{
+    struct peer peer = honest_peer(HANDSHAKE_HELLO);
+    struct naru_channel *ch = NULL;
+    struct naru_listener *l;
+    int fd;
+
+    lies[index].lie(&peer); /* which may skip the test */
+    l = listen_there("");
+    fd = raw_connect();
+    say(fd, &peer, NULL);
+    CHECK(test_is_readable(naru_listener_fd(l)));
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    expect_refusal(fd, lies[index].reason);
+    CHECK(ch == NULL && !test_is_readable(naru_listener_fd(l)));
+    close(fd);
+    peer_end(&peer); /* the runner counts what else is open */
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+TEST(an_honest_peer_is_welcome_and_known)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    struct peer peer = honest_peer(HANDSHAKE_HELLO);
+    struct naru_listener *l = listen_there("?ring=16k");
+    struct handshake_message mine = handshake_make(HANDSHAKE_HELLO, RING), word;
+    struct handshake_packet packet;
+    struct naru_channel *ch = NULL;
+    struct sealed theirs;
+    int fd = raw_connect();
+
+    say(fd, &peer, NULL);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
+    fork_hold();
+    CHECK_INT(handshake_recv(fd, &packet), 0);
+    fork_release();
+    CHECK_INT(handshake_read(packet.bytes, packet.length, &mine, &word), REASON_NONE);
+    CHECK(word.kind == HANDSHAKE_WELCOME && packet.fd_count == WELCOME_FDS && word.ring == 16 * 1024);
+    CHECK_INT(shm_link_attach("test", packet.fds[0], word.ring, &theirs), 0);
+    CHECK_INT(naru_channel_info(ch, &info), 0);
+    CHECK(info.peer.pid == getpid() && info.peer.uid == geteuid() && info.peer.gid == getegid());
+    sealed_deinit(&theirs);
+    handshake_packet_close(&packet);
+    close(fd);
+    peer_end(&peer); /* without a word, as the dead do */
+    CHECK_INT(naru_recv(ch, NULL, 0, patience), -EOWNERDEAD);
+    CHECK_INT(naru_send(ch, "x", 1, patience), -EOWNERDEAD);
+    naru_channel_close(ch);
+    naru_listener_close(l);
+}
+
+TEST(garbage_of_any_length_is_refused)
+{
+    struct naru_listener *l = listen_there("");
+    struct naru_channel *ch = NULL;
+    uint64_t bytes[64];
+
+    for (int round = 0; round < 200; round++) {
+        struct peer peer = {.length = test_random() % sizeof bytes, .ends = {-1, -1}};
+        int fd = raw_connect();
+
+        for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
+            bytes[i] = test_random();
+        if (round % 2)
+            memcpy(bytes, &(struct handshake_message){.magic = HANDSHAKE_MAGIC, .kind = HANDSHAKE_HELLO}, 12);
+        say(fd, &peer, bytes);
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+        close(fd);
+    }
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+TEST(who_leaves_at_any_step_is_forgotten)
+{
+    struct naru_listener *l = listen_there("");
+    struct naru_channel *ch = NULL;
+    int fd = raw_connect();
+
+    close(fd); /* before it was taken */
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    fd = raw_connect();
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    close(fd); /* while its HELLO was awaited */
+    CHECK(test_is_readable(naru_listener_fd(l)));
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK(!test_is_readable(naru_listener_fd(l)));
+    for (int waited = 0; waited < 2; waited++) {
+        struct peer peer = honest_peer(HANDSHAKE_HELLO);
+
+        fd = raw_connect();
+        if (waited)
+            CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+        say(fd, &peer, NULL);
+        close(fd); /* before it was answered */
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+        peer_end(&peer);
+    }
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+/* --- time --- */
+
+static bool has_hung_up(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLHUP);
+}
+
+TEST(the_silent_are_dropped_and_hold_nobody_up)
+{
+    enum { SILENT = 30 }; /* more than a listener keeps open */
+    struct naru_listener *l = listen_there("");
+    struct naru_channel *ch = NULL;
+    int fds[SILENT];
+
+    for (int i = 0; i < SILENT; i++)
+        fds[i] = raw_connect();
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK(!test_is_readable(naru_listener_fd(l))); /* it does not keep a loop busy meanwhile */
+    CHECK_INT(naru_accept(l, NARU_MS(10), &ch), -ETIMEDOUT);
+    check_still_serves(l);
+    for (int i = 0; i < SILENT; i++) {
+        while (!has_hung_up(fds[i]))
+            CHECK(naru_accept(l, NARU_MS(100), &ch) == -ETIMEDOUT);
+        close(fds[i]);
+    }
+    naru_listener_close(l);
+}
+
+TEST(an_accept_with_a_limit_ends_at_it_whoever_floods)
+{
+    struct naru_listener *l = listen_there("");
+    struct naru_channel *ch = NULL;
+    int pid = test_fork();
+
+    if (pid == 0)
+        for (;;)
+            close(raw_connect());
+    WAIT_UNTIL(test_is_readable(naru_listener_fd(l)));
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(naru_accept(l, NARU_MS(30), &ch), -ETIMEDOUT);
+    test_kill(pid);
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+/* --- fork --- */
+
+TEST(a_child_keeps_no_half_open_connection)
+{
+    struct naru_listener *l = listen_there("");
+    struct naru_channel *ch = NULL;
+    struct test_gate done;
+    int fd = raw_connect(), pid;
+
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    test_gate_init(&done);
+    pid = test_fork();
+    if (pid == 0) {
+        close(fd);
+        test_gate_wait(&done);
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -ECHILD);
+        naru_listener_close(l);
+        test_child_end();
+    }
+    naru_listener_close(l);
+    WAIT_UNTIL(has_hung_up(fd)); /* though the child lives */
+    close(fd);
+    test_gate_open(&done);
+    test_join(pid);
+}
