@@ -71,24 +71,12 @@ static int take(const char *name, struct naru_mutex *mutex, int64_t timeout)
     return r < 0 ? report_failure_of(name, r, "; `naru lock --remove` makes it new") : NARU_EXIT_OK;
 }
 
-/* A lock that is held is not removed: who made it anew would get in beside its holder. */
 static int remove_free(const char *name)
 {
-    struct naru_sync_options existing = NARU_INIT(struct naru_sync_options);
-    struct naru_mutex *mutex;
-    int64_t holder = 0;
     int r;
 
-    existing.create = NARU_CREATE_NO;
-    sync_explain_truncation();
-    if (naru_mutex_open(name, &existing, &mutex) == 0) { /* what is no lock any more is removed, too */
-        holder = naru_mutex_holder(mutex);
-        (void)naru_mutex_close(mutex);
-    }
-    if (holder > 0)
-        return report(NARU_EXIT_FAILED,
-                      "lock '%s': held by process %" PRId64 "; removed now, it would let a second one in",
-                      name, holder);
+    if (sync_report_held(name))
+        return NARU_EXIT_FAILED;
     r = naru_sync_remove(NARU_SYNC_MUTEX, name);
     return r < 0 ? report_failure(r) : NARU_EXIT_OK;
 }

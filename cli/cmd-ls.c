@@ -227,8 +227,8 @@ const struct verb verb_ls = {
         "System V queues, segments and semaphores (sysvmq, shm+sysv, sem+sysv), POSIX ones (posixmq, "
         "shm+posix,\n"
         "sem+posix), unix sockets that listen (unix), and what naru makes by name (mutex, rwlock,\n"
-        "semaphore, event, barrier). `naru rm URL` removes one; locks and the like have their own\n"
-        "verbs for it. How those of other users stand is not shown (-): to look is to trust their memory.\n\n"
+        "semaphore, event, barrier). `naru rm URL` removes one, `naru rm KIND:NAME` one of naru's own.\n"
+        "How those of other users stand is not shown (-): to look is to trust their memory.\n\n"
         "  naru ls sysvmq\n"
         "  naru ls --json | jq '.[] | select(.messages > 0)'",
     .options = options,

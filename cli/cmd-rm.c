@@ -5,10 +5,13 @@
 
 #include "cli/exit.h"
 #include "cli/report.h"
+#include "cli/sync-options.h"
 #include "cli/verb.h"
 #include "naru/channel.h"
+#include "naru/error.h"
 #include "naru/segment.h"
 #include "naru/semaphore.h"
+#include "naru/sync.h"
 
 struct rm_options {
     bool force;
@@ -19,13 +22,52 @@ static bool has_scheme(const char *url, const char *scheme)
     return strncmp(url, scheme, strlen(scheme)) == 0;
 }
 
-static int remove_one(const char *url)
+/* "mutex:NAME" and the like, which naru ls shows under their kinds. */
+static enum naru_sync_kind sync_kind(const char *url, const char **ret_name)
+{
+    for (enum naru_sync_kind kind = NARU_SYNC_MUTEX; naru_sync_kind_name(kind); kind++) {
+        const char *word = naru_sync_kind_name(kind);
+
+        if (!has_scheme(url, word) || url[strlen(word)] != ':')
+            continue;
+        *ret_name = url + strlen(word) + 1;
+        return kind;
+    }
+    return 0;
+}
+
+/* NARU_EXIT_OK, or reported. */
+static int remove_sync(enum naru_sync_kind kind, const char *name, bool force)
+{
+    int r;
+
+    if (kind == NARU_SYNC_MUTEX && sync_report_held(name))
+        return NARU_EXIT_FAILED;
+    r = naru_sync_remove(kind, name);
+    return r == 0 || (r == -ENOENT && force) ? NARU_EXIT_OK : report_failure(r);
+}
+
+static int remove_url(const char *url)
 {
     if (has_scheme(url, "shm+posix:") || has_scheme(url, "shm+sysv:") || has_scheme(url, "mmap:"))
         return naru_segment_remove(url);
     if (has_scheme(url, "sem+posix:") || has_scheme(url, "sem+sysv:"))
         return naru_raw_semaphore_remove(url);
     return naru_remove(url);
+}
+
+static int remove_one(const char *url, bool force)
+{
+    const char *name = NULL;
+    enum naru_sync_kind kind = sync_kind(url, &name);
+    int r;
+
+    if (kind)
+        return remove_sync(kind, name, force);
+    r = remove_url(url);
+    if (r == -ENOTSUP) /* it makes no sense for any such URL */
+        return report(NARU_EXIT_USAGE, "%s", naru_explain());
+    return r == 0 || (r == -ENOENT && force) ? NARU_EXIT_OK : report_failure(r);
 }
 
 /* All of them are tried; the first failure decides the exit code, as rm(1) does. */
@@ -35,13 +77,9 @@ static int run(const struct invocation *in)
     int code = NARU_EXIT_OK;
 
     for (int i = 0; i < in->operand_count; i++) {
-        int r = remove_one(in->operands[i]);
+        int failed = remove_one(in->operands[i], o->force);
 
-        if (r < 0 && !(r == -ENOENT && o->force)) {
-            int failed = report_failure(r);
-
-            code = code == NARU_EXIT_OK ? failed : code;
-        }
+        code = code == NARU_EXIT_OK ? failed : code;
     }
     return code;
 }
@@ -57,9 +95,11 @@ const struct verb verb_rm = {
     .summary = "remove a queue, FIFO, socket file, shared memory, semaphore or file",
     .operands = "URL...",
     .details =
-        "What is still in a queue goes with it. An endpoint that somebody listens on is left alone.\n\n"
+        "What is still in a queue goes with it. An endpoint that somebody listens on is left alone, and so\n"
+        "is a mutex that somebody holds. What naru makes by name is mutex:NAME, rwlock:NAME,\n"
+        "semaphore:NAME, event:NAME or barrier:NAME.\n\n"
         "  naru rm sysvmq:0x4d2 posixmq:/jobs shm+sysv:0x4d2\n"
-        "  naru rm -f fifo:///tmp/landing",
+        "  naru rm -f fifo:///tmp/landing mutex:deploy",
     .options = options,
     .options_size = sizeof(struct rm_options),
     .operands_min = 1,

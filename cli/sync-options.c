@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/sync-options.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 #include "cli/exit.h"
 #include "cli/report.h"
+#include "naru/mutex.h"
 
 int sync_parse_mode(const char *text, unsigned *ret)
 {
@@ -18,6 +20,25 @@ int sync_parse_mode(const char *text, unsigned *ret)
         return report_usage("--mode %s: expected octal permission bits such as 0660", text);
     *ret = (unsigned)strtoul(text, NULL, 8);
     return NARU_EXIT_OK;
+}
+
+bool sync_report_held(const char *name)
+{
+    struct naru_sync_options existing = NARU_INIT(struct naru_sync_options);
+    struct naru_mutex *mutex;
+    int64_t holder;
+
+    existing.create = NARU_CREATE_NO;
+    sync_explain_truncation();
+    if (naru_mutex_open(name, &existing, &mutex) < 0)
+        return false;
+    holder = naru_mutex_holder(mutex);
+    (void)naru_mutex_close(mutex);
+    if (holder > 0)
+        (void)report(NARU_EXIT_FAILED,
+                     "lock '%s': held by process %" PRId64 "; removed now, it would let a second one in",
+                     name, holder);
+    return holder > 0;
 }
 
 /* Only async-signal-safe calls; going on is impossible, as the memory is gone. */

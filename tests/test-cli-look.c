@@ -54,6 +54,19 @@ TEST(create_sets_sizes_and_permissions)
     SHELL(2, "", "exists only while somebody uses it", "naru create unix://$PWD/s");
 }
 
+TEST(rm_removes_what_naru_makes_by_name)
+{
+    SHELL(0, "", "naru rm: rwlock 'naru-look': cannot remove",
+          "naru lock naru-look -- true; naru event naru-look set; naru sem naru-look post;"
+          ": > /dev/shm/naru.rwlock.naru-look; : > /dev/shm/naru.barrier.naru-look;"
+          "naru rm mutex:naru-look event:naru-look semaphore:naru-look rwlock:naru-look barrier:naru-look &&"
+          "naru rm -f mutex:naru-look rwlock:naru-look && ! naru rm rwlock:naru-look &&"
+          "! ls /dev/shm/naru.*.naru-look 2> /dev/null");
+    SHELL(1, "", "held by process",
+          "naru lock naru-look -- naru rm mutex:naru-look; r=$?; naru rm mutex:naru-look || exit 9; exit $r");
+    SHELL(2, "", "leaves nothing behind that could be removed", "naru rm tcp://127.0.0.1:1");
+}
+
 TEST(rm_removes_each_and_reports_each)
 {
     SHELL(3, "", "naru rm: ",

@@ -464,6 +464,19 @@ static int fifo_connect(struct naru_channel *ch, struct url *url, const struct n
 
 /* --- removing --- */
 
+/* One that may only be written: its write end sees the same lock, and cannot be had where nobody reads. */
+static int open_writer_to_look(const struct url *url, int *ret_fd)
+{
+    FD_CLEANUP int fd = open(url->target, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno == ENXIO ? 0 : open_failed(url, "read from it, or write to it");
+    if (fd_type(fd) != S_IFIFO)
+        return not_a_fifo(url->text, url->target);
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
 static int remove_unread(const struct url *url)
 {
     FD_CLEANUP int fd = -1;
@@ -471,11 +484,13 @@ static int remove_unread(const struct url *url)
 
     if (r == 0)
         r = open_reader(url, false, 0, &fd);
+    if (r == -EACCES)
+        r = open_writer_to_look(url, &fd);
     if (r == -EAGAIN)
         return error_set(ENOENT, "%s: there is no such FIFO", url->text);
     if (r < 0)
         return r;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
         return error_set(EBUSY, "%s: a listener has the FIFO open; end it first", url->text);
     if (unlink(url->target) < 0)
         return error_set(errno, "%s: cannot remove the FIFO: %s", url->text, error_text(errno));

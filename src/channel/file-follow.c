@@ -262,13 +262,16 @@ static struct file_listener *listener_free(struct file_listener *w)
     return NULL;
 }
 
-/* What can never be read is refused at once; what is not there is made, or waited for in the accept. */
+/* What can never be read is refused at once; what is not there is made, or waited for in the accept; but who
+ * reads to the end and no further has nothing to wait for, and a name he mistyped is not made. */
 static int make_or_look(const struct url *url, const struct file_options *options, unsigned mode)
 {
     FD_CLEANUP int fd = -1;
     FD_CLEANUP int made = -1;
     int r = file_open_reader(url->text, url->target, &fd);
 
+    if (r == -EAGAIN && !options->follow)
+        return error_set(ENOENT, "%s: there is no such file, and ?follow=no waits for none", url->text);
     if (r == -EAGAIN && options->create)
         r = file_create(url->text, url->target, mode, &made);
     return r == -EAGAIN ? 0 : r;

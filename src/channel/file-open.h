@@ -13,8 +13,8 @@ struct file_options {
     struct file_start start; /* ?from=    the reader's first record */
     bool follow;             /* ?follow=  the end of the file is not the end */
     bool unlink;             /* ?unlink=  the listener removes the file when it closes */
-    bool create;             /* ?create=  by default yes, for whoever appends and whoever listens */
-    bool sync;               /* ?sync=each  fdatasync(2) after each record */
+    bool create; /* ?create=  by default yes, for whoever appends, and whoever listens and follows */
+    bool sync;   /* ?sync=each  fdatasync(2) after each record */
 };
 
 /* Also checks that there is a path and no option that nobody knows: before anything is made. 0 or -EINVAL. */

@@ -423,6 +423,30 @@ TEST(permissions_decide)
     naru_listener_close(l);
 }
 
+/* root may read everything: it takes somebody else to see it. */
+TEST(a_fifo_that_may_only_be_written_is_removed)
+{
+    int child;
+
+    test_need_root();
+    CHECK_INT(chmod(test_directory(), 0777), 0);
+    child = test_fork_as_nobody();
+    if (child == 0) {
+        struct naru_listener *l = listen_on("");
+
+        CHECK_INT(chmod(path(), 0200), 0);
+        CHECK_INT(naru_remove(url("")), -EBUSY);
+        naru_listener_close(l);
+        CHECK_INT(naru_remove(url("")), 0);
+        CHECK_INT(access(path(), F_OK), -1);
+        CHECK_INT(mkfifo(path(), 0000), 0); /* there is no way to see whether somebody listens */
+        CHECK_INT(naru_remove(url("")), -EACCES);
+        CHECK_INT(unlink(path()), 0);
+        test_child_end();
+    }
+    test_join(child);
+}
+
 TEST(a_child_does_not_keep_the_fifo_alive)
 {
     struct naru_listener *l = listen_on("");

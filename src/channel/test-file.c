@@ -143,6 +143,19 @@ TEST(without_follow_the_end_is_the_end)
     naru_channel_close(in);
 }
 
+TEST(without_follow_a_file_that_is_not_there_is_not_made)
+{
+    const char *missing = test_format("file://%s/missing", test_directory());
+    struct naru_listener *l = NULL;
+
+    CHECK_INT(naru_listen(test_format("%s?follow=no", missing), NULL, &l), -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "there is no such file, and ?follow=no waits for none");
+    CHECK_INT(access(test_format("%s/missing", test_directory()), F_OK), -1);
+    CHECK_INT(naru_listen(missing, NULL, &l), 0); /* a follower makes it */
+    naru_listener_close(l);
+    CHECK_INT(access(test_format("%s/missing", test_directory()), F_OK), 0);
+}
+
 TEST(half_a_record_is_waited_for)
 {
     struct naru_channel *in = NULL;
