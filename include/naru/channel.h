@@ -124,11 +124,13 @@ struct naru_channel_info {
 
 /*
  * Connects to url. Waits for the other side to appear (a listener, a FIFO's reader, a queue, a process that
- * blocks the signal) until the timeout.
+ * blocks the signal) until the timeout; shm: waits for the listener to accept, so that NARU_NOWAIT finds
+ * nobody there.
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
- * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. Any other
- * errno of the system calls beneath: socket(2), connect(2), open(2), mq_open(3), msgget(2).
+ * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EPROTO:
+ * who is there talks another version of shm:, or something else. Any other errno of the system calls beneath:
+ * socket(2), connect(2), open(2), mq_open(3), msgget(2).
  */
 NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
                                           struct naru_channel **ret_ch);
@@ -157,7 +159,7 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came.
  * -EMFILE, -ENFILE: out of descriptors; whoever came stays in the queue. -ENOENT: the FIFO or the socket's
  * path was removed, or replaced, so that nobody new can come; channels that are open go on. An accept that
- * waits at a path of unix: learns of it within a second, one at a FIFO at once.
+ * waits at a path of unix: or shm: learns of it within a second, one at a FIFO at once.
  */
 NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeout_ns,
                                          struct naru_channel **ret_ch);
@@ -165,7 +167,7 @@ NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeou
 /*
  * One level-triggered descriptor to poll for naru_listener_want(): ready when naru_accept(NARU_NOWAIT) is
  * worth a call. It is the listener's: do not close or read it. -ENOTSUP without NARU_CAN_POLL. That the path
- * of a unix socket was removed does not make it ready: an accept now and then notices it.
+ * of unix: or shm: was removed does not make it ready: an accept now and then notices it.
  * naru_listener_want() never fails.
  */
 NARU_API NARU_MUST_CHECK int naru_listener_fd(struct naru_listener *l);

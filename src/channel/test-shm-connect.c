@@ -188,6 +188,17 @@ TEST(a_connect_that_nobody_accepts_ends_at_its_deadline_and_leaves_nothing)
     naru_listener_close(l);
 }
 
+TEST(a_listener_whose_path_was_removed_is_told)
+{
+    struct naru_listener *l = listen_there("");
+    struct naru_channel *ch = NULL;
+
+    CHECK(unlink(socket_path()) == 0);
+    CHECK_INT(naru_accept(l, patience, &ch), -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "removed");
+    naru_listener_close(l);
+}
+
 /* --- rings --- */
 
 TEST(each_side_sends_what_its_own_ring_takes)
