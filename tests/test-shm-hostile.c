@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A peer over shared memory that is mad or hostile: it writes what it likes wherever it can write, which is
+ * its own memory alone, and does what it likes with the sockets. The other side calls everything there is;
+ * AddressSanitizer and the runner's time limit see what must not be. No call may fail but in the ways that
+ * are said, and what is broken stays so.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "channel/channel.h"
+#include "channel/shm.h"
+#include "naru/naru.h"
+#include "runner.h"
+
+enum { SESSIONS = 25, ATTACKS = 4000, CALLS = 3000, VIEWS = 6 };
+
+static struct shm_link *link_of(struct naru_channel *ch)
+{
+    return &((struct shm *)ch->state)->link;
+}
+
+/* --- the attacker --- */
+
+static uint64_t dice(uint64_t sides)
+{
+    return test_random() % sides;
+}
+
+/* Values that arithmetic goes wrong with, and some that look right. */
+static uint64_t nasty(uint64_t near)
+{
+    switch (dice(8)) {
+    case 0:
+        return 0;
+    case 1:
+        return UINT64_MAX;
+    case 2:
+        return near + 8 * dice(600);
+    case 3:
+        return near - 8 * dice(600);
+    case 4:
+        return near + dice(64);
+    case 5:
+        return UINT64_C(1) << dice(64);
+    case 6:
+        return dice(4);
+    default:
+        return test_random();
+    }
+}
+
+static uint64_t header(uint64_t ring)
+{
+    switch (dice(6)) {
+    case 0:
+        return 0;
+    case 1:
+        return record_word(RECORD_DATA, (uint32_t)nasty(record_max(ring)));
+    case 2:
+        return record_word((enum record_kind)dice(256), (uint32_t)dice(100));
+    case 3:
+        return record_word(RECORD_DATA, (uint32_t)dice(70000));
+    default:
+        return record_word(RECORD_DATA, (uint32_t)dice(dice(2) ? 80 : record_max(ring) + 1));
+    }
+}
+
+static void attack_words(struct naru_channel *ch)
+{
+    struct shm_link *l = link_of(ch);
+    uint64_t ring = l->own.ring, at = dice(ring / 8);
+    _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)sealed_ring(&l->own);
+
+    switch (dice(8)) {
+    case 0:
+        atomic_store(&l->page->taken, nasty(l->rx.position));
+        break;
+    case 1:
+        atomic_store(&l->page->receiver_asleep, (uint32_t)nasty(7));
+        atomic_store(&l->page->sender_asleep, (uint32_t)nasty(7));
+        break;
+    case 2:
+        if (dice(20) == 0) /* often would end each session at once */
+            atomic_store(&l->page->end, (uint32_t)nasty(1));
+        break;
+    case 3:
+        atomic_store((_Atomic uint64_t *)(void *)(l->own.base + 8 * dice(l->own.plain / 8)), test_random());
+        break;
+    case 4: /* what the victim reads next, perhaps while it does */
+        at = (l->tx.position & l->tx.mask) / 8;
+        for (int i = 0; i < 50; i++)
+            atomic_store(&words[at], header(ring));
+        break;
+    case 5:
+        for (uint64_t i = 0; i < ring / 8; i += 1 + dice(16))
+            atomic_store(&words[i], header(ring));
+        break;
+    default:
+        atomic_store(&words[at], dice(2) ? header(ring) : test_random());
+        break;
+    }
+}
+
+static void attack_bell(int fd)
+{
+    static char bytes[5000];
+
+    switch (dice(64)) {
+    case 0:
+        (void)shutdown(fd, (int)dice(3));
+        break;
+    case 1:
+        while (send(fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+            ;
+        break;
+    default:
+        if (dice(2))
+            (void)!send(fd, bytes, 1 + dice(sizeof bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
+        else
+            (void)!recv(fd, bytes, 1 + dice(sizeof bytes), MSG_DONTWAIT);
+    }
+}
+
+/* Now and then it does as it should, so that the victim gets somewhere. */
+static void behave(struct naru_channel *ch)
+{
+    char buffer[1000];
+
+    for (uint64_t i = dice(20); i > 0; i--)
+        if (dice(2))
+            (void)!naru_send(ch, buffer, dice(sizeof buffer), NARU_NOWAIT);
+        else
+            (void)!naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT);
+}
+
+static _Noreturn void attack(struct naru_channel *ch, uint64_t malice)
+{
+    (void)!naru_send(ch, "first", 5, NARU_NOWAIT);
+    for (uint64_t i = dice(ATTACKS); i > 0; i--)
+        if (dice(100) >= malice)
+            behave(ch);
+        else if (dice(8))
+            attack_words(ch);
+        else
+            attack_bell(dice(2) ? ch->rfd : ch->wfd);
+    if (dice(2))
+        (void)raise(SIGKILL);
+    _exit(0);
+}
+
+/* --- the victim --- */
+
+struct victim {
+    struct naru_channel *ch;
+    struct naru_view views[VIEWS];
+    uint8_t buffer[70000];
+    bool broken; /* said -EPROTO */
+    bool over;   /* the peer is gone, or broken */
+    bool finished;
+};
+
+static void judge(struct victim *v, const char *call, long long r)
+{
+    switch (r) {
+    case -EPROTO:
+        v->broken = v->over = true;
+        break;
+    case -EPIPE:
+        v->over = v->over || !v->finished;
+        break;
+    case -EAGAIN:
+    case -ETIMEDOUT:
+    case -EMSGSIZE:
+    case -EBUSY:
+    case -ECANCELED:
+        break;
+    default:
+        if (r < 0)
+            test_fail(__FILE__, __LINE__, "%s: %lld: %s", call, r, naru_explain());
+    }
+}
+
+static int64_t some_timeout(const struct victim *v)
+{
+    (void)v;
+    switch (dice(8)) {
+    case 0:
+        return NARU_FOREVER; /* ends: the attacker does */
+    case 1:
+    case 2:
+        return NARU_US(300);
+    default:
+        return NARU_NOWAIT;
+    }
+}
+
+static size_t some_length(const struct victim *v)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+
+    CHECK_INT(naru_channel_info(v->ch, &info), 0);
+    return dice(2) ? dice(100) : dice(info.max_message + 1);
+}
+
+/* AddressSanitizer looks at copies; this looks at what is mapped. */
+static void read_all(const void *data, size_t length)
+{
+    const volatile uint8_t *bytes = data;
+    unsigned sum = 0;
+
+    for (size_t i = 0; i < length; i++)
+        sum += bytes[i];
+    CHECK(sum <= 255 * length);
+}
+
+static void call_loan(struct victim *v)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    size_t length = some_length(v);
+    int r = naru_loan(v->ch, length, some_timeout(v), &loan);
+
+    judge(v, "loan", r);
+    if (r < 0)
+        return;
+    memset(loan.data, 1, loan.capacity);
+    if (dice(4) == 0) {
+        naru_loan_cancel(&loan);
+        return;
+    }
+    r = naru_commit(&loan, dice(loan.capacity + 1), NULL);
+    judge(v, "commit", r);
+    if (r == -EAGAIN || r == -ETIMEDOUT)
+        naru_loan_cancel(&loan);
+}
+
+static void call_borrow(struct victim *v)
+{
+    struct naru_view *view = &v->views[dice(VIEWS)];
+    int r;
+
+    naru_release(view);
+    *view = (struct naru_view)NARU_INIT(struct naru_view);
+    r = naru_borrow(v->ch, some_timeout(v), view);
+    judge(v, "borrow", r);
+    if (r < 0)
+        return;
+    CHECK(view->length <= record_max(link_of(v->ch)->theirs.ring));
+    read_all(view->data, view->length);
+}
+
+static void call_batch(struct victim *v)
+{
+    struct iovec iov = {v->buffer, dice(300)};
+    struct naru_message m[4];
+
+    for (int i = 0; i < 4; i++)
+        m[i] = (struct naru_message){.size = sizeof m[i], .iov = &iov, .iov_count = 1};
+    judge(v, "batch", naru_send_batch(v->ch, m, 4, some_timeout(v)));
+}
+
+static void call_poll(struct victim *v)
+{
+    struct pollfd fd = {.fd = naru_channel_fd(v->ch), .events = POLLIN};
+
+    CHECK(fd.fd >= 0);
+    CHECK(poll(&fd, 1, (int)dice(2)) >= 0);
+}
+
+static void call_something(struct victim *v)
+{
+    long long r;
+
+    switch (dice(v->over ? 8 : 200)) { /* the last few come seldom while it lives */
+    case 0:
+        judge(v, "flush", naru_flush(v->ch, NARU_TAKEN, dice(2) ? NARU_NOWAIT : NARU_US(300)));
+        break;
+    case 1:
+        call_poll(v); /* from now on the short ways are closed */
+        break;
+    case 2:
+        v->finished = dice(8) == 0 || v->finished;
+        if (v->finished)
+            judge(v, "finish", naru_channel_finish(v->ch));
+        break;
+    case 3:
+        (void)naru_interrupt(v->ch);
+        break;
+    case 4:
+        call_batch(v);
+        break;
+    default:
+        switch (dice(4)) {
+        case 0:
+            judge(v, "send", naru_send(v->ch, v->buffer, some_length(v), some_timeout(v)));
+            break;
+        case 1:
+            r = naru_recv(v->ch, v->buffer, dice(4) ? sizeof v->buffer : dice(100), some_timeout(v));
+            judge(v, "recv", r);
+            CHECK(r <= (long long)record_max(link_of(v->ch)->theirs.ring));
+            break;
+        case 2:
+            call_loan(v);
+            break;
+        default:
+            call_borrow(v);
+        }
+    }
+}
+
+/* Broken is broken, for both directions. */
+static void check_broken(struct victim *v)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+
+    CHECK_INT(naru_recv(v->ch, v->buffer, sizeof v->buffer, NARU_FOREVER), -EPROTO);
+    CHECK_INT(naru_borrow(v->ch, NARU_FOREVER, &view), -EPROTO);
+    CHECK_INT(naru_send(v->ch, "x", 1, NARU_FOREVER), v->finished ? -EPIPE : -EPROTO);
+    CHECK_CONTAINS(naru_explain(), v->finished ? "finish" : "naru cannot have written");
+}
+
+static void suffer(struct naru_channel *ch, int attacker)
+{
+    struct victim *v = calloc(1, sizeof *v);
+    int after = 50; /* calls once it is over */
+
+    CHECK(v != NULL);
+    v->ch = ch;
+    for (int i = 0; i < CALLS && after > 0; i++) {
+        call_something(v);
+        after -= v->over;
+    }
+    test_kill(attacker);
+    if (v->broken)
+        check_broken(v);
+    for (size_t i = 0; i < VIEWS; i++) {
+        read_all(v->views[i].data, v->views[i].length);
+        if (dice(2))
+            naru_release(&v->views[i]);
+    }
+    (void)naru_channel_close(ch);
+    for (size_t i = 0; i < VIEWS; i++) { /* they outlive the channel */
+        read_all(v->views[i].data, v->views[i].length);
+        naru_release(&v->views[i]);
+    }
+    free(v);
+}
+
+static const struct {
+    const char *url;
+    int interruptible;
+} ways[] = {{"shm:?ring=4k&wait=sleep", 0},
+            {"shm:?ring=16k", 0},
+            {"shm:?ring=4k&wait=spin", 0},
+            {"shm:?ring=128k", 1},
+            {"shm:?ring=4k&wait=spin&max-message=100", 1}};
+
+static const char *each_way(size_t index)
+{
+    return index < sizeof ways / sizeof *ways ? ways[index].url : NULL;
+}
+
+TEST_EACH(garbage_in_all_that_a_peer_can_write_harms_nobody, each_way)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+
+    options.interruptible = ways[index].interruptible;
+    for (int session = 0; session < SESSIONS; session++) {
+        struct naru_channel *ch[2];
+        uint64_t malice = dice(2) ? 100 : 5 + dice(60);
+        int pid;
+
+        CHECK_INT(naru_channel_pair(ways[index].url, &options, ch), 0);
+        (void)test_random(); /* the attacker goes on with numbers of its own */
+        pid = test_fork();
+        if (pid == 0) {
+            for (int i = 0; i <= session; i++)
+                (void)test_random();
+            (void)naru_channel_close(ch[0]);
+            attack(ch[1], malice);
+        }
+        (void)naru_channel_close(ch[1]);
+        suffer(ch[0], pid);
+    }
+}
+
+/* --- chosen ones, one by one --- */
+
+static struct shm_link *open_pair(struct naru_channel *ch[2])
+{
+    CHECK_INT(naru_channel_pair("shm:?ring=4k", NULL, ch), 0);
+    CHECK_INT(naru_send(ch[1], "first", 5, NARU_NOWAIT), 0); /* the attacker's end has an owner */
+    return link_of(ch[1]);
+}
+
+static void close_pair(struct naru_channel *ch[2])
+{
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
+}
+
+static void expect_protocol_error(struct naru_channel *ch)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    char buffer[100];
+
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(naru_recv(ch, buffer, sizeof buffer, i ? NARU_FOREVER : NARU_NOWAIT), -EPROTO);
+        CHECK_INT(naru_send(ch, "x", 1, i ? NARU_FOREVER : NARU_NOWAIT), -EPROTO);
+        CHECK_INT(naru_borrow(ch, NARU_S(10), &view), -EPROTO);
+        CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_S(10)), -EPROTO);
+    }
+    CHECK(test_is_readable(naru_channel_fd(ch)));
+}
+
+TEST(a_header_of_nonsense_is_a_protocol_error)
+{
+    static const uint64_t words[] = {1,
+                                     UINT64_MAX,
+                                     (uint64_t)RECORD_DATA << 56 | 4096,
+                                     (uint64_t)RECORD_DATA << 56 | 2033,
+                                     (uint64_t)RECORD_DATA << 56 | UINT32_MAX,
+                                     (uint64_t)(RECORD_DATA + 100) << 56 | 5,
+                                     (uint64_t)RECORD_DATA << 56 | UINT64_C(1) << 40};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        struct naru_channel *ch[2];
+        struct shm_link *l = open_pair(ch);
+        char buffer[100];
+
+        atomic_store(ring_header(l->tx.data, l->tx.mask, l->tx.position), words[i]);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPROTO);
+        CHECK_CONTAINS(naru_explain(), "naru cannot have written");
+        atomic_store(ring_header(l->tx.data, l->tx.mask, l->tx.position), 0); /* too late */
+        expect_protocol_error(ch[0]);
+        close_pair(ch);
+    }
+}
+
+TEST(a_position_of_nonsense_is_a_protocol_error)
+{
+    static const uint64_t positions[] = {8000, UINT64_MAX - 7, 9, UINT64_C(1) << 63};
+
+    for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
+        struct naru_channel *ch[2];
+        struct shm_link *l = open_pair(ch);
+        char buffer[1000] = {0};
+        int r;
+
+        atomic_store(&l->page->taken, positions[i]);
+        while ((r = naru_send(ch[0], buffer, sizeof buffer, NARU_S(10))) == 0)
+            ;
+        CHECK_INT(r, -EPROTO);
+        atomic_store(&l->page->taken, 0);
+        expect_protocol_error(ch[0]);
+        close_pair(ch);
+    }
+}
+
+TEST(an_end_of_nonsense_is_a_protocol_error)
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+
+    atomic_store(&l->page->end, 77);
+    expect_protocol_error(ch[0]);
+    close_pair(ch);
+}
+
+TEST(an_end_that_is_taken_back_is_a_protocol_error)
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+    char buffer[100];
+
+    CHECK_INT(naru_channel_finish(ch[1]), 0);
+    CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+    CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+    atomic_store(&l->page->end, 0);
+    expect_protocol_error(ch[0]);
+    close_pair(ch);
+}
+
+/* Each send finds another ticket, and rings a bell that nobody hears. */
+TEST(a_bell_that_is_full_holds_up_no_sender)
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+
+    for (uint32_t i = 1; i < 20000; i++) {
+        atomic_store(&l->page->receiver_asleep, i);
+        CHECK_INT(naru_send(ch[0], "x", 1, NARU_FOREVER), 0);
+        atomic_store(&l->page->taken, link_of(ch[0])->tx.position);
+    }
+    close_pair(ch);
+}
+
+/* What is in the ring is received; then it is gone, although it lives. */
+TEST(bells_that_are_half_closed_are_the_end)
+{
+    for (int which = 0; which < 2; which++) {
+        struct naru_channel *ch[2];
+        char buffer[2000] = {0};
+        int r = 0;
+
+        (void)open_pair(ch);
+        CHECK_INT(shutdown(which ? ch[1]->rfd : ch[1]->wfd, SHUT_WR), 0);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+        if (which == 0)
+            CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+        while (r == 0)
+            r = naru_send(ch[0], buffer, sizeof buffer, NARU_FOREVER);
+        CHECK_INT(r, -EPIPE);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+        close_pair(ch);
+    }
+}
