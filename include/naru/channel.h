@@ -66,6 +66,24 @@ enum naru_frame {
 
 enum naru_choice { NARU_CHOICE_DEFAULT = 0, NARU_CHOICE_NO = 1, NARU_CHOICE_YES = 2 };
 
+/*
+ * What every message of a channel is, where both ends are programs in C: options.type = NARU_TYPE(struct
+ * pose, 1). Where the ends shake hands (shm://name), one whose type has another name, size, alignment or
+ * version is refused with both descriptions; an end without a type (a tool that passes bytes on) takes any.
+ * Raise the version when the meaning of a member changes and its place does not.
+ */
+struct naru_type {
+    const char *name; /* up to 47 bytes are compared and shown; read by the call only; NULL: none */
+    size_t bytes, alignment;
+    unsigned version;
+};
+
+#ifdef __cplusplus
+#define NARU_TYPE(type, version) (naru_type{#type, sizeof(type), __alignof__(type), (version)})
+#else
+#define NARU_TYPE(type, version) ((struct naru_type){#type, sizeof(type), __alignof__(type), (version)})
+#endif
+
 /* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. */
 struct naru_options {
     size_t size;
@@ -79,6 +97,7 @@ struct naru_options {
     unsigned mode;     /* ?mode=  permission bits of what is created; 0: 0600 */
     int interruptible; /* naru_interrupt() can end a wait; costs a poll(2) before each wait */
     int keep_on_fork;  /* keep the descriptors in forked children, for naru_channel_adopt() there */
+    struct naru_type type; /* of the payloads; see above */
     int64_t linger_ns; /* exec: how long naru_channel_close() lets the command end by itself; 0: one second */
 };
 
@@ -129,8 +148,9 @@ struct naru_channel_info {
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
  * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EPROTO:
- * who is there talks another version of shm:, or something else. Any other errno of the system calls beneath:
- * socket(2), connect(2), open(2), mq_open(3), msgget(2).
+ * who is there talks another version of shm:, or something else. -EPROTOTYPE: its messages are of another
+ * type than opt->type. Any other errno of the system calls beneath: socket(2), connect(2), open(2),
+ * mq_open(3), msgget(2).
  */
 NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
                                           struct naru_channel **ret_ch);

@@ -38,7 +38,7 @@ static int not_accepted(const struct url *url)
  * child that had a copy would keep a dead listener's bell from hanging up. 0, TRY_AGAIN or explained. */
 static int say_hello(struct meeting *m, struct naru_channel *ch)
 {
-    struct handshake_message hello = handshake_make(HANDSHAKE_HELLO, m->options->ring);
+    struct handshake_message hello = shm_say(HANDSHAKE_HELLO, m->options);
     int fds[HELLO_FDS] = {-1, -1, -1}, r;
 
     fork_hold();
@@ -64,7 +64,7 @@ static int say_hello(struct meeting *m, struct naru_channel *ch)
 /* 0, TRY_AGAIN or explained. */
 static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handshake_packet *packet)
 {
-    const struct handshake_message own = handshake_make(HANDSHAKE_HELLO, m->options->ring);
+    const struct handshake_message own = shm_say(HANDSHAKE_HELLO, m->options);
     struct handshake_message word;
     struct sealed theirs;
     enum handshake_reason reason = handshake_read(packet->bytes, packet->length, &own, &word);
@@ -165,7 +165,8 @@ int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_opti
     int64_t step = 0;
     int r = shm_parse_options(url, true, &options);
 
-    (void)opt;
+    if (r == 0)
+        r = shm_take_type(url->text, opt, &options);
     if (r == 0)
         r = sealed_check_sizes(url->text, sizeof(struct shm_page), options.ring);
     if (r == 0)

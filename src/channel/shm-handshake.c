@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -37,6 +38,17 @@ static bool have_a_layout_in_common(const struct handshake_message *a, const str
     return oldest <= newest && a->line == b->line && a->page == b->page;
 }
 
+static bool says_type(const struct handshake_type *t)
+{
+    return t->name[0] != '\0';
+}
+
+static bool are_one_type(const struct handshake_type *a, const struct handshake_type *b)
+{
+    return a->bytes == b->bytes && a->alignment == b->alignment && a->version == b->version &&
+           strcmp(a->name, b->name) == 0;
+}
+
 enum handshake_reason handshake_read(const void *bytes, size_t length, const struct handshake_message *own,
                                      struct handshake_message *ret_m)
 {
@@ -44,6 +56,7 @@ enum handshake_reason handshake_read(const void *bytes, size_t length, const str
     if (length < sizeof *ret_m || length == SIZE_MAX)
         return REASON_PROTOCOL;
     memcpy(ret_m, bytes, sizeof *ret_m);
+    ret_m->type.name[sizeof ret_m->type.name - 1] = '\0';
     if (ret_m->magic != HANDSHAKE_MAGIC)
         return REASON_PROTOCOL;
     if (ret_m->kind == HANDSHAKE_REFUSED)
@@ -56,7 +69,11 @@ enum handshake_reason handshake_read(const void *bytes, size_t length, const str
         return REASON_VERSION;
     if (ret_m->ring < SHM_PAGE || ret_m->ring > RING_MOST || (ret_m->ring & (ret_m->ring - 1)) != 0)
         return REASON_PROTOCOL;
-    return ret_m->ring > own->ring_max || own->ring > ret_m->ring_max ? REASON_SIZE : REASON_NONE;
+    if (ret_m->ring > own->ring_max || own->ring > ret_m->ring_max)
+        return REASON_SIZE;
+    return says_type(&ret_m->type) && says_type(&own->type) && !are_one_type(&ret_m->type, &own->type)
+               ? REASON_TYPE
+               : REASON_NONE;
 }
 
 /* --- the socket --- */
@@ -165,6 +182,30 @@ bool handshake_is_bell(int fd)
 
 /* --- explaining --- */
 
+enum { DESCRIPTION = 128 };
+
+/* A peer may have written anything for a name. */
+static void describe(const struct handshake_type *t, char text[static DESCRIPTION])
+{
+    char name[sizeof t->name];
+
+    for (size_t i = 0; i < sizeof name; i++)
+        name[i] = t->name[i] == '\0' || (t->name[i] >= ' ' && t->name[i] <= '~') ? t->name[i] : '?';
+    (void)snprintf(text, DESCRIPTION, "%s version %" PRIu32 " (%" PRIu64 " bytes, aligned to %" PRIu32 ")",
+                   name, t->version, t->bytes, t->alignment);
+}
+
+static int other_type(const char *what, const struct handshake_type *ours,
+                      const struct handshake_type *theirs)
+{
+    char own[DESCRIPTION], other[DESCRIPTION];
+
+    describe(ours, own);
+    describe(theirs, other);
+    return error_set(EPROTOTYPE, "%s: our messages are %s, the peer's %s; build both from one declaration",
+                     what, own, other);
+}
+
 int handshake_failed(const char *what, enum handshake_reason reason, const struct handshake_message *own,
                      const struct handshake_message *theirs)
 {
@@ -181,6 +222,8 @@ int handshake_failed(const char *what, enum handshake_reason reason, const struc
                          ", and each maps at most %" PRIu64
                          " or as much as its own; use a smaller ?ring=, or the same at both ends",
                          what, own->ring, theirs->ring, (uint64_t)RING_MAPPED);
+    case REASON_TYPE:
+        return other_type(what, &own->type, &theirs->type);
     case REASON_PERMISSION:
         return error_set(EACCES, "%s: permission denied; the peer's ?allow-uid= and ?allow-gid= leave us out",
                          what);

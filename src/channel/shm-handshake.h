@@ -28,7 +28,15 @@ enum handshake_reason {
     REASON_VERSION = 2,    /* the two know no layout in common */
     REASON_SIZE = 3,       /* one's ring is larger than the other maps */
     REASON_PERMISSION = 4, /* the allow-list does not have the peer */
+    REASON_TYPE = 6,       /* the payloads are of another type */
     REASON_SHORT = 5       /* the listener is short of memory or descriptors: worth another try */
+};
+
+/* Of the payloads; all 0: not said. */
+struct handshake_type {
+    uint64_t bytes;
+    uint32_t alignment, version;
+    char name[48]; /* ends with a 0 */
 };
 
 struct handshake_message {
@@ -40,10 +48,8 @@ struct handshake_message {
     uint32_t line, page; /* SHM_LINE, SHM_PAGE */
     uint64_t ring;       /* bytes of the ring that it sends in */
     uint64_t ring_max;   /* the largest ring of the other side that it maps */
-    /* Of the type of the payloads, for later; 0. */
-    uint64_t type_id[2];
-    uint32_t type_size, type_align, type_version, type_flags;
-    uint8_t reserved[48]; /* 0 */
+    struct handshake_type type;
+    uint8_t reserved[16]; /* 0 */
 };
 
 static_assert(sizeof(struct handshake_message) == 128, "wire format");
@@ -56,9 +62,11 @@ static_assert(offsetof(struct handshake_message, line) == 24, "wire format");
 static_assert(offsetof(struct handshake_message, page) == 28, "wire format");
 static_assert(offsetof(struct handshake_message, ring) == 32, "wire format");
 static_assert(offsetof(struct handshake_message, ring_max) == 40, "wire format");
-static_assert(offsetof(struct handshake_message, type_id) == 48, "wire format");
-static_assert(offsetof(struct handshake_message, type_size) == 64, "wire format");
-static_assert(offsetof(struct handshake_message, reserved) == 80, "wire format");
+static_assert(offsetof(struct handshake_message, type) == 48, "wire format");
+static_assert(offsetof(struct handshake_type, alignment) == 8, "wire format");
+static_assert(offsetof(struct handshake_type, version) == 12, "wire format");
+static_assert(offsetof(struct handshake_type, name) == 16, "wire format");
+static_assert(offsetof(struct handshake_message, reserved) == 112, "wire format");
 
 /* Descriptors, in this order. */
 enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };

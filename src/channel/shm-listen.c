@@ -105,6 +105,8 @@ int shm_listen(struct naru_listener *l, struct url *url, const struct naru_optio
     int r = shm_parse_options(url, true, &options);
 
     if (r == 0)
+        r = shm_take_type(url->text, opt, &options);
+    if (r == 0)
         r = sealed_check_sizes(url->text, sizeof(struct shm_page), options.ring);
     if (r == 0)
         r = shm_name_parse(url, true, &name);
@@ -166,7 +168,7 @@ static int welcome(struct naru_listener *l, struct naru_channel *ch, int fd, str
                    struct sealed *theirs)
 {
     const struct shm_listener *s = l->state;
-    struct handshake_message m = handshake_make(HANDSHAKE_WELCOME, s->options.ring);
+    struct handshake_message m = shm_say(HANDSHAKE_WELCOME, &s->options);
     struct sealed own = {0};
     FD_CLEANUP int memory = -1;
     int r = shm_link_make(l->url, s->options.ring, &own, &memory);
@@ -192,7 +194,7 @@ static int welcome(struct naru_listener *l, struct naru_channel *ch, int fd, str
 static int answer(struct naru_listener *l, struct naru_channel *ch, int fd, struct handshake_packet *packet)
 {
     const struct shm_listener *s = l->state;
-    const struct handshake_message own = handshake_make(HANDSHAKE_WELCOME, s->options.ring);
+    const struct handshake_message own = shm_say(HANDSHAKE_WELCOME, &s->options);
     struct handshake_message hello;
     struct sealed theirs = {0};
     enum handshake_reason reason = handshake_read(packet->bytes, packet->length, &own, &hello);
@@ -258,7 +260,7 @@ static int take(struct naru_listener *l, struct pending *p)
                    ? -EAGAIN
                    : error_set(errno, "%s: accept: %s", l->url, error_text(errno));
     if (!shm_allow_peer(&s->options.allowed, fd)) {
-        const struct handshake_message own = handshake_make(HANDSHAKE_REFUSED, s->options.ring);
+        const struct handshake_message own = shm_say(HANDSHAKE_REFUSED, &s->options);
 
         handshake_refuse(fd, REASON_PERMISSION, &own);
         return 0;

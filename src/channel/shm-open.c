@@ -2,6 +2,7 @@
 /* How a channel over shared memory comes to be: its options, and pairs. */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -27,6 +28,31 @@ int shm_parse_options(struct url *url, bool named, struct shm_options *ret_optio
     if (r == 0)
         *ret_options = options;
     return r;
+}
+
+int shm_take_type(const char *what, const struct naru_options *opt, struct shm_options *options)
+{
+    const struct naru_type *type = &opt->type;
+    struct handshake_type *said = &options->type;
+
+    if (!type->name)
+        return 0;
+    if (!*type->name || type->bytes == 0 || type->alignment == 0 || type->alignment > UINT32_MAX)
+        return error_set(
+            EINVAL, "%s: options.type has no name, size or alignment; use NARU_TYPE(struct yours, 1)", what);
+    (void)snprintf(said->name, sizeof said->name, "%s", type->name);
+    said->bytes = type->bytes;
+    said->alignment = (uint32_t)type->alignment;
+    said->version = type->version;
+    return 0;
+}
+
+struct handshake_message shm_say(enum handshake_kind kind, const struct shm_options *options)
+{
+    struct handshake_message m = handshake_make(kind, options->ring);
+
+    m.type = options->type;
+    return m;
 }
 
 /* Whether two processes can run at once here: spinning on one CPU keeps the other from going on. */

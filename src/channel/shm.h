@@ -6,6 +6,7 @@
 
 #include "channel/channel.h"
 #include "channel/shm-allow.h"
+#include "channel/shm-handshake.h"
 #include "shm/held.h"
 #include "shm/link.h"
 
@@ -21,6 +22,7 @@ struct shm_options {
     size_t ring;
     int how; /* enum wait_how */
     struct shm_allowed allowed;
+    struct handshake_type type;
 };
 
 enum { SHM_VIEWS = 256 }; /* how many may be out at once */
@@ -69,6 +71,12 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
 int shm_commit(struct naru_channel *ch, size_t length, bool block);
 void shm_cancel(struct naru_channel *ch);
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
+
+/* What this side says of itself. */
+struct handshake_message shm_say(enum handshake_kind kind, const struct shm_options *options);
+
+/* What opt says of the payloads' type. 0 or -EINVAL with what was expected. */
+int shm_take_type(const char *what, const struct naru_options *opt, struct shm_options *options);
 
 /* 0 or -EINVAL with what was expected. named: one side of two that have a name to meet at. */
 int shm_parse_options(struct url *url, bool named, struct shm_options *ret_options);

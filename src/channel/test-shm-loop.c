@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * shm: in event loops, where a wake-up that is lost is lost for good: the descriptor shows room, or a
- * message, whatever was asked in between, and whoever was refused before the loop began. spec/wakeup.pml checks
- * the same for every interleaving.
+ * message, whatever was asked in between, and whoever was refused before the loop began. spec/wakeup.pml
+ * checks the same for every interleaving.
  */
 #include <errno.h>
 #include <poll.h>
