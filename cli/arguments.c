@@ -68,7 +68,8 @@ static int report_unknown_option(const struct verb *verb, const char *typed)
     }
     if (nearest)
         return report_usage("unknown option '%s'; did you mean '--%s'?", typed, nearest);
-    return report_usage("unknown option '%s'", typed);
+    return report_usage("unknown option '%s'%s", typed,
+                        verb->command ? "; a command and its options go behind '--'" : "");
 }
 
 static int bad_value(const struct verb_option *o, const char *text, const char *expected)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* naru help [VERB|urls] */
+/* naru help [VERB|urls [SCHEME]] */
 #include <stdio.h>
 #include <string.h>
 
@@ -25,10 +25,10 @@ static int run(const struct invocation *in)
         help_print_all(stdout);
         return NARU_EXIT_OK;
     }
-    if (strcmp(in->operands[0], "urls") == 0) {
-        help_print_urls(stdout);
-        return NARU_EXIT_OK;
-    }
+    if (strcmp(in->operands[0], "urls") == 0)
+        return help_print_urls(stdout, in->operands[1]);
+    if (in->operand_count > 1)
+        return report_usage("unexpected '%s'", in->operands[1]);
     verb = verb_find(in->operands[0]);
     if (!verb)
         return help_unknown_verb(in->operands[0]);
@@ -48,10 +48,10 @@ const struct verb verb_help = {
     .name = "help",
     .group = GROUP_HELP,
     .summary = "describe a verb, or the URLs",
-    .operands = "[VERB|urls]",
+    .operands = "[VERB|urls [SCHEME]]",
     .options = options,
     .options_size = sizeof(struct help_options),
-    .operands_max = 1,
+    .operands_max = 2,
     .operand = OPERAND_VERB,
     .run = run,
 };

@@ -75,7 +75,7 @@ static int remove_free(const char *name)
 {
     int r;
 
-    if (sync_report_held(name))
+    if (sync_report_held(NARU_SYNC_MUTEX, name))
         return NARU_EXIT_FAILED;
     r = naru_sync_remove(NARU_SYNC_MUTEX, name);
     return r < 0 ? report_failure(r) : NARU_EXIT_OK;

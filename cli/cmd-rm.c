@@ -41,7 +41,7 @@ static int remove_sync(enum naru_sync_kind kind, const char *name, bool force)
 {
     int r;
 
-    if (kind == NARU_SYNC_MUTEX && sync_report_held(name))
+    if (sync_report_held(kind, name))
         return NARU_EXIT_FAILED;
     r = naru_sync_remove(kind, name);
     return r == 0 || (r == -ENOENT && force) ? NARU_EXIT_OK : report_failure(r);
@@ -96,7 +96,7 @@ const struct verb verb_rm = {
     .operands = "URL...",
     .details =
         "What is still in a queue goes with it. An endpoint that somebody listens on is left alone, and so\n"
-        "is a mutex that somebody holds. What naru makes by name is mutex:NAME, rwlock:NAME,\n"
+        "is a mutex or semaphore that somebody holds. What naru makes by name is mutex:NAME, rwlock:NAME,\n"
         "semaphore:NAME, event:NAME or barrier:NAME.\n\n"
         "  naru rm sysvmq:0x4d2 posixmq:/jobs shm+sysv:0x4d2\n"
         "  naru rm -f fifo:///tmp/landing mutex:deploy",

@@ -230,8 +230,12 @@ static int act_raw(const struct action *action, struct work *w)
 
 static int remove_it(const char *name)
 {
-    int r = strchr(name, ':') ? naru_raw_semaphore_remove(name) : naru_sync_remove(NARU_SYNC_SEMAPHORE, name);
+    bool raw = strchr(name, ':');
+    int r;
 
+    if (!raw && sync_report_held(NARU_SYNC_SEMAPHORE, name))
+        return NARU_EXIT_FAILED;
+    r = raw ? naru_raw_semaphore_remove(name) : naru_sync_remove(NARU_SYNC_SEMAPHORE, name);
     return r < 0 ? report_failure(r) : NARU_EXIT_OK;
 }
 
@@ -296,7 +300,8 @@ const struct verb verb_sem = {
     .operands = "NAME post [N]|wait [N]|get|rm | NAME run -- COMMAND...",
     .details = "run takes a unit for as long as the command lives, however it ends, and passes on its\n"
                "exit status. post adds units, wait takes them for good, get prints how many are free.\n"
-               "post, wait and run make the semaphore if nobody has yet.\n\n"
+               "post, wait and run make the semaphore if nobody has yet; rm is refused while a run holds a\n"
+               "unit.\n\n"
                "NAME may be a URL, to share one with programs that know nothing of naru:\n"
                "sem+posix:/name (sem_open) or sem+sysv:0x4d2?index=0 (semget); ?create&value=2 makes\n"
                "it. A POSIX semaphore does not give back what a killed process took.\n\n"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/arguments.h"
+#include "cli/exit.h"
 #include "cli/report.h"
 #include "cli/term.h"
 #include "cli/verb.h"
@@ -29,9 +30,12 @@ void help_print_all(FILE *out)
         }
         (void)fprintf(out, "  %-11s %s\n", verbs[i]->name, verbs[i]->summary);
     }
-    (void)fprintf(out,
-                  "\n`naru VERB --help` describes one verb, `naru help urls` the mechanisms and their URLs.\n"
-                  "`naru --version` prints the version.\n");
+    (void)fprintf(
+        out,
+        "\n`naru VERB --help` describes one verb, `naru help urls` the mechanisms and their URLs.\n"
+        "`naru --version` prints the version.\n"
+        "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 permission denied, 124 the time was up,\n"
+        "130 interrupted; lock and sem run pass on that of their command.\n");
 }
 
 /* The text, broken at spaces into lines that end before the width; those behind the first are indented. */
@@ -103,23 +107,45 @@ static void print_url_options(FILE *out, const char *options)
     }
 }
 
-void help_print_urls(FILE *out)
+static bool is_called(const struct naru_mechanism *row, const char *name)
+{
+    return strcmp(row->scheme, name) == 0 || strcmp(row->name, name) == 0;
+}
+
+static bool is_mechanism(const char *name)
 {
     const struct naru_mechanism *row = NULL;
 
+    while ((row = naru_mechanism_next(row)))
+        if (is_called(row, name))
+            return true;
+    return false;
+}
+
+static void print_mechanism(FILE *out, const struct naru_mechanism *row)
+{
+    (void)fprintf(out, "\n%s%s%s  %s\n", term_style(out, STYLE_BOLD), row->example,
+                  term_style(out, STYLE_PLAIN), row->title);
+    (void)fprintf(out, "    use when     %s\n", row->use_when);
+    (void)fprintf(out, "    carries      %s, %s, %s\n", row->unit, row->direction, row->scope);
+    (void)fprintf(out, "    lives        %s\n", row->persistence);
+    (void)fprintf(out, "    limit        %s\n", row->limit);
+    print_url_options(out, row->options);
+}
+
+int help_print_urls(FILE *out, const char *only)
+{
+    const struct naru_mechanism *row = NULL;
+
+    if (only && !is_mechanism(only))
+        return report_usage("there is no mechanism '%s'; `naru help urls` describes all of them", only);
     (void)fprintf(
         out,
         "A URL chooses the mechanism: scheme:target?option=value&option=value. %%XX stands for any byte.\n"
         "Quote it in the shell, where ? and & mean something.\n");
-    while ((row = naru_mechanism_next(row))) {
-        (void)fprintf(out, "\n%s%s%s  %s\n", term_style(out, STYLE_BOLD), row->example,
-                      term_style(out, STYLE_PLAIN), row->title);
-        (void)fprintf(out, "    use when     %s\n", row->use_when);
-        (void)fprintf(out, "    carries      %s, %s, %s\n", row->unit, row->direction, row->scope);
-        (void)fprintf(out, "    lives        %s\n", row->persistence);
-        (void)fprintf(out, "    limit        %s\n", row->limit);
-        print_url_options(out, row->options);
-    }
+    while ((row = naru_mechanism_next(row)))
+        if (!only || is_called(row, only))
+            print_mechanism(out, row);
     print_heading(out, "Options of every URL");
     (void)fprintf(
         out,
@@ -131,6 +157,7 @@ void help_print_urls(FILE *out)
         "  ?buffer=SIZE       kernel buffer wanted (the kernel's choice)\n"
         "  ?read-ahead=yes|no one read may take many messages (where nobody else reads: yes)\n"
         "  ?mode=0660         permissions of what is created (0600)\n");
+    return NARU_EXIT_OK;
 }
 
 int help_unknown_verb(const char *name)
@@ -142,5 +169,7 @@ int help_unknown_verb(const char *name)
         suggest(name, verbs[i]->name, &distance, &nearest);
     if (nearest)
         return report_usage("there is no verb '%s'; did you mean '%s'?", name, nearest);
+    if (is_mechanism(name))
+        return report_usage("there is no verb '%s'; `naru help urls %s` describes the mechanism", name, name);
     return report_usage("there is no verb '%s'", name);
 }

@@ -9,8 +9,9 @@ struct verb;
 
 void help_print_all(FILE *out);
 
-/* The mechanisms and how their URLs are written, from the library's table. */
-void help_print_urls(FILE *out);
+/* The mechanisms and how their URLs are written, from the library's table; only: those of that scheme or
+ * name, or NULL. NARU_EXIT_OK, or NARU_EXIT_USAGE, reported: there are none. */
+int help_print_urls(FILE *out, const char *only);
 
 void help_print_verb(FILE *out, const struct verb *verb);
 

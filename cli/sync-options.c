@@ -10,6 +10,7 @@
 #include "cli/exit.h"
 #include "cli/report.h"
 #include "naru/mutex.h"
+#include "naru/semaphore.h"
 
 int sync_parse_mode(const char *text, unsigned *ret)
 {
@@ -22,14 +23,13 @@ int sync_parse_mode(const char *text, unsigned *ret)
     return NARU_EXIT_OK;
 }
 
-bool sync_report_held(const char *name)
+static const struct naru_sync_options existing = {.size = sizeof existing, .create = NARU_CREATE_NO};
+
+static bool report_held_mutex(const char *name)
 {
-    struct naru_sync_options existing = NARU_INIT(struct naru_sync_options);
     struct naru_mutex *mutex;
     int64_t holder;
 
-    existing.create = NARU_CREATE_NO;
-    sync_explain_truncation();
     if (naru_mutex_open(name, &existing, &mutex) < 0)
         return false;
     holder = naru_mutex_holder(mutex);
@@ -39,6 +39,33 @@ bool sync_report_held(const char *name)
                      "lock '%s': held by process %" PRId64 "; removed now, it would let a second one in",
                      name, holder);
     return holder > 0;
+}
+
+static bool report_held_semaphore(const char *name)
+{
+    struct naru_semaphore_info info = NARU_INIT(struct naru_semaphore_info);
+    struct naru_semaphore *semaphore;
+    int r;
+
+    if (naru_semaphore_open(name, &existing, 0, 0, &semaphore) < 0)
+        return false;
+    r = naru_semaphore_info(semaphore, &info);
+    (void)naru_semaphore_close(semaphore);
+    if (r < 0 || info.held == 0)
+        return false;
+    (void)report(NARU_EXIT_FAILED,
+                 "semaphore '%s': units held by running commands or programs: %" PRIu32
+                 "; removed now, it would let more in",
+                 name, info.held);
+    return true;
+}
+
+bool sync_report_held(enum naru_sync_kind kind, const char *name)
+{
+    sync_explain_truncation();
+    return kind == NARU_SYNC_MUTEX       ? report_held_mutex(name)
+           : kind == NARU_SYNC_SEMAPHORE ? report_held_semaphore(name)
+                                         : false;
 }
 
 /* Only async-signal-safe calls; going on is impossible, as the memory is gone. */

@@ -107,6 +107,18 @@ TEST(every_verb_is_in_the_manual)
           "done");
 }
 
+TEST(one_mechanism_is_described)
+{
+    SHELL(0, "1\n2\n", "",
+          "naru help urls posixmq > out; grep -c '^posixmq:/' out; grep -Ec '^ +[?](maxmsg|mode)=' out;"
+          "! grep tcp: out; rm out");
+    SHELL(0, "3\n", "", "naru help urls unix | grep -c '^unix:'");
+    SHELL(0, "1\n", "", "naru help urls unix-dgram | grep -c '^unix:'");
+    SHELL(2, "", "there is no mechanism 'smoke'; `naru help urls` describes", "naru help urls smoke");
+    SHELL(2, "", "`naru help urls tcp` describes the mechanism", "naru help tcp");
+    SHELL(2, "", "naru help: unexpected 'now'", "naru help send now");
+}
+
 TEST(urls_are_described_from_the_table)
 {
     SHELL(0, "", "",

@@ -140,6 +140,7 @@ a_waiter_is_ended_by_a_signal() {
 
 what_makes_no_sense_is_refused() {
     expect 2 "$naru" lock $id-g && says err "expected a command" && expect 2 "$naru" lock $id-g -- &&
+        expect 2 "$naru" lock $id-g ls -l && says err "go behind '--'" &&
         expect 2 "$naru" lock --mode 999 $id-g -- true && says err octal && expect 2 "$naru" lock a/b -- true &&
         expect 2 "$naru" lock --json $id-g -- true && expect 3 "$naru" lock --remove $id-g &&
         expect 3 "$naru" lock --status $id-g && says err "nobody has made it" &&
@@ -181,9 +182,10 @@ a_unit_is_held_as_long_as_the_command_lives() {
     hold sem $id-k run || return 1
     command=$(cat "$scratch/pid")
     kill -9 "$holder" # naru: the command goes on, and so does its unit
-    expect 124 "$naru" sem --try $id-k run -- true && expect 0 "$naru" sem $id-k get && says out 0 || return 1
+    expect 124 "$naru" sem --try $id-k run -- true && expect 0 "$naru" sem $id-k get && says out 0 &&
+        expect 1 "$naru" sem $id-k rm && says err "it would let more in" || return 1
     kill -9 "$command"
-    expect 0 "$naru" sem --timeout 20s $id-k run -- true
+    expect 0 "$naru" sem --timeout 20s $id-k run -- true && expect 0 "$naru" sem $id-k rm
 }
 
 units_are_posted_and_taken() {
