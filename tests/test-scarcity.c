@@ -118,6 +118,7 @@ static const struct {
     {"a unix pair", "unix:"},
     {"a seqpacket pair", "unix:?type=seqpacket"},
     {"a dgram pair", "unix:?type=dgram"},
+    {"a shared memory pair", "shm:"},
 };
 
 static const char *each_endpoint(size_t index)
@@ -142,7 +143,8 @@ static int open_ends(struct ends *ends, const char *url, const struct naru_optio
     struct naru_channel *pair[2] = {NULL, NULL};
     int r;
 
-    if (strcmp(url, "pipe:") == 0 || strncmp(url, "unix:?", 6) == 0 || strcmp(url, "unix:") == 0) {
+    if (strcmp(url, "pipe:") == 0 || strncmp(url, "unix:?", 6) == 0 || strcmp(url, "unix:") == 0 ||
+        strcmp(url, "shm:") == 0) {
         r = naru_channel_pair(url, options, pair);
         CHECK(r == 0 || (!pair[0] && !pair[1]));
         ends->far = pair[0];

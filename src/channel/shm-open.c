@@ -126,6 +126,10 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
         memory[i] = fd_close(memory[i]);
         sealed_deinit(&own[i]);
         sealed_deinit(&theirs[i]);
+        if (r < 0 && ch[i]->state) {
+            shm_free(ch[i]->state);
+            ch[i]->state = NULL;
+        }
     }
     return r;
 }

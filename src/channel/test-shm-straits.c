@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/* The rendezvous of shm: where descriptors run out, between namespaces, and while processes are killed. */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "channel/test-shm.h"
+
+enum { DESCRIPTORS = 14 }; /* more than either side needs */
+
+/* Lets the process have so many descriptors more; SIZE_MAX: as many as before. */
+static void limit(size_t more)
+{
+    static struct rlimit usual;
+    struct rlimit tight;
+    int next = dup(STDERR_FILENO);
+
+    close(next);
+    if (usual.rlim_cur == 0)
+        CHECK(getrlimit(RLIMIT_NOFILE, &usual) == 0);
+    tight = usual;
+    if (more != SIZE_MAX)
+        tight.rlim_cur = (rlim_t)next + more;
+    CHECK(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+}
+
+/* Receives one message, which says that the other side came through, and answers. */
+static void serve(struct naru_channel *ch)
+{
+    char text[8];
+
+    CHECK_INT(naru_recv(ch, text, sizeof text, patience), 3);
+    CHECK_INT(naru_send(ch, "yes", 3, patience), 0);
+    CHECK_INT(naru_recv(ch, text, sizeof text, patience), -EPIPE);
+}
+
+static void ask(struct naru_channel *ch)
+{
+    char text[8];
+
+    CHECK_INT(naru_send(ch, "hey", 3, patience), 0);
+    CHECK_INT(naru_recv(ch, text, sizeof text, patience), 3);
+}
+
+TEST(a_listener_without_descriptors_says_so_and_keeps_who_came)
+{
+    struct naru_listener *l = listen_there("");
+    int refused = 0, pid = test_fork();
+
+    if (pid == 0) {
+        for (int i = 0; i < DESCRIPTORS; i++) {
+            struct naru_channel *ch = NULL;
+
+            CHECK_INT(naru_connect(url(), NULL, patience, &ch), 0);
+            ask(ch);
+            naru_channel_close(ch);
+        }
+        test_child_end();
+    }
+    for (size_t i = 0; i < DESCRIPTORS; i++) {
+        struct naru_channel *ch = NULL;
+        int r;
+
+        limit(i);
+        r = naru_accept(l, patience, &ch);
+        limit(SIZE_MAX);
+        CHECK((r == 0 && ch) || (r == -EMFILE && !ch));
+        refused += r < 0;
+        if (r < 0)
+            CHECK_INT(naru_accept(l, patience, &ch), 0);
+        serve(ch);
+        naru_channel_close(ch);
+    }
+    CHECK(refused > 3 && refused < DESCRIPTORS);
+    test_join(pid);
+    naru_listener_close(l);
+}
+
+TEST(a_connector_without_descriptors_says_so_and_leaves_nothing)
+{
+    struct test_gate listening;
+    int refused = 0, pid;
+
+    test_gate_init(&listening);
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_listener *l = listen_there("");
+        int served = 0;
+
+        test_gate_open(&listening);
+        while (served < DESCRIPTORS) {
+            struct naru_channel *ch = NULL;
+            char text[8];
+            int r;
+
+            CHECK_INT(naru_accept(l, patience, &ch), 0);
+            r = (int)naru_recv(ch, text, sizeof text, patience);
+            CHECK(r == 3 || r == -EPIPE); /* who had no descriptor for our memory gave up, and said so */
+            if (r == 3) {
+                CHECK_INT(naru_send(ch, "yes", 3, patience), 0);
+                CHECK_INT(naru_recv(ch, text, sizeof text, patience), -EPIPE);
+                served++;
+            }
+            naru_channel_close(ch);
+        }
+        naru_listener_close(l);
+        test_child_end();
+    }
+    test_gate_wait(&listening);
+    for (size_t i = 0; i < DESCRIPTORS; i++) {
+        struct naru_channel *ch = NULL;
+        int r;
+
+        limit(i);
+        r = naru_connect(url(), NULL, patience, &ch);
+        limit(SIZE_MAX);
+        CHECK((r == 0 && ch) || (r == -EMFILE && !ch));
+        refused += r < 0;
+        if (r < 0)
+            CHECK_INT(naru_connect(url(), NULL, patience, &ch), 0);
+        ask(ch);
+        naru_channel_close(ch);
+    }
+    CHECK(refused > 3 && refused < DESCRIPTORS);
+    test_join(pid);
+}
+
+/* --- namespaces --- */
+
+/* A process that is the first of a PID namespace, in a mount namespace of its own. */
+static int fork_elsewhere(void)
+{
+    int pid = test_fork();
+
+    if (pid == 0) {
+        int inner, status;
+
+        if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0)
+            _exit(77);
+        inner = test_fork();
+        if (inner == 0)
+            return 0;
+        CHECK(waitpid(inner, &status, 0) == inner);
+        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 0);
+    }
+    return pid;
+}
+
+static bool can_unshare(void)
+{
+    int pid = fork(), status;
+
+    if (pid == 0)
+        _exit(unshare(CLONE_NEWPID | CLONE_NEWNS) == 0 ? 0 : 77);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST(peers_in_other_namespaces_meet_by_a_path_and_see_each_other_die)
+{
+    struct naru_listener *l;
+    struct naru_channel *ch = NULL;
+    int pid;
+
+    if (!can_unshare())
+        test_skip("no right to make namespaces");
+    l = listen_there("");
+    pid = fork_elsewhere();
+    if (pid == 0) {
+        struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+
+        CHECK_INT(naru_connect(url(), NULL, patience, &ch), 0);
+        CHECK_INT(naru_channel_info(ch, &info), 0);
+        CHECK_INT(info.peer.pid, -1); /* it has no number here */
+        ask(ch);
+        kill(getpid(), SIGKILL); /* the first process of a namespace: not from inside */
+        _exit(0);                /* so it goes without closing */
+    }
+    CHECK_INT(naru_accept(l, patience, &ch), 0);
+    {
+        char text[8];
+
+        CHECK_INT(naru_recv(ch, text, sizeof text, patience), 3);
+        CHECK_INT(naru_send(ch, "yes", 3, patience), 0);
+        CHECK_INT(naru_recv(ch, text, sizeof text, patience), -EOWNERDEAD);
+    }
+    test_join(pid);
+    naru_channel_close(ch);
+    naru_listener_close(l);
+}
+
+/* --- kills --- */
+
+/* Whoever is killed wherever in the handshake, the other goes on, and the name can be had again. */
+TEST(connectors_killed_at_any_time_leave_a_listener_that_serves)
+{
+    struct naru_listener *l = listen_there("?ring=16k");
+
+    for (int i = 0; i < 60; i++) {
+        struct naru_channel *ch = NULL;
+        int pid = test_fork();
+
+        if (pid == 0)
+            for (;;) {
+                CHECK_INT(naru_connect(test_format("%s?ring=16k", url()), NULL, patience, &ch), 0);
+                ch = naru_channel_close(ch);
+            }
+        for (uint64_t accepted = test_random() % 4; accepted > 0; accepted--) {
+            CHECK_INT(naru_accept(l, patience, &ch), 0);
+            naru_channel_close(ch);
+        }
+        WAIT_UNTIL(test_is_readable(naru_listener_fd(l)));
+        test_kill(pid); /* connected, its HELLO said or not; perhaps answered */
+        while (naru_accept(l, NARU_NOWAIT, &ch) == 0) {
+            int r = (int)naru_recv(ch, NULL, 0, patience);
+
+            CHECK(r == -EOWNERDEAD || r == -EPIPE);
+            ch = naru_channel_close(ch);
+        }
+    }
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+TEST(listeners_killed_at_any_time_are_replaced)
+{
+    for (int i = 0; i < 30; i++) {
+        struct naru_channel *ch = NULL;
+        struct naru_listener *l;
+        struct test_gate busy;
+        int pid;
+
+        test_gate_init(&busy);
+        pid = test_fork();
+        if (pid == 0) {
+            l = listen_there("?ring=16k");
+            test_gate_open(&busy);
+            for (;;) {
+                CHECK_INT(naru_accept(l, patience, &ch), 0);
+                ch = naru_channel_close(ch);
+            }
+        }
+        test_gate_wait(&busy);
+        for (uint64_t n = test_random() % 3; n > 0; n--) {
+            CHECK_INT(naru_connect(url(), NULL, patience, &ch), 0);
+            ch = naru_channel_close(ch);
+        }
+        test_kill(pid);
+        CHECK_INT(naru_connect(url(), NULL, NARU_NOWAIT, &ch), -EAGAIN);
+        l = listen_there("");
+        check_still_serves(l);
+        naru_listener_close(l);
+        close(busy.fds[0]);
+        close(busy.fds[1]);
+    }
+}
