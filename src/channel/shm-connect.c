@@ -42,7 +42,7 @@ static int say_hello(struct meeting *m, struct naru_channel *ch)
     int fds[HELLO_FDS] = {-1, -1, -1}, r;
 
     fork_hold();
-    r = shm_link_make(m->url->text, m->options->ring, &m->own, &fds[HELLO_MEMORY]);
+    r = shm_link_make(m->url->text, m->options->ring, m->options->pool, &m->own, &fds[HELLO_MEMORY]);
     if (r == 0)
         r = shm_make_bell(m->url->text, &ch->rfd, &fds[HELLO_SENDER_BELL]);
     if (r == 0)

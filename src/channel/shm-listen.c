@@ -171,7 +171,7 @@ static int welcome(struct naru_listener *l, struct naru_channel *ch, int fd, str
     struct handshake_message m = shm_say(HANDSHAKE_WELCOME, &s->options);
     struct sealed own = {0};
     FD_CLEANUP int memory = -1;
-    int r = shm_link_make(l->url, s->options.ring, &own, &memory);
+    int r = shm_link_make(l->url, s->options.ring, s->options.pool, &own, &memory);
 
     if (r == 0 && handshake_send(fd, &m, &memory, WELCOME_FDS) < 0)
         r = -EAGAIN;

@@ -3,8 +3,9 @@
  * Messages written and read where they lie in shared memory.
  *
  * A loan is the place of the next record in the ring, so no other message can be sent before it is committed
- * or cancelled. A view is a record that is held (shm/held.h): views are released in any order, and meanwhile
- * receiving goes on as long as the ring has room. There is a fixed number of them, so that releasing cannot
+ * or cancelled; or, if it is too large for that, a chunk of the pool. A view is a record that is held
+ * (shm/held.h), or such a chunk: views are released in any order, and meanwhile receiving goes on as long as
+ * the ring (the pool) has room. There is a fixed number of them, so that releasing cannot
  * fail. The memory stays mapped until the last view is released, also after the channel is closed: the sender
  * writes nothing more there once it knows of that, and before, nothing beyond what was taken.
  */
@@ -19,23 +20,48 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
 {
     struct shm *shm = ch->state;
     uint8_t *payload;
+    unsigned slot;
     int r = shm_find_room(ch, length, block, &payload);
 
     if (r < 0)
         return r;
+    if (length > shm->inline_max) {
+        r = shm_take_chunk(ch, length, &slot);
+        if (r < 0)
+            return r;
+        shm->lent_chunk = (int)slot;
+        ret_loan->data = pool_data(&shm->pool, slot);
+        ret_loan->capacity = length;
+        return 0;
+    }
     shm->lent = true;
     ret_loan->data = payload;
     ret_loan->capacity = length;
     return 0;
 }
 
+static int commit_chunk(struct naru_channel *ch, size_t length, bool block)
+{
+    struct shm *shm = ch->state;
+    uint8_t *payload;
+    int r = shm_find_room(ch, sizeof(struct shm_chunk), block, &payload);
+
+    if (r < 0)
+        return r;
+    shm_send_chunk(shm, (unsigned)shm->lent_chunk, length, payload);
+    shm->lent_chunk = -1;
+    return 0;
+}
+
 int shm_commit(struct naru_channel *ch, size_t length, bool block)
 {
     struct shm *shm = ch->state;
-    int r = shm_check_receiver(ch);
+    int r;
 
-    (void)block; /* its room is there */
-    if (r < 0)
+    if (shm->lent_chunk >= 0)
+        return commit_chunk(ch, length, block);
+    r = shm_check_receiver(ch);
+    if (r < 0) /* its room is there: nothing to wait for */
         return r;
     shm->lent = false;
     ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
@@ -48,20 +74,31 @@ void shm_cancel(struct naru_channel *ch)
     struct shm *shm = ch->state;
 
     shm->lent = false;
+    if (shm->lent_chunk >= 0)
+        pool_cancel(&shm->pool, (unsigned)shm->lent_chunk);
+    shm->lent_chunk = -1;
 }
 
 /* --- views --- */
+
+/* Whether the sender has room now that it had not. */
+static bool give_back(struct shm *shm, struct shm_view *view)
+{
+    /* The copy in a forked child says nothing: the message is its parent's. */
+    if (shm->closed || shm->generation != fork_generation())
+        return false;
+    if (!view->in_pool)
+        return held_remove(&shm->held, &view->record);
+    pool_return(&shm->their_pool, view->token);
+    return true;
+}
 
 static void view_release(struct channel_view *held)
 {
     struct shm_view *view = (struct shm_view *)(void *)held;
     struct shm *shm = view->shm;
-    bool moved = false;
 
-    /* The copy in a forked child says nothing: the record is its parent's. */
-    if (!shm->closed && shm->generation == fork_generation())
-        moved = held_remove(&shm->held, &view->record);
-    if (moved)
+    if (give_back(shm, view))
         waker_published(&shm->link.their_sender);
     view->next_free = shm->free_views;
     shm->free_views = view;
@@ -88,24 +125,31 @@ static struct shm_view *take_view(struct shm *shm)
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
 {
     struct shm *shm = ch->state;
-    struct ring_record record;
+    struct shm_found found;
     struct shm_view *view;
     int r;
 
     if (shm->views_out == SHM_VIEWS)
         return error_set(EBUSY, "%s: %d views are out already; release one first, or receive a copy", ch->url,
                          SHM_VIEWS);
-    r = shm_find_record(ch, block, &record);
+    r = shm_find_message(ch, block, &found);
+    if (r == 0 && found.length > shm->receive_max)
+        r = channel_no_room(ch, found.length, shm->receive_max);
+    if (r == 0)
+        r = shm_reach(ch, &found);
     if (r < 0)
         return r;
-    if (record.length > shm->receive_max)
-        return channel_no_room(ch, record.length, shm->receive_max);
     view = take_view(shm);
+    view->in_pool = found.in_pool;
+    view->token = found.chunk.token;
     shm->generation = fork_generation();
-    held_add(&shm->held, &view->record);
-    ring_release(&shm->link.rx, record.length);
-    ret_view->data = record.data;
-    ret_view->length = record.length;
+    if (!view->in_pool)
+        held_add(&shm->held, &view->record);
+    ring_release(&shm->link.rx, found.record);
+    if (found.in_pool) /* its record has gone from the ring */
+        waker_published(&shm->link.their_sender);
+    ret_view->data = found.data;
+    ret_view->length = found.length;
     ret_view->type = 0;
     ret_view->priority = 0;
     ret_view->sender = ch->peer;

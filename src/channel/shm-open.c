@@ -15,9 +15,11 @@ static const char *const wait_words[] = {"adaptive", "spin", "sleep", NULL};
 
 int shm_parse_options(struct url *url, bool named, struct shm_options *ret_options)
 {
-    struct shm_options options = {.ring = SHM_RING_DEFAULT, .how = WAIT_ADAPTIVE};
+    struct shm_options options = {.ring = SHM_RING_DEFAULT, .pool = SHM_POOL_DEFAULT, .how = WAIT_ADAPTIVE};
     int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
 
+    if (r == 0)
+        r = url_option_size(url, "pool", 0, SHM_POOL_MOST, &options.pool);
     if (r == 0)
         r = url_option_word(url, "wait", wait_words, &options.how);
     if (r == 0 && (options.ring & (options.ring - 1)) != 0)
@@ -25,6 +27,7 @@ int shm_parse_options(struct url *url, bool named, struct shm_options *ret_optio
                       options.ring);
     if (r == 0 && named)
         r = shm_allow_parse(url, &options.allowed);
+    options.pool = (options.pool + SHM_PAGE - 1) & ~(size_t)(SHM_PAGE - 1);
     if (r == 0)
         *ret_options = options;
     return r;
@@ -67,6 +70,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
                      struct sealed *theirs)
 {
     struct shm *shm = calloc(1, sizeof *shm);
+    size_t most;
 
     if (!shm) {
         shm_link_forsake(own);
@@ -74,16 +78,22 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
         return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
     }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
+    pool_init(&shm->pool, &shm->link.own, shm->link.their_page);
+    pool_reader_init(&shm->their_pool, &shm->link.theirs, shm->link.page);
     held_init(&shm->held, &shm->link.rx);
     shm->how = (enum wait_how)options->how;
     shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SHM_SPINS;
     ch->state = shm;
     ch->direction = NARU_DIRECTION_BOTH;
     ch->room_event = EPOLLIN;
-    ch->limit_mend = "it may fill half of the ring; make that larger with ?ring= at both ends";
     shm->receive_max = ch->max_message;
-    if (ch->max_message > record_max(shm->link.own.ring))
-        ch->max_message = record_max(shm->link.own.ring);
+    shm->inline_max = record_max(shm->link.own.ring);
+    shm->lent_chunk = -1;
+    most = shm->link.own.pool > shm->inline_max ? shm->link.own.pool : shm->inline_max;
+    if (ch->max_message > most) {
+        ch->max_message = most;
+        ch->limit_mend = "it may fill all of the pool; make that larger with ?pool= at both ends";
+    }
     return 0;
 }
 
@@ -114,7 +124,7 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
     if (r == 0)
         r = shm_make_bell(url->text, &ch[0]->rfd, &ch[1]->wfd);
     for (int i = 0; i < 2 && r == 0; i++)
-        r = shm_link_make(url->text, options.ring, &own[i], &memory[i]);
+        r = shm_link_make(url->text, options.ring, options.pool, &own[i], &memory[i]);
     for (int i = 0; i < 2 && r == 0; i++)
         r = shm_link_attach(url->text, memory[!i], options.ring, &theirs[i]);
     for (int i = 0; i < 2 && r == 0; i++) {

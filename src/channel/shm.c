@@ -10,6 +10,7 @@
 #include "channel/shm.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,13 +94,24 @@ static bool is_alone(struct shm *shm, struct sleeper *sleeper)
 
 /* --- attempts --- */
 
+/* Whether there is room for a message of that length. */
+static enum ring_state look_for_room(struct shm *shm, size_t length, uint8_t **ret_payload)
+{
+    enum ring_state state;
+
+    if (length <= shm->inline_max)
+        return ring_reserve(&shm->link.tx, length, ret_payload);
+    state = ring_reserve(&shm->link.tx, sizeof(struct shm_chunk), ret_payload);
+    return state == RING_OK ? pool_find(&shm->pool, length) : state;
+}
+
 /* Whether there is room for what found none, or a record. */
 static enum ring_state look(struct shm *shm, bool sending)
 {
     struct ring_record record;
     uint8_t *payload;
     enum ring_state state =
-        sending ? ring_reserve(&shm->link.tx, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
+        sending ? look_for_room(shm, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
 
     if (__builtin_expect(state == RING_BROKEN, 0))
         shm->link.broken = true; /* for good: it could be put right again before the attempt, for ever */
@@ -112,7 +124,7 @@ static bool is_worth_it(struct shm *shm, bool sending)
     enum ring_state state = look(shm, sending);
     enum shm_end end = shm_link_their_end(&shm->link);
 
-    return state == RING_OK || shm->link.broken || shm->link.gone ||
+    return state == RING_OK || state == RING_CHUNK || shm->link.broken || shm->link.gone ||
            (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
 }
 
@@ -197,7 +209,7 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
             return say_broken(ch);
         if (receiver_left(shm))
             return peer_gone(ch, true);
-        state = ring_reserve(&shm->link.tx, length, ret_payload);
+        state = look_for_room(shm, length, ret_payload);
         if (state == RING_OK)
             return 0;
         if (state == RING_BROKEN)
@@ -206,6 +218,38 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
         r = shm_await(ch, true, block);
     }
     return r;
+}
+
+int shm_take_chunk(struct naru_channel *ch, size_t length, unsigned *ret_slot)
+{
+    struct shm *shm = ch->state;
+
+    return pool_take(&shm->pool, length, ret_slot) == 0
+               ? 0
+               : error_set(ENOMEM, "%s: the machine has no memory for a message of %zu bytes", ch->url,
+                           length);
+}
+
+void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, uint8_t *payload)
+{
+    struct shm_chunk chunk = pool_send(&shm->pool, slot, (uint32_t)length);
+
+    memcpy(payload, &chunk, sizeof chunk);
+    ring_commit(&shm->link.tx, RECORD_CHUNK, sizeof chunk);
+    waker_published(&shm->link.their_receiver);
+}
+
+static int send_large(struct naru_channel *ch, const struct naru_message *m, size_t length, uint8_t *payload)
+{
+    struct shm *shm = ch->state;
+    unsigned slot;
+    int r = shm_take_chunk(ch, length, &slot);
+
+    if (r < 0)
+        return r;
+    (void)message_gather(m, pool_data(&shm->pool, slot), length);
+    shm_send_chunk(shm, slot, length, payload);
+    return 0;
 }
 
 static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
@@ -217,41 +261,75 @@ static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool 
 
     if (r < 0)
         return r;
+    if (length > shm->inline_max)
+        return send_large(ch, m, length, payload);
     (void)message_gather(m, payload, length);
     ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
     waker_published(&shm->link.their_receiver);
     return 0;
 }
 
-static int deliver(struct naru_channel *ch, struct naru_message *m, const struct ring_record *record)
+int shm_reach(struct naru_channel *ch, const struct shm_found *found)
+{
+    struct shm *shm = ch->state;
+
+    if (!found->in_pool || pool_reach(&shm->their_pool, &found->chunk) == 0)
+        return 0;
+    return error_set(ENOMEM, "%s: the machine has no memory for a message of %" PRIu32 " bytes", ch->url,
+                     found->length);
+}
+
+static int deliver(struct naru_channel *ch, struct naru_message *m, const struct shm_found *found)
 {
     struct shm *shm = ch->state;
     size_t room = message_length(m);
+    int r;
 
-    if (record->length > room)
-        return channel_no_room(ch, record->length, room);
-    (void)message_scatter(m, 0, record->data, record->length);
-    m->length = record->length;
+    if (found->length > room)
+        return channel_no_room(ch, found->length, room);
+    r = shm_reach(ch, found);
+    if (r < 0)
+        return r;
+    (void)message_scatter(m, 0, found->data, found->length);
+    m->length = found->length;
     m->type = 0;
     m->priority = 0;
     m->sender = ch->peer;
-    ring_release(&shm->link.rx, record->length);
+    if (found->in_pool)
+        pool_return(&shm->their_pool, found->chunk.token);
+    ring_release(&shm->link.rx, found->record);
     waker_published(&shm->link.their_sender);
     return 0;
 }
 
-int shm_find_record(struct naru_channel *ch, bool block, struct ring_record *ret_record)
+/* What the record says of its message: RING_OK or RING_BROKEN. */
+static enum ring_state open_record(struct shm *shm, const struct ring_record *record, bool in_pool,
+                                   struct shm_found *ret_found)
+{
+    *ret_found = (struct shm_found){
+        .data = record->data, .length = record->length, .record = record->length, .in_pool = in_pool};
+    if (!in_pool)
+        return RING_OK;
+    if (pool_read(&shm->their_pool, record->data, &ret_found->chunk) != RING_OK)
+        return RING_BROKEN;
+    ret_found->data = shm->their_pool.base + ret_found->chunk.offset;
+    ret_found->length = ret_found->chunk.length;
+    return RING_OK;
+}
+
+int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_found)
 {
     struct shm *shm = ch->state;
     int r = 0;
 
     while (r == 0) {
+        struct ring_record record;
         /* Before the look: what was sent before the end was said is there to be seen. */
         bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
-        enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, ret_record);
+        enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
 
-        if (state == RING_OK)
-            return 0;
+        if (state == RING_OK || state == RING_CHUNK)
+            return open_record(shm, &record, state == RING_CHUNK, ret_found) == RING_OK ? 0 : say_broken(ch);
         if (state == RING_BROKEN)
             return say_broken(ch);
         if (ended)
@@ -263,10 +341,10 @@ int shm_find_record(struct naru_channel *ch, bool block, struct ring_record *ret
 
 static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
 {
-    struct ring_record record;
-    int r = shm_find_record(ch, block, &record);
+    struct shm_found found;
+    int r = shm_find_message(ch, block, &found);
 
-    return r < 0 ? r : deliver(ch, m, &record);
+    return r < 0 ? r : deliver(ch, m, &found);
 }
 
 static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length)
@@ -274,7 +352,8 @@ static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t leng
     struct shm *shm = ch->state;
     uint8_t *payload;
 
-    if (receiver_left(shm) || shm->link.broken || ring_reserve(&shm->link.tx, length, &payload) != RING_OK)
+    if (receiver_left(shm) || shm->link.broken || length > shm->inline_max ||
+        ring_reserve(&shm->link.tx, length, &payload) != RING_OK)
         return 0;
     memcpy(payload, data, length);
     ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
@@ -391,10 +470,11 @@ const struct channel_ops shm_ops = {
             .unit = "message",
             .scope = "one machine",
             .persistence = "until the last end is closed; the name goes with its listener",
-            .limit = "a message fills at most half of the ring, 256 KiB; ?ring=",
+            .limit = "a message fills at most the pool, 64 MiB; ?pool= and ?max-message=",
             .wait = "looks at memory for a while, then sleeps in a socket; poll",
             .options =
                 "ring=SIZE\tbytes in which messages wait, a power of two (256k)\n"
+                "pool=SIZE\tbytes for messages larger than half of that, and all that are out (64M)\n"
                 "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
                 "allow-uid=N,...\tusers who may be at the other end, by number (those whom ?mode= lets)\n"
                 "allow-gid=N,...\tgroups likewise",
@@ -402,8 +482,7 @@ const struct channel_ops shm_ops = {
                             NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
                             NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |
-                            NARU_CAN_TELL_TAKEN,
-            .max_message = SHM_RING_DEFAULT / 2 - 2 * RECORD_HEADER},
+                            NARU_CAN_TELL_TAKEN},
     .pair = shm_pair,
     .connect = shm_connect,
     .listen = shm_listen,

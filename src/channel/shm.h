@@ -9,9 +9,11 @@
 #include "channel/shm-handshake.h"
 #include "shm/held.h"
 #include "shm/link.h"
+#include "shm/pool.h"
 
 enum {
-    SHM_RING_DEFAULT = 256 * 1024, /* bytes; fits the second-level cache of two processors */
+    SHM_RING_DEFAULT = 256 * 1024,       /* bytes; fits the second-level cache of two processors */
+    SHM_POOL_DEFAULT = 64 * 1024 * 1024, /* bytes of address space; the largest message by default */
     SHM_SPINS = 4000 /* looks of the adaptive wait before it sleeps; some tens of microseconds */
 };
 
@@ -19,18 +21,20 @@ enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
 
 /* Of a URL. */
 struct shm_options {
-    size_t ring;
+    size_t ring, pool;
     int how; /* enum wait_how */
     struct shm_allowed allowed;
     struct handshake_type type;
 };
 
-enum { SHM_VIEWS = 256 }; /* how many may be out at once */
+enum { SHM_VIEWS = SHM_RETURNS }; /* how many may be out at once */
 
 /* A view that is out, or was and is free again. */
 struct shm_view {
     struct channel_view view; /* the first member: it is found by that */
-    struct held_record record;
+    bool in_pool;
+    uint32_t token;            /* in_pool */
+    struct held_record record; /* not in_pool */
     struct shm *shm;
     struct shm_view *next_free;
 };
@@ -43,7 +47,12 @@ struct shm {
     bool pair;          /* nobody knows who took the other end */
     size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */
     size_t wanted;      /* the length of the message that found no room: the sending thread's */
-    bool lent;          /* a loan in the ring is out; likewise */
+    size_t inline_max;  /* bytes of the largest message that goes by the ring */
+    bool lent;          /* a loan in the ring is out: the sending thread's */
+    int lent_chunk;     /* the slot of one in the pool; -1: none; likewise */
+
+    struct pool pool;              /* of what is sent */
+    struct pool_reader their_pool; /* of what is received */
 
     /* The receiving thread's. Views outlive the channel: the last one that is released frees all this. */
     struct held held;
@@ -57,9 +66,29 @@ struct shm {
 /* One step of an attempt that found no room (nothing to receive). 0: look again; -EAGAIN or -EINTR. */
 int shm_await(struct naru_channel *ch, bool sending, bool block);
 
-/* Waits for room in the ring for a payload, and for a record there, as attempts do. */
+/* Waits for room for a message, as attempts do: *ret_payload is where it goes in the ring, or where its
+ * description does, if it is one for the pool, which has room then. */
 int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **ret_payload);
-int shm_find_record(struct naru_channel *ch, bool block, struct ring_record *ret_record);
+
+/* A message that is there: in the ring, or in the pool. */
+struct shm_found {
+    const uint8_t *data;
+    uint32_t length, record; /* bytes of the message, and of the ring's record */
+    bool in_pool;
+    struct shm_chunk chunk;
+};
+
+/* Waits for one, likewise. */
+int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_found);
+
+/* Before its bytes are read. 0 or the explained -ENOMEM. */
+int shm_reach(struct naru_channel *ch, const struct shm_found *found);
+
+/* A chunk of the pool for which room was found. 0 or the explained -ENOMEM. */
+int shm_take_chunk(struct naru_channel *ch, size_t length, unsigned *ret_slot);
+
+/* Sends what stands in a chunk. payload: where its description goes. */
+void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, uint8_t *payload);
 
 /* -EPIPE or -EOWNERDEAD if the receiver is known to be gone, else 0. */
 int shm_check_receiver(struct naru_channel *ch);

@@ -72,7 +72,7 @@ static inline struct peer honest_peer(enum handshake_kind kind)
 {
     struct peer peer = {.m = handshake_make(kind, RING), .length = sizeof peer.m, .ends = {-1, -1}};
 
-    CHECK_INT(shm_link_make("test", RING, &peer.own, &peer.fds[HELLO_MEMORY]), 0);
+    CHECK_INT(shm_link_make("test", RING, 0, &peer.own, &peer.fds[HELLO_MEMORY]), 0);
     peer.fd_count = WELCOME_FDS;
     for (int i = 0; i < 2 && kind == HANDSHAKE_HELLO; i++) {
         int pair[2];

@@ -106,6 +106,17 @@ int publish_reserve(int fd, size_t size)
     return 0;
 }
 
+int publish_lengthen(int fd, size_t size)
+{
+    struct stat status;
+
+    if (exceeds_file_limit(size))
+        return -EFBIG;
+    if (fstat(fd, &status) < 0 || ((size_t)status.st_size < size && ftruncate(fd, (off_t)size) < 0))
+        return -errno;
+    return 0;
+}
+
 /* The directory a path is in, "." for none. */
 static int directory_of(const char *path, char *buffer, size_t capacity)
 {

@@ -26,6 +26,10 @@ int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int
  * -errno without a sentence, the length then being as before. */
 int publish_reserve(int fd, size_t size);
 
+/* Makes the file that long unless it is longer already, and reserves nothing. 0 or -errno, without a
+ * sentence. For files that nobody else lengthens. */
+int publish_lengthen(int fd, size_t size);
+
 /* Adds to a sentence what helps against that errno: "; /dev/shm is full, ..." or "". */
 const char *publish_advice(int code);
 

@@ -30,32 +30,66 @@ int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring)
     return 0;
 }
 
-/* Maps both parts, the second one twice. */
+/* Maps all parts, the ring twice; the pool without touching it. */
 static int map(const char *what, int fd, int protection, struct sealed *memory)
 {
-    size_t plain = memory->plain, ring = memory->ring;
-    uint8_t *base =
-        mmap(NULL, plain + 2 * ring, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t plain = memory->plain, ring = memory->ring, all = plain + 2 * ring + memory->pool;
+    uint8_t *base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (base == MAP_FAILED)
         return error_set(errno, "%s: no room in the address space for a ring of %zu bytes: %s", what, ring,
                          error_text(errno));
     if (mmap(base, plain + ring, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) == MAP_FAILED ||
         mmap(base + plain + ring, ring, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd,
-             (off_t)plain) == MAP_FAILED) {
+             (off_t)plain) == MAP_FAILED ||
+        (memory->pool &&
+         mmap(base + plain + 2 * ring, memory->pool, protection, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+              (off_t)(plain + ring)) == MAP_FAILED)) {
         int code = errno;
 
-        (void)munmap(base, plain + 2 * ring);
+        (void)munmap(base, all);
         return error_set(code, "%s: cannot map shared memory: %s", what, error_text(code));
     }
     memory->base = base;
     return 0;
 }
 
+/* Whether the kernel reserves memory on demand without a signal (Linux 5.14). */
+static bool can_populate(void)
+{
+    return madvise(NULL, 0, MADV_POPULATE_READ) == 0; /* an advice it knows not is EINVAL, of any length */
+}
+
+/* Reserves what is used from the beginning, and lengthens the file by what may be. */
+static int reserve(int fd, const struct sealed *memory)
+{
+    size_t first = memory->plain + memory->ring;
+    int r = publish_reserve(fd, can_populate() ? first : first + memory->pool);
+
+    return r < 0 || memory->pool == 0 ? r : publish_lengthen(fd, first + memory->pool);
+}
+
+int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write)
+{
+    int advice = write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ, r;
+
+    do
+        r = madvise(sealed_pool(memory) + from, to - from, advice);
+    while (r < 0 && errno == EINTR);
+    /* EINVAL: an older kernel, where all was reserved at once. */
+    return r == 0 || errno == EINVAL ? 0 : -ENOMEM;
+}
+
 int sealed_make(const char *what, const char *label, size_t plain, size_t ring, struct sealed *ret_memory,
                 int *ret_fd)
 {
-    struct sealed memory = {.plain = plain, .ring = ring};
+    return sealed_make_with_pool(what, label, plain, ring, 0, ret_memory, ret_fd);
+}
+
+int sealed_make_with_pool(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
+                          struct sealed *ret_memory, int *ret_fd)
+{
+    struct sealed memory = {.plain = plain, .ring = ring, .pool = pool};
     FD_CLEANUP int fd = -1;
     int r = sealed_check_sizes(what, plain, ring);
 
@@ -64,9 +98,9 @@ int sealed_make(const char *what, const char *label, size_t plain, size_t ring, 
     fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return error_set(errno, "%s: memfd_create: %s", what, error_text(errno));
-    r = publish_reserve(fd, plain + ring);
+    r = reserve(fd, &memory);
     if (r < 0)
-        return error_set(-r, "%s: no room for %zu bytes of shared memory: %s%s", what, plain + ring,
+        return error_set(-r, "%s: no room for %zu bytes of shared memory: %s%s", what, plain + ring + pool,
                          error_text(-r),
                          r == -EFBIG ? "; this process's limit counts for it, too (ulimit -f)" : "");
     r = map(what, fd, PROT_READ | PROT_WRITE, &memory);
@@ -85,6 +119,24 @@ int sealed_make(const char *what, const char *label, size_t plain, size_t ring, 
 
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct sealed *ret_memory)
 {
+    return sealed_attach_with_pool(what, fd, plain, ring, 0, ret_memory);
+}
+
+/* Whether what the kernel has to have reserved is. What is reserved stays, as nobody can punch holes
+ * (F_SEAL_FUTURE_WRITE). A hole would be filled at our expense, and be SIGBUS where there is no room for it.
+ * Of the pool nothing needs to be, where sealed_populate() asks first. */
+static bool is_reserved(int fd, const struct stat *status, const struct sealed *memory)
+{
+    uint64_t first = memory->plain + memory->ring, all = first + memory->pool;
+
+    if (memory->pool == 0 || !can_populate())
+        return (uint64_t)status->st_blocks >= all / 512; /* stat(2): blocks are of 512 bytes */
+    return lseek(fd, 0, SEEK_HOLE) >= (off_t)first;
+}
+
+int sealed_attach_with_pool(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
+                            struct sealed *ret_memory)
+{
     struct sealed memory = {.plain = plain, .ring = ring};
     int seals = fcntl(fd, F_GET_SEALS), r = sealed_check_sizes(what, plain, ring);
     struct statfs system;
@@ -98,12 +150,13 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct se
         return error_set(EPROTO,
                          "%s: the peer passed memory that is not sealed: it could be cut short underneath us",
                          what);
-    if ((uint64_t)status.st_size != plain + ring)
+    if ((uint64_t)status.st_size < plain + ring || (uint64_t)status.st_size - plain - ring > pool_most)
         return error_set(EPROTO, "%s: the peer passed %lld bytes of memory and announced %zu", what,
                          (long long)status.st_size, plain + ring);
-    /* What is reserved stays, as nobody can punch holes (F_SEAL_FUTURE_WRITE). A hole would be filled at our
-     * expense, and be SIGBUS where there is no room for it. stat(2): blocks are of 512 bytes. */
-    if ((uint64_t)status.st_blocks < (plain + ring) / 512)
+    memory.pool = (size_t)status.st_size - plain - ring;
+    if (memory.pool % (size_t)sysconf(_SC_PAGESIZE) != 0)
+        return error_set(EPROTO, "%s: the peer passed memory that is not whole pages", what);
+    if (!is_reserved(fd, &status, &memory))
         return error_set(EPROTO, "%s: the peer passed %zu bytes of memory, not all of them reserved", what,
                          plain + ring);
     r = map(what, fd, PROT_READ, &memory);
@@ -116,6 +169,6 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct se
 void sealed_deinit(struct sealed *memory)
 {
     if (memory->base)
-        (void)munmap(memory->base, memory->plain + 2 * memory->ring);
+        (void)munmap(memory->base, memory->plain + 2 * memory->ring + memory->pool);
     memory->base = NULL;
 }

@@ -5,11 +5,14 @@
  * F_SEAL_FUTURE_WRITE), and whoever gets the descriptor can read it without fear of SIGBUS. The maker's own
  * mapping stays writable.
  *
- * It has two parts: pages as they are, and a ring that stands in the address space twice in a row, so that
+ * It has parts: pages as they are, and a ring that stands in the address space twice in a row, so that
  * what runs over its end is contiguous:
  *
- *     base                base + plain            base + plain + ring
- *     | plain             | ring                  | the same ring again |
+ *     base                base + plain            base + plain + ring   base + plain + 2 ring
+ *     | plain             | ring                  | the same ring again | pool, if any |
+ *
+ * The pool is as long as the maker may need it one day: its pages take no memory before they are reached
+ * (sealed_populate()).
  *
  * The compiler does not know that two addresses are one byte: a value read by one alias may be kept across a
  * store by the other. So atomics are accessed in the first copy only, and only payload runs into the second.
@@ -17,12 +20,13 @@
 #ifndef NARU_SEGMENT_SEALED_H
 #define NARU_SEGMENT_SEALED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct sealed {
     uint8_t *base; /* NULL: not mapped */
-    size_t plain, ring;
+    size_t plain, ring, pool;
 };
 
 /* Both sizes are multiples of the page size, neither is 0, and ring is a power of two. 0 or an explained
@@ -36,10 +40,23 @@ int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring);
 int sealed_make(const char *what, const char *label, size_t plain, size_t ring, struct sealed *ret_memory,
                 int *ret_fd);
 
+/* With a pool of so many bytes, a multiple of the page size, or 0. */
+int sealed_make_with_pool(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
+                          struct sealed *ret_memory, int *ret_fd);
+
 /* Maps for reading what somebody else made, of just these sizes. Refuses (-EPROTO, explained) a descriptor
  * that is not such memory: not a memfd, of huge pages, without all of the seals, of another size, or not
  * reserved. fd stays the caller's and is not needed afterwards. */
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct sealed *ret_memory);
+
+/* The same, and takes what follows the ring, up to pool_most bytes, for a pool. */
+int sealed_attach_with_pool(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
+                            struct sealed *ret_memory);
+
+/* Reserves [from, to) of the pool and maps it, for its maker to write or its reader to read, at no cost where
+ * that is done already. What cannot be had is an error here, and no SIGBUS later. 0 or -ENOMEM, without a
+ * sentence. */
+int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write);
 
 /* Unmaps. May be called on zeroed memory, and twice. */
 void sealed_deinit(struct sealed *memory);
@@ -48,6 +65,11 @@ void sealed_deinit(struct sealed *memory);
 static inline uint8_t *sealed_ring(const struct sealed *memory)
 {
     return memory->base + memory->plain;
+}
+
+static inline uint8_t *sealed_pool(const struct sealed *memory)
+{
+    return memory->base + memory->plain + 2 * memory->ring;
 }
 
 #endif

@@ -19,9 +19,14 @@
 #include <stdint.h>
 
 /* Raised with every change of what is in this file. */
-enum { SHM_LAYOUT = 1 };
+enum { SHM_LAYOUT = 2 };
 
 enum { SHM_LINE = 64, SHM_PAGE = 4096 };
+
+enum { SHM_RETURNS = 256 }; /* chunks of a pool that may be out at once */
+
+/* The largest pool, in bytes: lengths are 32 bits. */
+#define SHM_POOL_MOST (UINT64_C(4) << 30)
 
 /* "narushm" and a zero byte, as a little-endian machine reads them: also says the byte order. */
 #define SHM_MAGIC UINT64_C(0x006d687375726e61)
@@ -40,6 +45,7 @@ struct shm_page {
     uint32_t layout;
     uint32_t line; /* SHM_LINE */
     uint64_t ring; /* bytes */
+    uint64_t pool; /* bytes behind the ring; may be 0 */
 
     /* Up to where this side has taken the other's ring; free-running. */
     _Alignas(SHM_LINE) _Atomic uint64_t taken;
@@ -51,7 +57,12 @@ struct shm_page {
 
     _Alignas(SHM_LINE) _Atomic uint32_t end; /* enum shm_end; only ever raised */
 
-    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - 5 * SHM_LINE];
+    /* How many chunks of the other's pool this side has given back, free-running, and the tokens of the last
+     * of them, number n in returns[n % SHM_RETURNS]: see pool.h. */
+    _Alignas(SHM_LINE) _Atomic uint64_t returned;
+    _Alignas(SHM_LINE) _Atomic uint32_t returns[SHM_RETURNS];
+
+    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - 6 * SHM_LINE - 4 * SHM_RETURNS];
 };
 
 static_assert(sizeof(struct shm_page) == SHM_PAGE, "layout");
@@ -59,10 +70,13 @@ static_assert(offsetof(struct shm_page, magic) == 0, "layout");
 static_assert(offsetof(struct shm_page, layout) == 8, "layout");
 static_assert(offsetof(struct shm_page, line) == 12, "layout");
 static_assert(offsetof(struct shm_page, ring) == 16, "layout");
+static_assert(offsetof(struct shm_page, pool) == 24, "layout");
 static_assert(offsetof(struct shm_page, taken) == 64, "layout");
 static_assert(offsetof(struct shm_page, receiver_asleep) == 128, "layout");
 static_assert(offsetof(struct shm_page, sender_asleep) == 192, "layout");
 static_assert(offsetof(struct shm_page, end) == 256, "layout");
+static_assert(offsetof(struct shm_page, returned) == 320, "layout");
+static_assert(offsetof(struct shm_page, returns) == 384, "layout");
 static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "lock-free words");
 
 /*
@@ -76,7 +90,19 @@ static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "l
  */
 enum { RECORD_HEADER = 8 };
 
-enum record_kind { RECORD_DATA = 1 };
+enum record_kind {
+    RECORD_DATA = 1, /* the payload is the message */
+    RECORD_CHUNK = 2 /* the payload is a struct shm_chunk, the message in the pool */
+};
+
+/* Where a message lies in the sender's pool. */
+struct shm_chunk {
+    uint64_t offset; /* from the pool's beginning, a multiple of SHM_PAGE */
+    uint32_t length; /* bytes */
+    uint32_t token;  /* the receiver gives it back; means nothing to it */
+};
+
+static_assert(sizeof(struct shm_chunk) == 16, "layout");
 
 static inline uint64_t record_word(enum record_kind kind, uint32_t length)
 {

@@ -7,10 +7,10 @@
 
 #include "base/error.h"
 
-int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *ret_fd)
+int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd)
 {
     struct shm_page *page;
-    int r = sealed_make(what, "naru", sizeof *page, ring, ret_own, ret_fd);
+    int r = sealed_make_with_pool(what, "naru", sizeof *page, ring, pool, ret_own, ret_fd);
 
     if (r < 0)
         return r;
@@ -19,6 +19,7 @@ int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *
     page->layout = SHM_LAYOUT;
     page->line = SHM_LINE;
     page->ring = ring;
+    page->pool = pool;
     return 0;
 }
 
@@ -33,13 +34,13 @@ int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_
 {
     struct sealed theirs;
     const struct shm_page *page;
-    int r = sealed_attach(what, fd, sizeof *page, ring, &theirs);
+    int r = sealed_attach_with_pool(what, fd, sizeof *page, ring, SHM_POOL_MOST, &theirs);
 
     if (r < 0)
         return r;
     page = (const struct shm_page *)(const void *)theirs.base;
     if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
-        page->ring != ring) {
+        page->ring != ring || page->pool != theirs.pool) {
         sealed_deinit(&theirs);
         return error_set(EPROTO, "%s: the peer's memory is not laid out as layout %d of naru", what,
                          SHM_LAYOUT);

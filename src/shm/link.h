@@ -25,15 +25,16 @@ struct shm_link {
     _Atomic uint32_t said; /* enum shm_end: the most that it has said of its end */
 };
 
-/* Makes a side's memory, with its first page filled in. *ret_fd is what the other side attaches. 0 or an
- * explained -errno. what: the URL. */
-int shm_link_make(const char *what, uint64_t ring, struct sealed *ret_own, int *ret_fd);
+/* Makes a side's memory, with its first page filled in: a ring, and a pool of so many bytes, or none (0).
+ * *ret_fd is what the other side attaches. 0 or an explained -errno. what: the URL. */
+int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd);
 
 /* Gives up memory that the other side may have attached: it is told that this side has closed. May be called
  * on zeroed memory. */
 void shm_link_forsake(struct sealed *own);
 
-/* Attaches the other side's memory. ring: as it announced. -EPROTO (explained): it is not what was announced.
+/* Attaches the other side's memory. ring: as it announced; what follows is its pool. -EPROTO (explained): it
+ * is not what was announced.
  */
 int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs);
 

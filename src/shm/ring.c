@@ -23,3 +23,8 @@ enum ring_state ring_find_room(struct ring_writer *w, uint64_t bytes)
     w->taken = taken;
     return w->position + bytes - taken > w->mask + 1 ? RING_FULL : RING_OK;
 }
+
+enum ring_state ring_judge(uint64_t word)
+{
+    return word == record_word(RECORD_CHUNK, sizeof(struct shm_chunk)) ? RING_CHUNK : RING_BROKEN;
+}

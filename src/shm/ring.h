@@ -39,6 +39,7 @@ enum ring_state {
     RING_OK = 0,
     RING_FULL = 1,
     RING_EMPTY = 2,
+    RING_CHUNK = 4, /* a record that describes a message in the pool */
     RING_BROKEN = 3 /* the other side's memory holds what its code cannot have written */
 };
 
@@ -118,7 +119,10 @@ static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uin
     w->position = next;
 }
 
-/* Looks at the next record without taking it: RING_OK, RING_EMPTY, RING_BROKEN. */
+/* Of a record that is none of RECORD_DATA: RING_CHUNK or RING_BROKEN. */
+enum ring_state ring_judge(uint64_t word);
+
+/* Looks at the next record without taking it: RING_OK, RING_CHUNK, RING_EMPTY, RING_BROKEN. */
 static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring_record *ret_record)
 {
     const uint8_t *record = r->data + (r->position & r->mask);
@@ -128,11 +132,11 @@ static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring
     if (word == 0)
         return RING_EMPTY;
     ret_record->length = record_length(word);
+    ret_record->data = record + RECORD_HEADER;
     if (__builtin_expect(record_kind_of(word) != RECORD_KIND(RECORD_DATA) ||
                              ret_record->length > record_max(r->mask + 1),
                          0))
-        return RING_BROKEN;
-    ret_record->data = record + RECORD_HEADER;
+        return ring_judge(word);
     return RING_OK;
 }
 

@@ -25,7 +25,7 @@ static void open_sides(struct sides *s)
     int fds[2];
 
     for (int i = 0; i < 2; i++) {
-        CHECK_INT(shm_link_make("shm:", RING, &own[i], &fds[i]), 0);
+        CHECK_INT(shm_link_make("shm:", RING, 0, &own[i], &fds[i]), 0);
         CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s->sockets[i]), 0);
     }
     for (int i = 0; i < 2; i++) {
@@ -106,7 +106,7 @@ static void spoil(void (*spoiler)(struct shm_page *))
     struct sealed own, theirs = {.plain = 7};
     int fd = -1;
 
-    CHECK_INT(shm_link_make("shm:", RING, &own, &fd), 0);
+    CHECK_INT(shm_link_make("shm:", RING, 0, &own, &fd), 0);
     CHECK_INT(shm_link_attach("shm:", fd, 2 * RING, &theirs), -EPROTO);
     spoiler((struct shm_page *)(void *)own.base);
     CHECK_INT(shm_link_attach("shm:", fd, RING, &theirs), -EPROTO);

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/* The pool: where chunks lie, how they come back, and what is made of returns and descriptions that no code
+ * of ours can have written. */
+#include "shm/pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "naru/error.h"
+#include "runner.h"
+
+enum { PAGES = 64, POOL = PAGES * SHM_PAGE, SMALL_RING = 4096 };
+
+/* Both sides, each with its own mapping, and the receiver's page. */
+struct bank {
+    struct sealed own, theirs;
+    struct shm_page *page;
+    struct pool pool;
+    struct pool_reader reader;
+};
+
+static void open_bank(struct bank *b, size_t size)
+{
+    int fd;
+
+    CHECK_INT(sealed_make_with_pool("test", "test", SHM_PAGE, SMALL_RING, size, &b->own, &fd), 0);
+    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, SMALL_RING, size, &b->theirs), 0);
+    CHECK_INT(close(fd), 0);
+    b->page = aligned_alloc(SHM_PAGE, SHM_PAGE);
+    CHECK(b->page != NULL);
+    memset(b->page, 0, SHM_PAGE);
+    pool_init(&b->pool, &b->own, b->page);
+    pool_reader_init(&b->reader, &b->theirs, b->page);
+}
+
+static void close_bank(struct bank *b)
+{
+    sealed_deinit(&b->own);
+    sealed_deinit(&b->theirs);
+    free(b->page);
+}
+
+static unsigned take(struct bank *b, uint64_t length)
+{
+    unsigned slot = SHM_RETURNS;
+
+    CHECK_INT(pool_find(&b->pool, length), RING_OK);
+    CHECK_INT(pool_take(&b->pool, length, &slot), 0);
+    CHECK(slot < SHM_RETURNS);
+    return slot;
+}
+
+static struct shm_chunk pass(struct bank *b, uint64_t length, uint8_t fill)
+{
+    unsigned slot = take(b, length);
+    struct shm_chunk sent, got = {0, 0, 0};
+
+    memset(pool_data(&b->pool, slot), fill, length);
+    sent = pool_send(&b->pool, slot, (uint32_t)length);
+    CHECK_INT(pool_read(&b->reader, (const uint8_t *)&sent, &got), RING_OK);
+    CHECK_INT(pool_reach(&b->reader, &got), 0);
+    return got;
+}
+
+static void check_filled(const struct bank *b, const struct shm_chunk *chunk, uint8_t fill)
+{
+    const uint8_t *data = b->reader.base + chunk->offset;
+
+    for (uint32_t i = 0; i < chunk->length; i++)
+        CHECK_INT(data[i], fill);
+}
+
+/* Bytes of the memory that are reserved, in pages. */
+static unsigned resident(const struct bank *b)
+{
+    unsigned char pages[PAGES];
+    unsigned count = 0;
+
+    CHECK_INT(mincore(sealed_pool(&b->own), POOL, pages), 0);
+    for (unsigned i = 0; i < PAGES; i++)
+        count += pages[i] & 1;
+    return count;
+}
+
+TEST(every_size_from_a_byte_to_the_whole_pool_is_read_as_written)
+{
+    static const uint32_t sizes[] = {1,           2,        4095,  4096,     4097,         8191,
+                                     8192,        8193,     30000, POOL / 2, POOL / 2 + 1, POOL - 4096,
+                                     POOL - 4095, POOL - 1, POOL};
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct shm_chunk chunk = pass(&b, sizes[i], (uint8_t)(i + 1));
+
+        CHECK_INT(chunk.length, sizes[i]);
+        CHECK_INT(chunk.offset, 0); /* what is in the caches already is used again */
+        check_filled(&b, &chunk, (uint8_t)(i + 1));
+        pool_return(&b.reader, chunk.token);
+    }
+    close_bank(&b);
+}
+
+TEST(nothing_is_reserved_before_it_is_reached)
+{
+    struct shm_chunk first, second;
+    struct bank b;
+
+    open_bank(&b, POOL);
+    CHECK_INT(resident(&b), 0);
+    first = pass(&b, 3 * SHM_PAGE, 1);
+    CHECK_INT(resident(&b), 3);
+    second = pass(&b, 1, 2);
+    CHECK_INT(resident(&b), 4);
+    pool_return(&b.reader, first.token);
+    first = pass(&b, 2 * SHM_PAGE, 3);
+    CHECK_INT(resident(&b), 4);
+    CHECK_INT(second.offset, 3 * SHM_PAGE);
+    close_bank(&b);
+}
+
+TEST(a_full_pool_says_so_until_something_comes_back)
+{
+    struct shm_chunk half[2];
+    struct bank b;
+
+    open_bank(&b, POOL);
+    half[0] = pass(&b, POOL / 2, 1);
+    half[1] = pass(&b, POOL / 2, 2);
+    CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
+    pool_return(&b.reader, half[0].token);
+    CHECK_INT(pool_find(&b.pool, POOL / 2 + 1), RING_FULL);
+    CHECK_INT(pool_find(&b.pool, POOL / 2), RING_OK);
+    pool_return(&b.reader, half[1].token);
+    CHECK_INT(pool_find(&b.pool, POOL), RING_OK); /* the two gaps are one */
+    close_bank(&b);
+}
+
+TEST(no_more_chunks_are_out_than_returns_have_words)
+{
+    struct shm_chunk chunks[SHM_RETURNS];
+    struct bank b;
+
+    open_bank(&b, (SHM_RETURNS + 1) * SHM_PAGE);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < SHM_RETURNS; i++)
+            chunks[i] = pass(&b, 1, 1);
+        CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
+        for (unsigned i = 0; i < SHM_RETURNS; i++)
+            pool_return(&b.reader, chunks[i * 7 % SHM_RETURNS].token);
+        CHECK_INT(pool_find(&b.pool, 1), RING_OK);
+        CHECK_INT(b.pool.used, 0);
+    }
+    close_bank(&b);
+}
+
+TEST(chunks_that_are_out_never_overlap_in_any_order)
+{
+    enum { OUT = 20 };
+    struct shm_chunk chunks[OUT];
+    bool out[OUT] = {false};
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (unsigned i = 0; i < 5000; i++) {
+        size_t k = test_random() % OUT;
+        uint64_t length = 1 + test_random() % (10 * SHM_PAGE);
+
+        if (out[k]) {
+            check_filled(&b, &chunks[k], (uint8_t)k);
+            pool_return(&b.reader, chunks[k].token);
+            out[k] = false;
+        } else if (pool_find(&b.pool, length) == RING_OK) {
+            chunks[k] = pass(&b, length, (uint8_t)k);
+            out[k] = true;
+        }
+    }
+    close_bank(&b);
+}
+
+TEST(a_loan_that_is_cancelled_leaves_its_gap)
+{
+    struct bank b;
+    unsigned slot;
+
+    open_bank(&b, POOL);
+    slot = take(&b, POOL);
+    CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
+    pool_cancel(&b.pool, slot);
+    CHECK_INT(pool_find(&b.pool, POOL), RING_OK);
+    close_bank(&b);
+}
+
+/* Each begins with a pool that has sent one chunk. */
+static void check_refused(void (*forge)(struct bank *b, uint32_t token))
+{
+    struct shm_chunk chunk, other;
+    struct bank b;
+
+    open_bank(&b, POOL);
+    other = pass(&b, 1, 1);
+    chunk = pass(&b, 1, 1);
+    pool_return(&b.reader, other.token);
+    CHECK_INT(pool_find(&b.pool, 1), RING_OK);
+    forge(&b, chunk.token);
+    CHECK_INT(pool_find(&b.pool, 1), RING_BROKEN);
+    close_bank(&b);
+}
+
+static void return_twice(struct bank *b, uint32_t token)
+{
+    pool_return(&b->reader, token);
+    pool_return(&b->reader, token);
+}
+
+static void return_twice_in_turn(struct bank *b, uint32_t token)
+{
+    (void)pass(b, 1, 1);
+    pool_return(&b->reader, token);
+    CHECK_INT(pool_find(&b->pool, 1), RING_OK);
+    pool_return(&b->reader, token);
+}
+
+/* After its slot went out again. */
+static void return_an_old_one(struct bank *b, uint32_t token)
+{
+    pool_return(&b->reader, token);
+    for (unsigned i = 0; i < 3; i++)
+        (void)pass(b, 1, 1);
+    pool_return(&b->reader, token);
+}
+
+static void return_another(struct bank *b, uint32_t token)
+{
+    pool_return(&b->reader, token ^ 0x100);
+}
+
+static void return_a_loan(struct bank *b, uint32_t token)
+{
+    (void)token;
+    pool_return(&b->reader, b->pool.slots[take(b, 1)].token);
+}
+
+static void return_too_many(struct bank *b, uint32_t token)
+{
+    (void)token;
+    atomic_store(&b->page->returned, b->pool.seen + 2);
+}
+
+static void return_less(struct bank *b, uint32_t token)
+{
+    (void)token;
+    atomic_store(&b->page->returned, b->pool.seen - 1);
+}
+
+TEST(returns_of_what_is_not_out_are_refused)
+{
+    check_refused(return_twice);
+    check_refused(return_twice_in_turn);
+    check_refused(return_an_old_one);
+    check_refused(return_another);
+    check_refused(return_a_loan);
+    check_refused(return_too_many);
+    check_refused(return_less);
+}
+
+TEST(descriptions_beyond_the_pool_are_refused)
+{
+    static const struct shm_chunk wrong[] = {{POOL, 1, 0},
+                                             {1, 1, 0},
+                                             {SHM_PAGE, POOL, 0},
+                                             {0, POOL + 1, 0},
+                                             {0, UINT32_MAX, 0},
+                                             {UINT64_MAX - SHM_PAGE + 1, SHM_PAGE, 0},
+                                             {UINT64_MAX - SHM_PAGE + 1, UINT32_MAX, 0}};
+    static const struct shm_chunk right[] = {{POOL, 0, 0}, {POOL - SHM_PAGE, SHM_PAGE, 0}, {0, POOL, 0}};
+    struct shm_chunk got;
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK_INT(pool_read(&b.reader, (const uint8_t *)&wrong[i], &got), RING_BROKEN);
+    for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
+        CHECK_INT(pool_read(&b.reader, (const uint8_t *)&right[i], &got), RING_OK);
+        CHECK_INT(pool_reach(&b.reader, &got), 0); /* though the sender never reserved it */
+        check_filled(&b, &got, 0);
+    }
+    close_bank(&b);
+}
+
+TEST(memory_is_not_attached_whose_pool_is_larger_than_agreed_or_whose_ring_is_not_reserved)
+{
+    struct sealed own, theirs;
+    int fd;
+
+    CHECK_INT(sealed_make_with_pool("test", "test", SHM_PAGE, SMALL_RING, POOL, &own, &fd), 0);
+    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, SMALL_RING, &theirs), -EPROTO);
+    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, SMALL_RING, POOL - SHM_PAGE, &theirs), -EPROTO);
+    /* Taken for a longer ring, which then has holes. */
+    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, 2 * SMALL_RING, POOL, &theirs), -EPROTO);
+    CHECK_CONTAINS(naru_explain(), "reserved");
+    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, SMALL_RING, POOL, &theirs), 0);
+    sealed_deinit(&theirs);
+    sealed_deinit(&own);
+    CHECK_INT(close(fd), 0);
+}
