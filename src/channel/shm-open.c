@@ -92,7 +92,10 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     most = shm->link.own.pool > shm->inline_max ? shm->link.own.pool : shm->inline_max;
     if (ch->max_message > most) {
         ch->max_message = most;
-        ch->limit_mend = "it may fill all of the pool; make that larger with ?pool= at both ends";
+        ch->limit_mend =
+            most == shm->inline_max
+                ? "it may fill half of the ring; make room for it with ?pool=, or a larger ?ring="
+                : "it may fill all of the pool; make that larger with ?pool=";
     }
     return 0;
 }

@@ -95,13 +95,13 @@ static const struct {
     {"unsealed", bring_unsealed_memory, -EPROTO, "not sealed"},
     {"larger than it is", announce_a_larger_ring, -EPROTO, "announced"},
     {"a gigabyte", announce_a_huge_ring, -EINVAL, "?ring="},
-    {"too new", be_too_new, -EPROTO, "layouts 2 to 2"},
+    {"too new", be_too_new, -EPROTO, "layouts 3 to 3"},
     {"a HELLO", say_hello, -EPROTO, "does not talk"},
     {"half a word", say_half, -EPROTO, "does not talk"},
     {"refused as nonsense", refuse_as_nonsense, -EPROTO, "does not talk"},
     {"refused by its list", refuse_by_list, -EACCES, "permission denied"},
     {"refused by size", refuse_by_size, -EINVAL, "?ring="},
-    {"refused as too old", refuse_as_too_old, -EPROTO, "layouts 6 to 8"},
+    {"refused as too old", refuse_as_too_old, -EPROTO, "layouts 7 to 9"},
     {"refused for nothing", refuse_for_nothing, -EPROTO, "does not talk"},
     {"refused as a later naru may", refuse_as_a_later_one, -EPROTO, "does not talk"},
 };
@@ -205,12 +205,12 @@ TEST(each_side_sends_what_its_own_ring_takes)
 {
     static char message[100000];
     struct naru_view view = NARU_INIT(struct naru_view);
-    struct naru_listener *l = listen_there("?ring=16k");
+    struct naru_listener *l = listen_there("?ring=16k&pool=0");
     struct naru_channel *near = NULL;
     pthread_t thread;
     void *far;
 
-    CHECK_INT(pthread_create(&thread, NULL, connect_thread, (void *)(uintptr_t) "?ring=256k"), 0);
+    CHECK_INT(pthread_create(&thread, NULL, connect_thread, (void *)(uintptr_t) "?ring=256k&pool=0"), 0);
     CHECK_INT(naru_accept(l, patience, &near), 0);
     CHECK_INT(pthread_join(thread, &far), 0);
     for (size_t i = 0; i < sizeof message; i++)
