@@ -2,7 +2,12 @@
 # Unit tests stand beside their source (src/*/test-*.c, bench/test-*.c), tests of several processes in tests/test-*.c.
 # Each links the library's objects (internal functions included) and the runner, and speaks TAP.
 file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c bench/test-*.c tests/test-*.c)
-file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c tests/mechanism*.c)
+file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c tests/mechanism*.c tests/tracee.c tests/killpoints*.c)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND runner_sources tests/tracee-x86-64.c)
+else()
+  list(APPEND runner_sources tests/tracee-none.c)
+endif()
 if(NOT runner_sources)
   return()
 endif()
@@ -33,6 +38,8 @@ endforeach()
 # It counts the library's allocations: these functions of its own stand in for the allocator's.
 target_link_options(test-conformance-memory PRIVATE
                     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
+# It steps through calls: the dynamic linker's search for each symbol is not among what it proves.
+target_link_options(test-shm-kills PRIVATE -Wl,-z,now)
 # It makes them fail, and counts what is not freed.
 target_link_options(test-scarcity PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
                     -Wl,--wrap=strndup,--wrap=asprintf,--wrap=free)

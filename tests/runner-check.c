@@ -54,6 +54,16 @@ void test_skip(const char *format, ...)
     end_test(OUTCOME_SKIPPED);
 }
 
+void test_note(const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    verdict_add(test_context.verdict, OUTCOME_PASSED, "%s", text);
+}
+
 void test_check_int(const char *file, int line, const char *expression, long long actual, long long expected)
 {
     if (actual != expected)

@@ -150,8 +150,9 @@ static enum outcome run_case(const struct test_case *test_case, size_t number, s
         if (seconds > 1)
             printf("#   took %.1f s\n", seconds);
     }
-    if (outcome == OUTCOME_FAILED) {
+    if (outcome != OUTCOME_SKIPPED)
         print_lines("", verdict->text);
+    if (outcome == OUTCOME_FAILED) {
         print_output(output_fd);
         printf("#   NARU_TEST_SEED=%llu\n", (unsigned long long)test_context.seed);
     }

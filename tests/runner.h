@@ -65,6 +65,9 @@ void test_fail(const char *file, int line, const char *format, ...)
 /* Ends the test as skipped; only for what this machine cannot do. */
 void test_skip(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
+/* A line beside the test's result, however it ends: how much was tried, for instance. */
+void test_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 void test_check_int(const char *file, int line, const char *expression, long long actual, long long expected);
 void test_check_str(const char *file, int line, const char *expression, const char *actual,
                     const char *expected);

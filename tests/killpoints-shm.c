@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* Survivors at the other end of a channel over shared memory: see killpoints-shm.h. */
+#include "killpoints-shm.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "channel/shm.h"
+#include "naru/error.h"
+#include "runner.h"
+
+/* --- messages --- */
+
+enum { MESSAGES = 64 }; /* then they come again */
+
+static uint8_t messages[MESSAGES][MESSAGE_MAX];
+
+__attribute__((constructor)) static void make_messages(void)
+{
+    for (size_t number = 0; number < MESSAGES; number++)
+        for (size_t i = 0; i < MESSAGE_MAX; i++)
+            messages[number][i] = (uint8_t)(number * 31 + i * 7 + 1);
+}
+
+const uint8_t *message_of(uint64_t number, size_t *ret_length)
+{
+    static const size_t lengths[] = {0, 8, 1000, 56, 64, 1024, 24, 1};
+
+    *ret_length = lengths[number % (sizeof lengths / sizeof lengths[0])];
+    return messages[number % MESSAGES];
+}
+
+bool message_is(const uint8_t *message, ssize_t length, uint64_t number)
+{
+    size_t size;
+    const uint8_t *wanted = message_of(number, &size);
+
+    return length == (ssize_t)size && memcmp(message, wanted, size) == 0;
+}
+
+short loop_events(struct naru_channel *ch)
+{
+    int want = naru_channel_want(ch);
+
+    return (short)((want & NARU_IN ? POLLIN : 0) | (want & NARU_OUT ? POLLOUT : 0));
+}
+
+/* --- what holds at the end --- */
+
+/* The invariants of ring.h that this side can see, when the other side is gone and everything is received. */
+static void check_ring(struct kill_run *run, const struct naru_channel *ch, bool received_all)
+{
+    struct shm *shm = ch->state;
+    struct shm_link *link = &shm->link;
+    uint64_t theirs = atomic_load(&link->their_page->taken);
+    struct ring_record record;
+
+    if (atomic_load(&link->page->taken) != link->rx.position)
+        kill_complain(run, "I1: the position that was published is not the reader's");
+    if (received_all && ring_peek(&link->rx, &record) != RING_EMPTY)
+        kill_complain(run, "I2: there is a record behind the last one");
+    if (theirs > link->tx.position || link->tx.position - theirs > link->tx.mask + 1 - RECORD_HEADER)
+        kill_complain(run, "I1: the dead side has taken up to %llu of %llu", (unsigned long long)theirs,
+                      (unsigned long long)link->tx.position);
+    if (shm_link_their_end(link) > SHM_CLOSED)
+        kill_complain(run, "the dead side's end is said in no word there is");
+    if (link->broken)
+        kill_complain(run, "the ring is broken");
+}
+
+static void check_end(struct kill_run *run, const char *what, long long r)
+{
+    if (r != -EPIPE)
+        kill_complain(run, "%s gave %lld, not -EPIPE: %s", what, r, naru_explain());
+}
+
+/* The end is told again, to whoever asks, and however. */
+static void check_gone(struct kill_run *run, struct naru_channel *ch, bool received_all)
+{
+    uint8_t buffer[MESSAGE_MAX];
+    int r;
+
+    do /* one that has finished and is killed then shows it when the ring is full */
+        r = naru_send(ch, "x", 1, NARU_FOREVER);
+    while (r == 0);
+    check_end(run, "a send to the dead", r);
+    r = naru_flush(ch, NARU_TAKEN, NARU_FOREVER);
+    if (r != 0)
+        check_end(run, "a flush", r);
+    if (received_all)
+        check_end(run, "another receive", naru_recv(ch, buffer, sizeof buffer, NARU_S(60)));
+    check_ring(run, ch, received_all);
+    naru_channel_close(ch);
+}
+
+/* --- survivors --- */
+
+/* false: the end. */
+static bool take(struct kill_run *run, struct naru_channel *ch, int64_t timeout)
+{
+    static uint8_t buffer[MESSAGE_MAX];
+    ssize_t n = naru_recv(ch, buffer, sizeof buffer, timeout);
+
+    if (n == -EAGAIN)
+        return true;
+    if (n < 0) {
+        check_end(run, "a receive", n);
+        return false;
+    }
+    if (!message_is(buffer, n, run->arrived))
+        kill_complain(run, "message %d arrived damaged, or another in its place (%zd bytes)",
+                      (int)run->arrived, n);
+    run->arrived++;
+    return true;
+}
+
+void survive_receiving(struct kill_run *run, struct naru_channel *ch)
+{
+    bool goes_on = true;
+
+    if (!run->scenario->eager)
+        while (kill_may_act(run) && goes_on)
+            goes_on = take(run, ch, NARU_NOWAIT);
+    while (goes_on)
+        goes_on = take(run, ch, NARU_FOREVER);
+    check_gone(run, ch, true);
+}
+
+void survive_receiving_in_a_loop(struct kill_run *run, struct naru_channel *ch)
+{
+    struct pollfd ready = {.fd = naru_channel_fd(ch)};
+
+    do {
+        ready.events = loop_events(ch);
+        CHECK_INT(poll(&ready, 1, -1), 1);
+    } while (take(run, ch, NARU_NOWAIT));
+    check_gone(run, ch, true);
+}
+
+/* 1: sent; 0: no room; or the end. */
+static int give(struct kill_run *run, struct naru_channel *ch, int64_t timeout)
+{
+    size_t length;
+    const uint8_t *message = message_of(run->arrived, &length);
+    int r = naru_send(ch, message, length, timeout);
+
+    if (r == 0)
+        run->arrived++;
+    else if (r != -EAGAIN)
+        check_end(run, "a send", r);
+    return r == 0 ? 1 : r == -EAGAIN ? 0 : r;
+}
+
+void survive_sending(struct kill_run *run, struct naru_channel *ch)
+{
+    int r = 0;
+
+    if (!run->scenario->eager)
+        while (kill_may_act(run) && r >= 0)
+            r = give(run, ch, NARU_NOWAIT);
+    while (r >= 0)
+        r = give(run, ch, NARU_FOREVER);
+    check_gone(run, ch, false);
+}
+
+void survive_sending_from_a_loop(struct kill_run *run, struct naru_channel *ch)
+{
+    struct pollfd ready = {.fd = naru_channel_fd(ch)};
+    int r;
+
+    while ((r = give(run, ch, NARU_NOWAIT)) >= 0) {
+        if (r > 0)
+            continue;
+        ready.events = loop_events(ch);
+        CHECK_INT(poll(&ready, 1, -1), 1);
+    }
+    check_gone(run, ch, false);
+}
+
+void survive_asking(struct kill_run *run, struct naru_channel *ch)
+{
+    int r;
+
+    do {
+        size_t length;
+        const uint8_t *message = message_of(run->arrived, &length);
+
+        r = naru_send(ch, message, length, NARU_FOREVER);
+    } while (r == 0 && take(run, ch, NARU_FOREVER));
+    if (r < 0)
+        check_end(run, "a send", r);
+    check_gone(run, ch, true);
+}

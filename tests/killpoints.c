@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+/* The sweep over a scenario's kill points: see killpoints.h. */
+#include "killpoints.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "runner.h"
+
+enum {
+    EVENTS = 1 << 16,
+    ACTS = 64,       /* of the survivor, to wake a victim that sleeps */
+    DEADLINE_S = 10, /* after which a process hangs; it would take milliseconds */
+    REPETITIONS = 5  /* of a store that repeats: as many of them are kill points */
+};
+
+enum phase { BEFORE, DURING, AFTER };
+static const char *const phase_names[] = {"before", "during", "after"};
+
+struct point {
+    size_t event;
+    enum phase phase;
+    uint64_t repetition; /* DURING a store: so many are done */
+};
+
+struct listed {
+    struct event event;
+    bool sleeps;
+    uint64_t repetitions;
+};
+
+/* One scenario's sweep. */
+struct sweep {
+    const struct kill_scenario *scenario;
+    struct kill_verdict *verdict;
+    struct kill_run *run;
+    struct listed *events;
+    size_t count;
+    bool recording;
+    uint64_t arrived; /* in the run before */
+    uint64_t stride;  /* that many points further on, at most so many more arrive */
+    struct tracee tracee;
+    bool ended; /* the victim, by itself */
+    int survivor;
+    cpu_set_t cpus; /* of all three, to begin with */
+};
+
+/* --- what is wrong --- */
+
+void kill_complain(struct kill_run *run, const char *format, ...)
+{
+    va_list arguments;
+
+    if (atomic_exchange(&run->complained, true))
+        return;
+    va_start(arguments, format);
+    vsnprintf(run->complaint, sizeof run->complaint, format, arguments);
+    va_end(arguments);
+}
+
+enum { DESCRIPTION = 96 };
+
+static const char *describe(const struct event *event, char text[DESCRIPTION])
+{
+    snprintf(text, DESCRIPTION, "%s %llu at %#llx",
+             event->kind == EVENT_STORE ? "the store to byte" : "system call",
+             (unsigned long long)event->where, (unsigned long long)event->ip);
+    return text;
+}
+
+/* --- processes --- */
+
+static size_t count_descriptors(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    size_t count = 0;
+
+    CHECK(directory);
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+/* A survivor that is done holds nothing of the channel. */
+static void check_leaks(struct kill_run *run)
+{
+    size_t count = count_descriptors();
+    char line[512];
+    FILE *maps;
+
+    if (count != run->descriptors + 1) /* the gate */
+        kill_complain(run, "the survivor leaked descriptors: %zu, not %zu", count, run->descriptors + 1);
+    maps = fopen("/proc/self/maps", "re");
+    CHECK(maps);
+    while (fgets(line, sizeof line, maps))
+        if (strstr(line, "memfd:naru"))
+            kill_complain(run, "the survivor leaked a mapping: %s", line);
+    fclose(maps);
+}
+
+bool kill_may_act(struct kill_run *run)
+{
+    char byte;
+
+    return read(run->gate[0], &byte, 1) == 1;
+}
+
+static void be_victim(struct kill_run *run, struct naru_channel *ch[2])
+{
+    (void)close(run->gate[0]);
+    (void)close(run->gate[1]);
+    ch[1] = naru_channel_close(ch[1]);
+    tracee_begin();
+    run->scenario->victim(run, ch[0]);
+    _exit(0);
+}
+
+static void be_survivor(struct kill_run *run, struct naru_channel *ch[2])
+{
+    (void)close(run->gate[1]);
+    ch[0] = naru_channel_close(ch[0]);
+    run->scenario->survivor(run, ch[1]);
+    check_leaks(run);
+    _exit(0);
+}
+
+/* Tester and victim take turns: on one CPU, none of the turns is a wait for another CPU to wake up. The
+ * channel has been made before, as it looks at how many there are. */
+static void share_cpu(struct sweep *s, int victim)
+{
+    cpu_set_t set;
+    int cpu = sched_getcpu();
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu < 0 ? 0 : (unsigned)cpu, &set);
+    if (sched_setaffinity(victim, sizeof set, &set) < 0 || sched_setaffinity(0, sizeof set, &set) < 0)
+        kill_complain(s->run, "cannot choose CPU %d: %s", cpu, strerror(errno));
+}
+
+static void start(struct sweep *s, bool stores)
+{
+    struct kill_run *run = s->run;
+    struct naru_channel *ch[2];
+    int victim;
+
+    memset(run, 0, sizeof *run);
+    run->scenario = s->scenario;
+    run->descriptors = count_descriptors();
+    CHECK_INT(pipe2(run->gate, O_CLOEXEC), 0);
+    CHECK_INT(sched_setaffinity(0, sizeof s->cpus, &s->cpus), 0);
+    CHECK_INT(naru_channel_pair(s->scenario->url, NULL, ch), 0);
+    victim = test_fork();
+    if (victim == 0)
+        be_victim(run, ch);
+    s->survivor = test_fork();
+    if (s->survivor == 0)
+        be_survivor(run, ch);
+    naru_channel_close(ch[0]);
+    naru_channel_close(ch[1]);
+    (void)close(run->gate[0]);
+    s->ended = false;
+    share_cpu(s, victim);
+    tracee_take(&s->tracee, victim, stores);
+}
+
+/* Waits until the survivor sleeps (at the gate, or in its channel), or has ended. */
+static void let_survivor_settle(struct sweep *s)
+{
+    int64_t deadline = clock_now() + NARU_S(DEADLINE_S);
+
+    while (!process_sleeps(s->survivor) && !process_has_ended(s->survivor)) {
+        if (clock_now() > deadline) {
+            kill_complain(s->run, "the survivor comes to no rest");
+            return;
+        }
+        (void)sched_yield();
+    }
+}
+
+/* The survivor, which is not traced, ends by itself. */
+static void await_survivor(struct sweep *s)
+{
+    int64_t deadline = clock_now() + NARU_S(DEADLINE_S);
+    int status, r;
+
+    while ((r = waitpid(s->survivor, &status, WNOHANG)) == 0 && clock_now() < deadline)
+        (void)sched_yield();
+    if (r == 0) {
+        kill_complain(s->run, "the survivor hangs");
+        CHECK_INT(kill(s->survivor, SIGKILL), 0);
+        r = waitpid(s->survivor, &status, 0);
+    }
+    CHECK_INT(r, s->survivor);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        kill_complain(s->run, "the survivor ended with status %#x", status);
+}
+
+/* --- one run --- */
+
+/* The victim sleeps in its call: the survivor does what wakes it. */
+static enum call_state wake_victim(struct sweep *s)
+{
+    for (int acts = 0;; acts++) {
+        enum call_state state;
+
+        let_survivor_settle(s);
+        state = tracee_call_state(&s->tracee);
+        if (state != CALL_SLEEPS && state != CALL_RUNS)
+            return state;
+        if (state == CALL_RUNS) {
+            (void)sched_yield();
+            continue;
+        }
+        if (s->scenario->eager || acts == ACTS || process_has_ended(s->survivor)) {
+            kill_complain(s->run, "the victim sleeps, and nobody wakes it");
+            return CALL_SLEEPS;
+        }
+        CHECK_INT(write(s->run->gate[1], "", 1), 1);
+        (void)sched_yield();
+    }
+}
+
+/* Makes the victim's system call. false: it is to be killed in it, or cannot go on. */
+static bool pass_call(struct sweep *s, size_t index, const struct point *point)
+{
+    struct listed *listed = &s->events[index];
+    enum call_state state;
+
+    tracee_call(&s->tracee);
+    while ((state = tracee_call_state(&s->tracee)) == CALL_RUNS)
+        (void)sched_yield();
+    if (s->recording)
+        listed->sleeps = state == CALL_SLEEPS;
+    else if (listed->sleeps && state != CALL_SLEEPS) {
+        kill_complain(s->run, "another run than the one listed: event %zu did not sleep", index);
+        return false;
+    }
+    if (state == CALL_SLEEPS && point && point->event == index && point->phase == DURING)
+        return false;
+    if (state == CALL_SLEEPS)
+        state = wake_victim(s);
+    s->ended = state == CALL_ENDED;
+    let_survivor_settle(s);
+    return state == CALL_DONE;
+}
+
+/* Steps through the victim's store. false: it is to be killed in the middle. */
+static bool pass_store(struct sweep *s, size_t index, const struct point *point)
+{
+    bool here = point && point->event == index && point->phase == DURING;
+    uint64_t repetitions = 1;
+
+    while (!tracee_store(&s->tracee)) {
+        if (here && repetitions == point->repetition)
+            return false;
+        repetitions++;
+    }
+    if (s->recording)
+        s->events[index].repetitions = repetitions;
+    return true;
+}
+
+/* Lists the event, or compares it with the one listed. */
+static bool agrees(struct sweep *s, size_t index, const struct event *event)
+{
+    const struct event *listed = &s->events[index].event;
+    char here[DESCRIPTION], there[DESCRIPTION] = "the end";
+
+    if (s->recording) {
+        CHECK(index < EVENTS);
+        s->events[index] = (struct listed){.event = *event};
+        s->count = index + 1;
+        return true;
+    }
+    if (index < s->count && listed->kind == event->kind && listed->ip == event->ip &&
+        listed->where == event->where)
+        return true;
+    if (index < s->count)
+        (void)describe(listed, there);
+    kill_complain(s->run, "another run than the one listed: event %zu is %s, not %s", index,
+                  describe(event, here), there);
+    return false;
+}
+
+/* Runs the victim up to the point, or to its end. */
+static void walk(struct sweep *s, const struct point *point)
+{
+    struct event event;
+
+    for (size_t i = 0;; i++) {
+        bool goes_on;
+
+        tracee_next(&s->tracee, &event);
+        if (event.kind == EVENT_END) {
+            s->ended = true;
+            kill_complain(s->run, "the victim died of itself: status %#x", s->tracee.status);
+            return;
+        }
+        if (!agrees(s, i, &event) || (point && point->event == i && point->phase == BEFORE))
+            return;
+        goes_on = event.kind == EVENT_CALL ? pass_call(s, i, point) : pass_store(s, i, point);
+        if (!goes_on || (point && point->event == i && point->phase == AFTER))
+            return;
+    }
+}
+
+/* After the victim's death: whether what arrived is what it had sent, and no less than in the run before. */
+static void judge(struct sweep *s)
+{
+    struct kill_run *run = s->run;
+    uint64_t begun = run->begun, done = run->done, arrived = run->arrived;
+
+    if (!s->scenario->sends) {
+        if (arrived < done)
+            kill_complain(run, "the victim has received %d messages, the survivor has sent %d", (int)done,
+                          (int)arrived);
+        return;
+    }
+    if (arrived < done || arrived > begun)
+        kill_complain(run, "%d messages arrived; the victim had sent %d and begun %d", (int)arrived,
+                      (int)done, (int)begun);
+    if (arrived < s->arrived || arrived > s->arrived + s->stride)
+        kill_complain(run, "%d messages arrived, and %d when the victim was killed just before", (int)arrived,
+                      (int)s->arrived);
+    s->arrived = arrived;
+}
+
+/* The run whose victim has got to its point: kills it, and judges. false: there was a complaint. */
+static bool finish(struct sweep *s, const char *where)
+{
+    struct kill_run *run = s->run;
+
+    if (!s->ended)
+        tracee_kill(&s->tracee);
+    (void)close(run->gate[1]);
+    await_survivor(s);
+    if (!run->complained && !s->recording)
+        judge(s);
+    if (run->complained)
+        snprintf(s->verdict->complaint, sizeof s->verdict->complaint, "%s: killed %s: %s", s->scenario->name,
+                 where, run->complaint);
+    return !run->complained;
+}
+
+static bool run_to(struct sweep *s, const struct point *point)
+{
+    const char *where = "never";
+    char text[64 + DESCRIPTION], description[DESCRIPTION];
+
+    if (point) {
+        snprintf(text, sizeof text, "%s event %zu (%s)", phase_names[point->phase], point->event,
+                 describe(&s->events[point->event].event, description));
+        where = text;
+        s->verdict->points++;
+    }
+    start(s, true);
+    let_survivor_settle(s);
+    walk(s, point);
+    return finish(s, where);
+}
+
+/* --- the sweep --- */
+
+static void open_sweep(struct sweep *s, const struct kill_scenario *scenario, struct kill_verdict *verdict)
+{
+    const char *missing = tracee_unsupported();
+
+    if (missing)
+        test_skip("%s", missing);
+    *verdict = (struct kill_verdict){0};
+    *s = (struct sweep){
+        .scenario = scenario, .stride = 1, .verdict = verdict, .run = test_shared(sizeof *s->run)};
+    s->events = calloc(EVENTS, sizeof *s->events);
+    CHECK(s->events);
+    CHECK_INT(sched_getaffinity(0, sizeof s->cpus, &s->cpus), 0);
+}
+
+static void close_sweep(struct sweep *s)
+{
+    if (s->verdict->stores)
+        test_note("%zu kill points, about %zu stores to shared memory and %zu system calls",
+                  s->verdict->points, s->verdict->stores, s->verdict->calls);
+    else
+        test_note("%zu kill points in %zu instructions", s->verdict->points, s->count);
+    CHECK_INT(munmap(s->run, sizeof *s->run), 0);
+    free(s->events);
+}
+
+/* Two runs to the end: what happens only the first time (symbols are looked up, the heap grows) is over
+ * before the second, which lists the events. */
+static bool record(struct sweep *s)
+{
+    s->recording = true;
+    for (int i = 0; i < 2; i++)
+        if (!run_to(s, NULL))
+            return false;
+    s->recording = false;
+    for (size_t i = 0; i < s->count; i++)
+        (*(s->events[i].event.kind == EVENT_STORE ? &s->verdict->stores : &s->verdict->calls))++;
+    return true;
+}
+
+/* In the middle of the event: asleep, or between repetitions. */
+static bool kill_during(struct sweep *s, size_t event)
+{
+    const struct listed *listed = &s->events[event];
+    uint64_t stride = listed->repetitions / REPETITIONS + 1;
+
+    if (listed->sleeps)
+        return run_to(s, &(struct point){event, DURING, 0});
+    for (uint64_t i = 1; i < listed->repetitions; i += stride)
+        if (!run_to(s, &(struct point){event, DURING, i}))
+            return false;
+    return true;
+}
+
+void kill_sweep(const struct kill_scenario *scenario, struct kill_verdict *ret_verdict)
+{
+    struct sweep s;
+
+    open_sweep(&s, scenario, ret_verdict);
+    if (record(&s))
+        for (size_t i = 0; i < s.count; i++)
+            if (!run_to(&s, &(struct point){i, BEFORE, 0}) || !kill_during(&s, i) ||
+                !run_to(&s, &(struct point){i, AFTER, 0}))
+                break;
+    close_sweep(&s);
+}
+
+/* Steps the victim through so many instructions, and lists them or compares them with those listed. */
+static void step(struct sweep *s, uint64_t instructions)
+{
+    for (uint64_t i = 0; i < instructions; i++) {
+        struct event event = {.kind = EVENT_STORE};
+        bool call = s->events[i].event.kind == EVENT_CALL;
+
+        event.ip = tracee_place(&s->tracee, s->recording ? &call : NULL);
+        event.kind = call ? EVENT_CALL : EVENT_STORE;
+        if (!agrees(s, i, &event))
+            return;
+        s->ended = !tracee_step(&s->tracee);
+        if (call)
+            let_survivor_settle(s);
+        if (s->ended)
+            return;
+    }
+}
+
+static bool run_instructions(struct sweep *s, uint64_t instructions)
+{
+    char where[64];
+
+    snprintf(where, sizeof where, "after %llu instructions", (unsigned long long)instructions);
+    start(s, false);
+    let_survivor_settle(s);
+    step(s, instructions);
+    return finish(s, where);
+}
+
+void kill_sweep_instructions(const struct kill_scenario *scenario, size_t points,
+                             struct kill_verdict *ret_verdict)
+{
+    struct sweep s;
+    bool good;
+
+    open_sweep(&s, scenario, ret_verdict);
+    s.recording = true;
+    good = run_instructions(&s, EVENTS) && run_instructions(&s, EVENTS);
+    s.recording = false;
+    s.stride = s.count / points + 1;
+    for (uint64_t i = 0; good && i < s.count; i += s.stride) {
+        ret_verdict->points++;
+        good = run_instructions(&s, i);
+    }
+    close_sweep(&s);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A process that is stopped wherever others could notice its death: at each of its stores to shared memory
+ * that it alone can write (mappings of memfd:naru), and at each of its system calls. ptrace(2), x86-64.
+ *
+ * How a store is found: these mappings are made read-only behind the process's back (an mprotect(2) injected
+ * into it), so the processor itself reports each store, with its address, before it has happened; then they
+ * are made writable, the one instruction is stepped, and they are protected again. So no instruction has to
+ * be decoded, a store of the value that was there already counts too (a comparison of the memory's contents
+ * would not see it), and code between two stores runs at full speed. The kernel's own stores are not seen by
+ * this: a system call that fails with EFAULT while the memory is protected fails the test.
+ *
+ * An instruction that stores repeatedly (rep movs) is stepped one repetition at a time.
+ */
+#ifndef TESTS_TRACEE_H
+#define TESTS_TRACEE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum event_kind {
+    EVENT_STORE, /* the process is about to store */
+    EVENT_CALL,  /* ... to make a system call */
+    EVENT_END    /* it has ended by a signal */
+};
+
+struct event {
+    enum event_kind kind;
+    uint64_t ip;    /* the instruction */
+    uint64_t where; /* EVENT_STORE: bytes from its mapping's beginning; EVENT_CALL: the call's number */
+};
+
+enum call_state { CALL_DONE, CALL_RUNS, CALL_SLEEPS, CALL_ENDED };
+
+enum { TRACEE_REGIONS = 8 };
+
+struct tracee {
+    int pid;
+    uint64_t call; /* the number of the system call it is in */
+    int status;    /* of a process that has ended; what wait(2) gave */
+    size_t regions;
+    struct {
+        uint64_t begin, end;
+    } region[TRACEE_REGIONS];
+};
+
+/* NULL, or why this machine cannot do it. */
+const char *tracee_unsupported(void);
+
+/* In the process itself: is traced from here on, by its parent, which may be late. */
+void tracee_begin(void);
+
+/* In the parent: waits for that. The process must be a child that nobody else waits for. stores: whether it
+ * is to be stopped at its stores; not for tracee_step(). */
+void tracee_take(struct tracee *t, int pid, bool stores);
+
+/* Runs the process up to its next event, which has not happened yet. */
+void tracee_next(struct tracee *t, struct event *ret_event);
+
+/* At an EVENT_STORE: one step of the instruction; whether it is done. Until it is, nothing else may be asked
+ * for. */
+bool tracee_store(struct tracee *t);
+
+/* At an EVENT_CALL: lets it be made, and then asks how it goes until it says CALL_DONE, or
+ * CALL_ENDED: the process has exited and is reaped. */
+void tracee_call(struct tracee *t);
+enum call_state tracee_call_state(struct tracee *t);
+
+/* Where it stands, and (unless NULL) whether the next instruction is a system call. */
+uint64_t tracee_place(const struct tracee *t, bool *ret_call);
+
+/* One instruction further, or through a whole system call. false: the process has ended. */
+bool tracee_step(struct tracee *t);
+
+/* Kills it, wherever it is, and reaps it; all its files are closed then. */
+void tracee_kill(struct tracee *t);
+
+/* Whether the process sleeps in a system call until somebody else does something; has ended, unreaped. */
+bool process_sleeps(int pid);
+bool process_has_ended(int pid);
+
+/* What differs between processors: tracee-x86-64.c, tracee-none.c. */
+
+/* NULL, or what is missing. */
+const char *processor_unsupported(void);
+
+/* Where the process stands, and its system call's number and result. */
+struct processor_state {
+    uint64_t ip, call;
+    int64_t result;
+};
+void processor_look(int pid, struct processor_state *ret_state);
+
+/* Whether that instruction makes a system call. */
+bool processor_is_call(int pid, uint64_t ip);
+
+/* Makes the process make a system call, and puts it back where it was. The call's result. */
+int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third);
+
+#endif
