@@ -25,8 +25,11 @@ TEST(what_is_no_object_is_refused)
 
 TEST(jobs_are_produced_and_consumed_over_any_mechanism)
 {
-    SHELL(0, "job: first\njob: second\njob: first\njob: second\njob: first\njob: second\n", "",
-          "for url in unix:jobs fifo:jobs.fifo tcp://127.0.0.1:$port; do\n"
+    SHELL(0,
+          "job: first\njob: second\njob: first\njob: second\njob: first\njob: second\njob: first\njob: "
+          "second\n",
+          "",
+          "for url in unix:jobs fifo:jobs.fifo tcp://127.0.0.1:$port shm://$PWD/jobs.shm; do\n"
           "    example-jobs $url & example-jobs $url first second && wait $! || exit\n"
           "done\n"
           "rm jobs.fifo");
