@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "runner.h"
 
@@ -41,4 +42,9 @@ void test_forbid_calls(void)
                                    RETURN(SECCOMP_RET_KILL_PROCESS), RETURN(SECCOMP_RET_ALLOW)};
 
     install(filter, sizeof filter / sizeof *filter);
+}
+
+void test_end_without_calls(void)
+{
+    (void)syscall(SYS_exit_group, 0);
 }
