@@ -80,7 +80,7 @@ static int peer_gone(struct naru_channel *ch, bool sending)
     if (shm->link.broken)
         return say_broken(ch);
     if (!shm->pair && (end == SHM_GOES_ON || (sending && end != SHM_CLOSED)))
-        return error_set(EOWNERDEAD, "%s: the peer was killed", ch->url);
+        return error_set(EOWNERDEAD, "%s: the peer was killed, or ended without closing", ch->url);
     return error_set(EPIPE, "%s: the peer has closed", ch->url);
 }
 
