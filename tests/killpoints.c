@@ -393,7 +393,7 @@ static void close_sweep(struct sweep *s)
     if (s->verdict->stores)
         test_note("%zu kill points, about %zu stores to shared memory and %zu system calls",
                   s->verdict->points, s->verdict->stores, s->verdict->calls);
-    else
+    else if (s->verdict->points)
         test_note("%zu kill points in %zu instructions", s->verdict->points, s->count);
     CHECK_INT(munmap(s->run, sizeof *s->run), 0);
     free(s->events);
