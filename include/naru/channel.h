@@ -285,11 +285,12 @@ struct naru_view {
 
 /*
  * Lends len bytes to write a message in: its place in shared memory (shm:), or a buffer where the kernel
- * copies anyway. One loan at a time: -EBUSY while one is out; on shm: naru_send() answers so, too. Waits for
- * room where it is lent in place: -EAGAIN, -ETIMEDOUT, -EPIPE, -EOWNERDEAD and -EPROTO as naru_send().
- * -EMSGSIZE: len is larger than a message may be. Ended by naru_commit() (whether or not that succeeds; but
- * not by -EAGAIN, -ETIMEDOUT or -EINVAL of its arguments: then it may be committed again) or by
- * naru_loan_cancel(). The thread that sends does all of it.
+ * copies anyway. One loan at a time: -EBUSY while one is out. On shm: a loan that fits half of the ring is
+ * the place of the next message: naru_send() answers -EBUSY, too, until it is committed or cancelled; what
+ * was sent while a larger one was out overtakes it. Waits for room where it is lent in place: -EAGAIN,
+ * -ETIMEDOUT, -EPIPE, -EOWNERDEAD and -EPROTO as naru_send(). -EMSGSIZE: len is larger than a message may be.
+ * Ended by naru_commit() (whether or not that succeeds; but not by -EAGAIN, -ETIMEDOUT or -EINVAL of its
+ * arguments: then it may be committed again) or by naru_loan_cancel(). The thread that sends does all of it.
  */
 NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
                                        struct naru_loan *ret_loan);
@@ -305,9 +306,10 @@ NARU_API void naru_loan_cancel(struct naru_loan *loan);
  * also after the channel is closed; views may be released in any order, by the thread that receives.
  *
  * On shm: the bytes are the sender's memory: one that is hostile can change them while they are read (what
- * naru_recv() has copied it cannot). A view keeps its bytes in the sender's ring, and all that came after
- * them: whoever holds many leaves it less room, and NARU_TAKEN comes when they are released. At most 256 are
- * out at once: then -EBUSY, and naru_recv() still works.
+ * naru_recv() has copied it cannot). A view of a small message keeps its bytes in the sender's ring, and all
+ * that came after them; one of a message larger than half of the ring keeps no more than its own place in the
+ * pool. Whoever holds much leaves the sender less room; NARU_TAKEN comes with the release of a small one. At
+ * most 256 are out at once: then -EBUSY, and naru_recv() still works.
  * Other errors as naru_recv().
  */
 NARU_API NARU_MUST_CHECK int naru_borrow(struct naru_channel *ch, int64_t timeout_ns,
