@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Records of a ring as a reader sees them: the input is the ring's memory, whatever a hostile writer has put
+ * there, and then what that writer changes between the reader's steps. Its first two bytes choose the ring's
+ * size and where the reader begins. What must hold besides not crashing:
+ *
+ *   - a record that is found lies in the ring's two copies, is no longer than the longest, and is what its
+ *     header says;
+ *   - each record goes forward by its size, `taken` with it, and never past what a record can take;
+ *   - nonsense is nonsense, and nothing else is: a word is empty, a record, or broken, by its bits alone;
+ *   - views of records that are held stay inside, whatever else is received, and `taken` waits for the
+ * oldest.
+ *
+ * The ring is a block of exactly twice its size, so that AddressSanitizer sees every byte beyond; its second
+ * copy is kept like the first by hand.
+ */
+#include <stdbool.h>
+#include <string.h>
+
+#include "check.h"
+#include "shm/held.h"
+
+enum { STEPS = 400, HELD = 4 };
+
+static const uint8_t *script;
+static size_t script_left;
+
+/* Takes that many bytes of the input into a number; 0 once it is used up. */
+static uint64_t next(unsigned bytes)
+{
+    uint64_t value = 0;
+
+    for (; bytes > 0 && script_left > 0; bytes--, script_left--)
+        value = value << 8 | *script++;
+    return value;
+}
+
+struct bank {
+    uint8_t *data;
+    uint64_t capacity;
+    _Atomic uint64_t taken;
+    struct ring_reader reader;
+    struct held held;
+    struct {
+        struct held_record record;
+        const uint8_t *data;
+        uint32_t length;
+        bool out;
+    } views[HELD];
+};
+
+static void mirror(struct bank *b)
+{
+    memcpy(b->data + b->capacity, b->data, b->capacity);
+}
+
+static void open_bank(struct bank *b)
+{
+    b->capacity = UINT64_C(256) << next(1) % 5; /* smaller than a page: less to explore */
+    b->data = aligned_alloc(SHM_LINE, 2 * b->capacity);
+    CHECK(b->data);
+    memset(b->data, 0, b->capacity);
+    atomic_init(&b->taken, 0);
+    ring_reader_init(&b->reader, b->data, b->capacity, &b->taken);
+    b->reader.position = UINT64_C(0) - 8 * next(1); /* runs over 2^64 */
+    atomic_store(&b->taken, b->reader.position);
+    held_init(&b->held, &b->reader);
+    for (uint64_t at = 0; at < b->capacity && script_left > 0; at++)
+        b->data[at] = (uint8_t)next(1);
+    mirror(b);
+}
+
+/* What ring.h says of a header. */
+static enum ring_state judge(uint64_t word, uint64_t capacity)
+{
+    if (word == 0)
+        return RING_EMPTY;
+    return word >> 32 == (uint64_t)RECORD_DATA << 24 && (uint32_t)word <= capacity / 2 - 16 ? RING_OK
+                                                                                            : RING_BROKEN;
+}
+
+static void read_all(const struct bank *b, const uint8_t *data, uint32_t length)
+{
+    volatile uint8_t sink;
+
+    CHECK(data >= b->data + RECORD_HEADER && data + length <= b->data + 2 * b->capacity);
+    for (uint32_t i = 0; i < length; i++)
+        sink = data[i];
+    (void)sink;
+}
+
+static void check_taken(struct bank *b)
+{
+    uint64_t oldest = b->reader.position;
+
+    for (size_t i = 0; i < HELD; i++)
+        if (b->views[i].out) {
+            if (b->reader.position - b->views[i].record.start > b->reader.position - oldest)
+                oldest = b->views[i].record.start;
+            read_all(b, b->views[i].data, b->views[i].length);
+        }
+    CHECK(atomic_load(&b->taken) == oldest);
+    CHECK(oldest % RECORD_HEADER == 0);
+}
+
+/* The reader's step: looks, and takes or holds what is there. */
+static bool step(struct bank *b, unsigned choice)
+{
+    struct ring_record record = {NULL, 0};
+    uint64_t position = b->reader.position, word;
+    size_t slot = choice % HELD;
+    enum ring_state state;
+
+    memcpy(&word, b->data + position % b->capacity, sizeof word);
+    state = ring_peek(&b->reader, &record);
+    CHECK(state == judge(word, b->capacity));
+    if (state != RING_OK)
+        return state == RING_EMPTY;
+    CHECK(record.length == (uint32_t)word && record.data == b->data + position % b->capacity + RECORD_HEADER);
+    read_all(b, record.data, record.length);
+    if (choice & 128 && !b->views[slot].out) {
+        held_add(&b->held, &b->views[slot].record);
+        b->views[slot].data = record.data;
+        b->views[slot].length = record.length;
+        b->views[slot].out = true;
+    }
+    ring_release(&b->reader, record.length);
+    CHECK(b->reader.position - position >= RECORD_HEADER + (uint64_t)record.length);
+    CHECK(b->reader.position - position <= b->capacity / 2);
+    return true;
+}
+
+static void give_back(struct bank *b, size_t slot)
+{
+    if (!b->views[slot].out)
+        return;
+    (void)held_remove(&b->held, &b->views[slot].record);
+    b->views[slot].out = false;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct bank b = {0};
+    bool whole = true;
+
+    script = data;
+    script_left = size;
+    open_bank(&b);
+    for (int i = 0; whole && i < STEPS; i++) {
+        unsigned choice = (unsigned)next(1);
+
+        if (choice % 8 == 7) { /* the writer's turn: a word at or behind what is read next */
+            uint64_t at = (b.reader.position + 8 * next(1)) % b.capacity, word = next(8);
+
+            memcpy(b.data + at, &word, sizeof word);
+            mirror(&b);
+        } else if (choice % 8 == 6) {
+            give_back(&b, choice / 8 % HELD);
+        } else {
+            whole = step(&b, choice);
+        }
+        check_taken(&b);
+    }
+    for (size_t i = 0; i < HELD; i++)
+        give_back(&b, i);
+    check_taken(&b);
+    free(b.data);
+    return 0;
+}
