@@ -153,7 +153,7 @@ static void share_cpu(struct sweep *s, int victim)
 static void start(struct sweep *s, bool stores)
 {
     struct kill_run *run = s->run;
-    struct naru_channel *ch[2];
+    struct naru_channel *ch[2] = {NULL, NULL};
     int victim;
 
     memset(run, 0, sizeof *run);
@@ -161,7 +161,8 @@ static void start(struct sweep *s, bool stores)
     run->descriptors = count_descriptors();
     CHECK_INT(pipe2(run->gate, O_CLOEXEC), 0);
     CHECK_INT(sched_setaffinity(0, sizeof s->cpus, &s->cpus), 0);
-    CHECK_INT(naru_channel_pair(s->scenario->url, NULL, ch), 0);
+    if (s->scenario->url)
+        CHECK_INT(naru_channel_pair(s->scenario->url, NULL, ch), 0);
     victim = test_fork();
     if (victim == 0)
         be_victim(run, ch);
@@ -190,22 +191,22 @@ static void let_survivor_settle(struct sweep *s)
     }
 }
 
-/* The survivor, which is not traced, ends by itself. */
-static void await_survivor(struct sweep *s)
+/* A process that is not traced ends by itself. */
+static void await(struct sweep *s, const char *who, int pid)
 {
     int64_t deadline = clock_now() + NARU_S(DEADLINE_S);
     int status, r;
 
-    while ((r = waitpid(s->survivor, &status, WNOHANG)) == 0 && clock_now() < deadline)
+    while ((r = waitpid(pid, &status, WNOHANG)) == 0 && clock_now() < deadline)
         (void)sched_yield();
     if (r == 0) {
-        kill_complain(s->run, "the survivor hangs");
-        CHECK_INT(kill(s->survivor, SIGKILL), 0);
-        r = waitpid(s->survivor, &status, 0);
+        kill_complain(s->run, "%s hangs", who);
+        CHECK_INT(kill(pid, SIGKILL), 0);
+        r = waitpid(pid, &status, 0);
     }
-    CHECK_INT(r, s->survivor);
+    CHECK_INT(r, pid);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        kill_complain(s->run, "the survivor ended with status %#x", status);
+        kill_complain(s->run, "%s ended with status %#x", who, (unsigned)status);
 }
 
 /* --- one run --- */
@@ -342,11 +343,20 @@ static void judge(struct sweep *s)
 static bool finish(struct sweep *s, const char *where)
 {
     struct kill_run *run = s->run;
+    int next;
 
     if (!s->ended)
         tracee_kill(&s->tracee);
     (void)close(run->gate[1]);
-    await_survivor(s);
+    if (s->scenario->next) {
+        next = test_fork();
+        if (next == 0) {
+            s->scenario->next(run);
+            _exit(0);
+        }
+        await(s, "who comes next", next);
+    }
+    await(s, "the survivor", s->survivor);
     if (!run->complained && !s->recording)
         judge(s);
     if (run->complained)

@@ -31,10 +31,12 @@ struct kill_run {
 
 struct kill_scenario {
     const char *name;
-    const char *url;
+    const char *url; /* of a pair; NULL: they meet by themselves, and are given none */
     /* Each gets its end of the pair. The survivor closes its own. */
     void (*victim)(struct kill_run *run, struct naru_channel *ch);
     void (*survivor)(struct kill_run *run, struct naru_channel *ch);
+    /* NULL, or a third process, which comes when the victim is dead. */
+    void (*next)(struct kill_run *run);
     /* Whether the survivor runs along, as far as it can, instead of waiting at the gate. */
     bool eager;
     /* Whether the victim is the one that sends: what it has sent arrives, and the later it dies, the more. */

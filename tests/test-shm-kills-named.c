@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One side of shm://name is killed at every point between its first system call and its last: while it meets
+ * the other, too. The other is told (-EOWNERDEAD, or -EPIPE if the end had been said), gets what was sent,
+ * and the name serves whoever comes next.
+ */
+#include "killpoints-shm.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "channel/shm.h"
+#include "naru/error.h"
+#include "runner.h"
+
+static const char url[] = "shm://killed?ring=4k&wait=sleep";
+static const char next[] = "next"; /* what the one who comes after the victim sends, of a length of its own */
+
+static struct naru_channel *connect_within(struct kill_run *run, int64_t timeout)
+{
+    struct naru_channel *ch = NULL;
+    int r = naru_connect(url, NULL, timeout, &ch);
+
+    if (r != 0)
+        kill_complain(run, "connect gave %d: %s", r, naru_explain());
+    return ch;
+}
+
+static void check_told(struct kill_run *run, struct naru_channel *ch, const char *what, long long r)
+{
+    struct shm *shm = ch->state;
+    int expected = shm_link_their_end(&shm->link) == SHM_GOES_ON ? -EOWNERDEAD : -EPIPE;
+
+    if (r != expected)
+        kill_complain(run, "%s gave %lld, not %d: %s", what, r, expected, naru_explain());
+}
+
+/* Receives until the end. Whether it was the one who comes next; what others send counts only if judged. */
+static bool serve(struct kill_run *run, struct naru_channel *ch, bool judged)
+{
+    static uint8_t buffer[MESSAGE_MAX];
+
+    for (;;) {
+        ssize_t n = naru_recv(ch, buffer, sizeof buffer, NARU_FOREVER);
+
+        if (n < 0)
+            check_told(run, ch, "a receive", n);
+        if (n < 0)
+            return false;
+        if (n == sizeof next && memcmp(buffer, next, sizeof next) == 0)
+            return true;
+        if (judged && !message_is(buffer, n, run->arrived))
+            kill_complain(run, "message %d arrived damaged, or another in its place", (int)run->arrived);
+        if (judged)
+            run->arrived++;
+    }
+}
+
+static void listen_until_next(struct kill_run *run, bool judged)
+{
+    struct naru_listener *l;
+    bool done = false;
+    int r = naru_listen(url, NULL, &l);
+
+    if (r != 0) {
+        kill_complain(run, "the name cannot be listened at: %d: %s", r, naru_explain());
+        return;
+    }
+    while (!done) {
+        struct naru_channel *ch;
+
+        r = naru_accept(l, NARU_FOREVER, &ch);
+        if (r != 0) {
+            kill_complain(run, "accept gave %d: %s", r, naru_explain());
+            break;
+        }
+        done = serve(run, ch, judged);
+        naru_channel_close(ch);
+    }
+    naru_listener_close(l);
+}
+
+static void come_next(struct kill_run *run)
+{
+    struct naru_channel *ch = connect_within(run, NARU_S(60));
+    int r = ch ? naru_send(ch, next, sizeof next, NARU_FOREVER) : 0;
+
+    if (r != 0)
+        kill_complain(run, "a send to the next listener gave %d: %s", r, naru_explain());
+    naru_channel_close(ch);
+}
+
+/* --- the one who connects is killed --- */
+
+static void connects(struct kill_run *run, struct naru_channel *none)
+{
+    struct naru_channel *ch;
+
+    (void)none;
+    CHECK_INT(naru_connect(url, NULL, NARU_FOREVER, &ch), 0);
+    for (int i = 0; i < run->scenario->messages; i++) {
+        size_t length;
+        const uint8_t *message = message_of((uint64_t)i, &length);
+
+        run->begun = (uint64_t)i + 1;
+        CHECK_INT(naru_send(ch, message, length, NARU_FOREVER), 0);
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+}
+
+static void survive_listening(struct kill_run *run, struct naru_channel *none)
+{
+    (void)none;
+    listen_until_next(run, true);
+}
+
+/* --- the listener is killed --- */
+
+static void listens(struct kill_run *run, struct naru_channel *none)
+{
+    static uint8_t buffer[MESSAGE_MAX];
+    struct naru_listener *l;
+    struct naru_channel *ch;
+
+    (void)none;
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    CHECK_INT(naru_accept(l, NARU_FOREVER, &ch), 0);
+    for (int i = 0; i < run->scenario->messages; i++) {
+        run->begun = (uint64_t)i + 1;
+        CHECK(message_is(buffer, naru_recv(ch, buffer, sizeof buffer, NARU_FOREVER), (uint64_t)i));
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+    naru_listener_close(l);
+}
+
+/* Comes when the victim waits for it, and once more when it is dead. If it dies before it has accepted, the
+ * next listener gets the messages. */
+static void survive_connecting(struct kill_run *run, struct naru_channel *none)
+{
+    (void)none;
+    if (kill_may_act(run)) {
+        struct naru_channel *ch = connect_within(run, NARU_S(60));
+        int r = ch ? 0 : -EPIPE;
+
+        for (int i = 0; r == 0 && i < run->scenario->messages; i++) {
+            size_t length;
+            const uint8_t *message = message_of((uint64_t)i, &length);
+
+            r = naru_send(ch, message, length, NARU_FOREVER);
+            if (r == 0)
+                run->arrived++;
+            else
+                check_told(run, ch, "a send", r);
+        }
+        naru_channel_close(ch);
+        while (kill_may_act(run))
+            ;
+    }
+    come_next(run);
+}
+
+static void listen_next(struct kill_run *run)
+{
+    listen_until_next(run, false);
+}
+
+TEST(whoever_connects_may_be_killed_anywhere)
+{
+    static const struct kill_scenario scenario = {.name = "connects",
+                                                  .victim = connects,
+                                                  .survivor = survive_listening,
+                                                  .next = come_next,
+                                                  .eager = true,
+                                                  .sends = true,
+                                                  .messages = 3};
+    struct kill_verdict verdict;
+
+    kill_sweep(&scenario, &verdict);
+    CHECK_STR(verdict.complaint, "");
+    CHECK(verdict.points > 20);
+}
+
+TEST(a_listener_may_be_killed_anywhere_and_the_next_one_has_the_name)
+{
+    static const struct kill_scenario scenario = {.name = "listens",
+                                                  .victim = listens,
+                                                  .survivor = survive_connecting,
+                                                  .next = listen_next,
+                                                  .messages = 3};
+    struct kill_verdict verdict;
+
+    kill_sweep(&scenario, &verdict);
+    CHECK_STR(verdict.complaint, "");
+    CHECK(verdict.points > 20);
+}
