@@ -44,3 +44,15 @@ TEST(a_reader_sleeps_until_a_writer_has_set_the_value_and_told)
           "kill $!; wait $!; rm shown c; true");
     SHELL(2, "", "usage: cycle SEGMENT", "example-cycle");
 }
+
+TEST(frames_are_kept_in_any_order)
+{
+    SHELL(0,
+          "a frame of brightness 199\na frame of brightness 198\na frame of brightness 197\n"
+          "a frame of brightness 199\na frame of brightness 198\na frame of brightness 197\n",
+          "",
+          "for url in shm://$PWD/camera unix:camera; do\n"
+          "    example-frames $url & example-frames $url 200 && wait $! || exit\n"
+          "done");
+    SHELL(2, "", "usage: frames URL", "example-frames");
+}

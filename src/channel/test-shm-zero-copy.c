@@ -130,12 +130,13 @@ static void receive_all(struct naru_channel *ch, struct seen *seen, struct test_
     }
 }
 
-/* None of it may cost what a copy would, from the second message on next to nothing. */
+/* None of it may cost what a copy would, and from the second message on next to nothing: the first one maps
+ * the pages, some at a time, and a sanitizer its shadow of them. */
 static void check_cheap(const struct seen *seen, unsigned round)
 {
     CHECK(seen->anonymous_kb < SLACK_KB);
     CHECK(seen->io_bytes < IO_FEW);
-    CHECK(round == 0 || seen->faults < FAULTS_FEW);
+    CHECK(seen->faults < (round ? FAULTS_FEW : size / PAGE / 4));
 }
 
 TEST(a_gibibyte_that_is_lent_and_borrowed_is_not_copied)
@@ -165,7 +166,7 @@ TEST(a_gibibyte_that_is_lent_and_borrowed_is_not_copied)
     for (unsigned round = 0; round < ROUNDS; round++) {
         CHECK_INT(shared->receiver[round].inode, shared->sender[round].inode);
         CHECK_INT(shared->receiver[round].offset, shared->sender[round].offset);
-        check_cheap(&shared->sender[round], 1);
+        check_cheap(&shared->sender[round], round);
         check_cheap(&shared->receiver[round], round);
     }
 }
