@@ -200,19 +200,42 @@ static bool is_autobound(const char *name)
     return name[0] == '@' && strlen(name) == 6 && strspn(name + 1, "0123456789abcdef") == 5;
 }
 
-static void name_unix(struct object *o, const char *path, const char *option)
+/* Whether what follows begin in path is DIGITS, end and one name more. */
+static bool is_in_users(const char *path, const char *begin, const char *end)
 {
+    size_t length = strlen(begin);
+
+    if (strncmp(path, begin, length) != 0)
+        return false;
+    path += length + strspn(path + length, "0123456789");
+    return strncmp(path, end, strlen(end)) == 0 && !strchr(path + strlen(end), '/');
+}
+
+/* Whether a seqpacket socket lies where the names of shm: do (docs/shared-memory.md). */
+static bool is_rendezvous(const char *path)
+{
+    const char *run = getenv("XDG_RUNTIME_DIR");
+    size_t length = run ? strlen(run) : 0;
+
+    return is_in_users(path, "/run/user/", "/naru/") || is_in_users(path, "/tmp/naru-", "/") ||
+           (length && strncmp(path, run, length) == 0 && is_in_users(path + length, "/naru/", ""));
+}
+
+static void name_unix(struct object *o, const char *path, unsigned type)
+{
+    static const char *const options[] = {[1] = "", [2] = "?type=dgram", [5] = "?type=seqpacket"};
+    bool shm = type == 5 && is_rendezvous(path);
     char encoded[3 * sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
 
     encode(path, encoded, sizeof encoded);
-    (void)snprintf(o->name, sizeof o->name, "unix:%s%s%s", encoded[0] == '/' ? "//" : "", encoded, option);
+    (void)snprintf(o->name, sizeof o->name, "%s:%s%s%s", shm ? "shm" : "unix", encoded[0] == '/' ? "//" : "",
+                   encoded, shm ? "" : options[type]);
 }
 
 /* /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. Listening sockets have __SO_ACCEPTCON
  * (0x10000) set; bound datagram sockets are of type 2. */
 static int each_unix(visit_function *visit, void *context)
 {
-    static const char *const types[] = {[1] = "", [2] = "?type=dgram", [5] = "?type=seqpacket"};
     FILE *list = fopen("/proc/net/unix", "re");
     char line[512];
     int r = 0;
@@ -228,7 +251,7 @@ static int each_unix(visit_function *visit, void *context)
         if (sscanf(line, "%*s %*s %*s %x %x %*s %*s %n", &flags, &type, &path) < 2 || path == 0)
             continue; /* the headings, or no name */
         line[strcspn(line, "\n")] = '\0';
-        if (!line[path] || !(flags & 0x10000 || type == 2) || type > 5 || !types[type])
+        if (!line[path] || !(flags & 0x10000 || type == 2) || (type != 1 && type != 2 && type != 5))
             continue;
         if (type == 2 &&
             is_autobound(line + path)) /* a client's address for answers, not a place to send to */
@@ -237,7 +260,7 @@ static int each_unix(visit_function *visit, void *context)
             o.uid = status.st_uid;
             o.mode = status.st_mode & 0777;
         }
-        name_unix(&o, line + path, types[type]);
+        name_unix(&o, line + path, type);
         r = visit(&o, context);
     }
     (void)fclose(list);

@@ -26,6 +26,19 @@ TEST(ls_shows_objects_of_other_programs)
           "naru ls unix | grep -c \"unix://$PWD/s \"; kill $!; wait; rm -f s");
 }
 
+TEST(names_of_shared_memory_are_listed_used_and_removed)
+{
+    SHELL(0, "1\none\ntwo\n", "",
+          "naru recv shm://name > got & s=$XDG_RUNTIME_DIR/naru/name;"
+          "until grep -q \" 00010000 .*$s$\" /proc/net/unix; do sleep 0.01; done;"
+          "naru ls unix | grep -c \"shm://$s \"; printf 'one\\ntwo\\n' | naru send shm://name; wait; cat got;"
+          "! [ -e $s ] && ! [ -e $s.lock ]");
+    SHELL(0, "", "naru rm: shm://name: a process listens there",
+          "naru recv shm://name & until [ -S $XDG_RUNTIME_DIR/naru/name ]; do sleep 0.01; done;"
+          "naru rm shm://name && exit 1; kill -9 $!; wait; [ -S $XDG_RUNTIME_DIR/naru/name ] || exit 2;"
+          "naru rm shm://name; [ -z \"$(ls -A $XDG_RUNTIME_DIR/naru)\" ]");
+}
+
 TEST(ls_json_is_json)
 {
     SHELL(0, "sysvmq:0x4d2 1 5\n", "",
