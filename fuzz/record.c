@@ -19,6 +19,7 @@
 
 #include "check.h"
 #include "shm/held.h"
+#include "shm/pool.h"
 
 enum { STEPS = 400, HELD = 4 };
 
@@ -75,6 +76,8 @@ static enum ring_state judge(uint64_t word, uint64_t capacity)
 {
     if (word == 0)
         return RING_EMPTY;
+    if (word == record_word(RECORD_CHUNK, sizeof(struct shm_chunk)))
+        return RING_CHUNK;
     return word >> 32 == (uint64_t)RECORD_DATA << 24 && (uint32_t)word <= capacity / 2 - 16 ? RING_OK
                                                                                             : RING_BROKEN;
 }
@@ -103,6 +106,22 @@ static void check_taken(struct bank *b)
     CHECK(oldest % RECORD_HEADER == 0);
 }
 
+/* The description of a message in the pool, of which there is none but its size. */
+static void check_chunk(const struct bank *b, const uint8_t *found)
+{
+    const struct pool_reader pool = {.size = b->capacity * 64};
+    struct shm_chunk chunk = {0}, said;
+
+    memcpy(&said, found, sizeof said);
+    if (pool_read(&pool, found, &chunk) != RING_OK) {
+        CHECK(said.offset % SHM_PAGE != 0 || said.offset + said.length > pool.size ||
+              said.offset + said.length < said.offset);
+        return;
+    }
+    CHECK(memcmp(&chunk, &said, sizeof chunk) == 0);
+    CHECK(chunk.offset <= pool.size && chunk.offset + chunk.length <= pool.size);
+}
+
 /* The reader's step: looks, and takes or holds what is there. */
 static bool step(struct bank *b, unsigned choice)
 {
@@ -114,7 +133,9 @@ static bool step(struct bank *b, unsigned choice)
     memcpy(&word, b->data + position % b->capacity, sizeof word);
     state = ring_peek(&b->reader, &record);
     CHECK(state == judge(word, b->capacity));
-    if (state != RING_OK)
+    if (state == RING_CHUNK)
+        check_chunk(b, record.data);
+    else if (state != RING_OK)
         return state == RING_EMPTY;
     CHECK(record.length == (uint32_t)word && record.data == b->data + position % b->capacity + RECORD_HEADER);
     read_all(b, record.data, record.length);

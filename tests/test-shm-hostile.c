@@ -18,7 +18,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-enum { SESSIONS = 25, ATTACKS = 4000, CALLS = 3000, VIEWS = 6 };
+enum { SESSIONS = 25, ATTACKS = 4000, CALLS = 3000, VIEWS = 6, LONG = 70000 };
 
 static struct shm_link *link_of(struct naru_channel *ch)
 {
@@ -65,7 +65,7 @@ static uint64_t header(uint64_t ring)
     case 2:
         return record_word((enum record_kind)dice(256), (uint32_t)dice(100));
     case 3:
-        return record_word(RECORD_DATA, (uint32_t)dice(70000));
+        return record_word(RECORD_DATA, (uint32_t)dice(LONG));
     default:
         return record_word(RECORD_DATA, (uint32_t)dice(dice(2) ? 80 : record_max(ring) + 1));
     }
@@ -77,7 +77,7 @@ static void attack_words(struct naru_channel *ch)
     uint64_t ring = l->own.ring, at = dice(ring / 8);
     _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)sealed_ring(&l->own);
 
-    switch (dice(8)) {
+    switch (dice(10)) {
     case 0:
         atomic_store(&l->page->taken, nasty(l->rx.position));
         break;
@@ -100,6 +100,16 @@ static void attack_words(struct naru_channel *ch)
     case 5:
         for (uint64_t i = 0; i < ring / 8; i += 1 + dice(16))
             atomic_store(&words[i], header(ring));
+        break;
+    case 6: /* a message in the pool, or what came back of ours */
+        at = (l->tx.position & l->tx.mask) / 8;
+        atomic_store(&words[(at + 1) % (ring / 8)], dice(2) ? nasty(l->own.pool) : SHM_PAGE * dice(100));
+        atomic_store(&words[(at + 2) % (ring / 8)], dice(2) ? dice(LONG) : nasty(l->own.pool));
+        atomic_store(&words[at], record_word(RECORD_CHUNK, sizeof(struct shm_chunk)));
+        break;
+    case 7:
+        atomic_store(&l->page->returns[dice(SHM_RETURNS)], (uint32_t)(dice(2) ? dice(1000) : nasty(0)));
+        atomic_store(&l->page->returned, dice(4) ? atomic_load(&l->page->returned) + dice(3) : nasty(0));
         break;
     default:
         atomic_store(&words[at], dice(2) ? header(ring) : test_random());
@@ -159,7 +169,7 @@ static _Noreturn void attack(struct naru_channel *ch, uint64_t malice)
 struct victim {
     struct naru_channel *ch;
     struct naru_view views[VIEWS];
-    uint8_t buffer[70000];
+    uint8_t buffer[LONG];
     bool broken; /* said -EPROTO */
     bool over;   /* the peer is gone, or broken */
     bool finished;
@@ -205,7 +215,7 @@ static size_t some_length(const struct victim *v)
     struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
 
     CHECK_INT(naru_channel_info(v->ch, &info), 0);
-    return dice(2) ? dice(100) : dice(info.max_message + 1);
+    return dice(2) ? dice(100) : dice((info.max_message < LONG ? info.max_message : LONG) + 1);
 }
 
 /* AddressSanitizer looks at copies; this looks at what is mapped. */
@@ -239,6 +249,14 @@ static void call_loan(struct victim *v)
         naru_loan_cancel(&loan);
 }
 
+/* No message is longer than what it may lie in. */
+static void check_length(const struct victim *v, long long length)
+{
+    const struct sealed *theirs = &link_of(v->ch)->theirs;
+
+    CHECK(length <= (long long)record_max(theirs->ring) || length <= (long long)theirs->pool);
+}
+
 static void call_borrow(struct victim *v)
 {
     struct naru_view *view = &v->views[dice(VIEWS)];
@@ -250,7 +268,7 @@ static void call_borrow(struct victim *v)
     judge(v, "borrow", r);
     if (r < 0)
         return;
-    CHECK(view->length <= record_max(link_of(v->ch)->theirs.ring));
+    check_length(v, (long long)view->length);
     read_all(view->data, view->length);
 }
 
@@ -302,7 +320,7 @@ static void call_something(struct victim *v)
         case 1:
             r = naru_recv(v->ch, v->buffer, dice(4) ? sizeof v->buffer : dice(100), some_timeout(v));
             judge(v, "recv", r);
-            CHECK(r <= (long long)record_max(link_of(v->ch)->theirs.ring));
+            check_length(v, r);
             break;
         case 2:
             call_loan(v);
