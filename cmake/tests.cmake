@@ -59,6 +59,7 @@ foreach(source ${claim_sources})
   list(APPEND claims "\"${name}\"")
 endforeach()
 string(REPLACE ";" "," claims "${claims}")
+target_compile_definitions(test-shm-format PRIVATE "NARU_SOURCE=\"${CMAKE_SOURCE_DIR}\"")
 target_compile_definitions(test-claims PRIVATE "NARU_CLAIMS=${claims}" "NARU_SOURCE=\"${CMAKE_SOURCE_DIR}\"")
 
 # What tests/run runs: these programs, and scripts that speak as the runner does (they get NARU_BUILD).

@@ -29,7 +29,7 @@ enum { SHM_RETURNS = 256 }; /* chunks of a pool that may be out at once */
 #define SHM_POOL_MOST (UINT64_C(4) << 30)
 
 /* "narushm" and a zero byte, as a little-endian machine reads them: also says the byte order. */
-#define SHM_MAGIC UINT64_C(0x006d687375726e61)
+#define SHM_MAGIC UINT64_C(0x006d68737572616e)
 
 /* How a side's sending stands. */
 enum shm_end {
