@@ -505,6 +505,48 @@ TEST(an_end_that_is_taken_back_is_a_protocol_error)
     close_pair(ch);
 }
 
+/* Leaves its ring full of good headers and is gone. Both stand `before` bytes from the next 4 GiB. */
+static void leave_endless(struct naru_channel *ch[2], uint64_t before)
+{
+    struct shm_link *l = link_of(ch[1]), *victim = link_of(ch[0]);
+    uint64_t position = (UINT64_C(1) << 32) - before;
+
+    victim->rx.position = position;
+    atomic_store(&victim->page->taken, position);
+    l->tx.position = l->tx.taken = position;
+    for (uint64_t at = 0; at < l->own.ring; at += 16)
+        atomic_store(ring_header(l->tx.data, l->tx.mask, at), record_word(RECORD_DATA, 8));
+    ch[1] = naru_channel_close(ch[1]);
+}
+
+/* Who receives "until the end" comes to one, by each way of receiving. */
+TEST(a_ring_without_end_ends_with_its_writer)
+{
+    enum { RECORDS = 4096 / 16, BEFORE = 10000 };
+
+    for (int way = 0; way < 3; way++) {
+        struct naru_view view = NARU_INIT(struct naru_view);
+        struct naru_channel *ch[2];
+        int count = 0;
+        long long r = 0;
+        char buffer[100];
+
+        (void)open_pair(ch);
+        leave_endless(ch, BEFORE * 16);
+        for (; r >= 0 && count < 100 * BEFORE; count++) {
+            if (way == 2)
+                r = naru_borrow(ch[0], NARU_FOREVER, &view);
+            else
+                r = naru_recv(ch[0], buffer, sizeof buffer, way ? NARU_S(10) : NARU_FOREVER);
+            if (way == 2 && r == 0)
+                naru_release(&view);
+        }
+        CHECK_INT(r, -EPROTO);
+        CHECK_INT(count - 1, BEFORE + RECORDS);
+        ch[0] = naru_channel_close(ch[0]);
+    }
+}
+
 /* Each send finds another ticket, and rings a bell that nobody hears. */
 TEST(a_bell_that_is_full_holds_up_no_sender)
 {

@@ -317,6 +317,26 @@ static enum ring_state open_record(struct shm *shm, const struct ring_record *re
     return RING_OK;
 }
 
+/* Whether it would go on for ever. An honest writer leaves a header of 0 behind its last record. A hostile
+ * one may leave its ring full of headers, which lead its reader around and around long after it was killed:
+ * who always finds a message never asks whether there is still anybody. So it asks every 4 GiB, and takes no
+ * more than one ring from who has gone. */
+static bool is_endless(struct shm *shm)
+{
+    const struct ring_reader *rx = &shm->link.rx;
+
+    if (shm->asked != (uint32_t)(rx->position >> 32)) {
+        shm->asked = (uint32_t)(rx->position >> 32);
+        (void)is_alone(shm, &shm->link.receiver);
+    }
+    if (!shm->link.gone)
+        return false;
+    if (!shm->found_gone)
+        shm->gone_at = rx->position;
+    shm->found_gone = true;
+    return rx->position - shm->gone_at > rx->mask;
+}
+
 int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_found)
 {
     struct shm *shm = ch->state;
@@ -328,6 +348,8 @@ int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_
         bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
         enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
 
+        if ((state == RING_OK || state == RING_CHUNK) && is_endless(shm))
+            return say_broken(ch);
         if (state == RING_OK || state == RING_CHUNK)
             return open_record(shm, &record, state == RING_CHUNK, ret_found) == RING_OK ? 0 : say_broken(ch);
         if (state == RING_BROKEN)
@@ -368,7 +390,7 @@ static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, s
     int spins = shm->spins;
     enum ring_state state;
 
-    if (shm->link.broken)
+    if (shm->link.broken || shm->link.gone || shm->asked != (uint32_t)(shm->link.rx.position >> 32))
         return 0;
     while ((state = ring_peek(&shm->link.rx, &record)) == RING_EMPTY && spins-- > 0)
         ;

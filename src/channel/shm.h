@@ -54,7 +54,13 @@ struct shm {
     struct pool pool;              /* of what is sent */
     struct pool_reader their_pool; /* of what is received */
 
-    /* The receiving thread's. Views outlive the channel: the last one that is released frees all this. */
+    /* The receiving thread's, see is_endless(): how many times 4 GiB were received when it last asked whether
+     * the peer is alive; the position at which it was found to be gone, if it was. */
+    uint32_t asked;
+    bool found_gone;
+    uint64_t gone_at;
+
+    /* Likewise. Views outlive the channel: the last one that is released frees all this. */
     struct held held;
     bool closed;
     uint64_t generation; /* fork_generation() of the process that borrowed */
