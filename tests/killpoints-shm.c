@@ -28,7 +28,14 @@ const uint8_t *message_of(uint64_t number, size_t *ret_length)
 {
     static const size_t lengths[] = {0, 8, 1000, 56, 64, 1024, 24, 1};
 
-    *ret_length = lengths[number % (sizeof lengths / sizeof lengths[0])];
+    static const size_t large[] = {2040, 8, 2046};
+
+    if (number >= VAST)
+        *ret_length = MESSAGE_MAX;
+    else if (number >= LARGE)
+        *ret_length = large[number % (sizeof large / sizeof large[0])];
+    else
+        *ret_length = lengths[number % (sizeof lengths / sizeof lengths[0])];
     return messages[number % MESSAGES];
 }
 
@@ -109,7 +116,7 @@ static bool take(struct kill_run *run, struct naru_channel *ch, int64_t timeout)
         check_end(run, "a receive", n);
         return false;
     }
-    if (!message_is(buffer, n, run->arrived))
+    if (!message_is(buffer, n, run->scenario->first + run->arrived))
         kill_complain(run, "message %d arrived damaged, or another in its place (%zd bytes)",
                       (int)run->arrived, n);
     run->arrived++;
@@ -143,7 +150,7 @@ void survive_receiving_in_a_loop(struct kill_run *run, struct naru_channel *ch)
 static int give(struct kill_run *run, struct naru_channel *ch, int64_t timeout)
 {
     size_t length;
-    const uint8_t *message = message_of(run->arrived, &length);
+    const uint8_t *message = message_of(run->scenario->first + run->arrived, &length);
     int r = naru_send(ch, message, length, timeout);
 
     if (r == 0)
@@ -185,7 +192,7 @@ void survive_asking(struct kill_run *run, struct naru_channel *ch)
 
     do {
         size_t length;
-        const uint8_t *message = message_of(run->arrived, &length);
+        const uint8_t *message = message_of(run->scenario->first + run->arrived, &length);
 
         r = naru_send(ch, message, length, NARU_FOREVER);
     } while (r == 0 && take(run, ch, NARU_FOREVER));

@@ -11,7 +11,11 @@
 
 #include "killpoints.h"
 
-enum { MESSAGE_MAX = 1024 };
+enum {
+    MESSAGE_MAX = 3000,
+    LARGE = 1000, /* from this number on most are too large for a ring of 4 KiB, and go by the pool */
+    VAST = 2000   /* from here on memcpy(3) may use one instruction that stores repeatedly */
+};
 
 /* The message, made before anything is traced: a loop over its bytes would be stepped through. */
 const uint8_t *message_of(uint64_t number, size_t *ret_length);

@@ -41,7 +41,8 @@ struct kill_scenario {
     bool eager;
     /* Whether the victim is the one that sends: what it has sent arrives, and the later it dies, the more. */
     bool sends;
-    int messages; /* of the victim */
+    int messages;   /* of the victim */
+    uint64_t first; /* the number of the first */
 };
 
 struct kill_verdict {

@@ -20,7 +20,7 @@ static void send_all(struct kill_run *run, struct naru_channel *ch, int64_t time
 {
     for (int i = 0; i < run->scenario->messages; i++) {
         size_t length;
-        const uint8_t *message = message_of((uint64_t)i, &length);
+        const uint8_t *message = message_of(run->scenario->first + (uint64_t)i, &length);
 
         run->begun = (uint64_t)i + 1;
         CHECK_INT(naru_send(ch, message, length, timeout), 0);
@@ -47,7 +47,7 @@ static void sends_loans(struct kill_run *run, struct naru_channel *ch)
     for (int i = 0; i < run->scenario->messages; i++) {
         struct naru_loan loan = NARU_INIT(struct naru_loan);
         size_t length;
-        const uint8_t *message = message_of((uint64_t)i, &length);
+        const uint8_t *message = message_of(run->scenario->first + (uint64_t)i, &length);
 
         run->begun = (uint64_t)i + 1;
         CHECK_INT(naru_loan(ch, length, NARU_FOREVER, &loan), 0);
@@ -65,7 +65,7 @@ static void sends_from_a_loop(struct kill_run *run, struct naru_channel *ch)
 
     for (int i = 0; i < run->scenario->messages; i++) {
         size_t length;
-        const uint8_t *message = message_of((uint64_t)i, &length);
+        const uint8_t *message = message_of(run->scenario->first + (uint64_t)i, &length);
         int r;
 
         run->begun = (uint64_t)i + 1;
@@ -85,7 +85,8 @@ static void receive_some(struct kill_run *run, struct naru_channel *ch, int64_t 
 
     for (int i = 0; i < run->scenario->messages; i++) {
         run->begun = (uint64_t)i + 1;
-        CHECK(message_is(buffer, naru_recv(ch, buffer, sizeof buffer, timeout), (uint64_t)i));
+        CHECK(message_is(buffer, naru_recv(ch, buffer, sizeof buffer, timeout),
+                         run->scenario->first + (uint64_t)i));
         run->done = (uint64_t)i + 1;
     }
     naru_channel_close(ch);
@@ -108,7 +109,7 @@ static void receives_views(struct kill_run *run, struct naru_channel *ch)
 
         run->begun = (uint64_t)i + 1;
         CHECK_INT(naru_borrow(ch, NARU_FOREVER, &view), 0);
-        CHECK(message_is(view.data, (ssize_t)view.length, (uint64_t)i));
+        CHECK(message_is(view.data, (ssize_t)view.length, run->scenario->first + (uint64_t)i));
         naru_release(&view);
         run->done = (uint64_t)i + 1;
     }
@@ -128,7 +129,7 @@ static void receives_from_a_loop(struct kill_run *run, struct naru_channel *ch)
             ready.events = loop_events(ch);
             CHECK_INT(poll(&ready, 1, -1), 1);
         }
-        CHECK(message_is(buffer, n, (uint64_t)i));
+        CHECK(message_is(buffer, n, run->scenario->first + (uint64_t)i));
         run->done = (uint64_t)i + 1;
     }
     naru_channel_close(ch);
@@ -142,7 +143,7 @@ static void answers(struct kill_run *run, struct naru_channel *ch)
     for (int i = 0; i < run->scenario->messages; i++) {
         ssize_t n = naru_recv(ch, buffer, sizeof buffer, NARU_FOREVER);
 
-        CHECK(message_is(buffer, n, (uint64_t)i));
+        CHECK(message_is(buffer, n, run->scenario->first + (uint64_t)i));
         run->begun = (uint64_t)i + 1;
         CHECK_INT(naru_send(ch, buffer, (size_t)n, NARU_FOREVER), 0);
         run->done = (uint64_t)i + 1;
@@ -176,6 +177,16 @@ static const struct kill_scenario scenarios[] = {
     {"receives in a loop", "shm:?ring=4k&wait=sleep", receives_from_a_loop, survive_sending, .messages = 8},
     {"receives views", "shm:?ring=4k&wait=sleep", receives_views, survive_sending, .eager = true,
      .messages = 9},
+    {"sends by the pool", "shm:?ring=4k&pool=8k&wait=sleep", sends, survive_receiving, .sends = true,
+     .messages = 6, .first = LARGE},
+    {"sends with repeated stores", "shm:?ring=4k&pool=8k&wait=sleep", sends, survive_receiving, .sends = true,
+     .messages = 1, .first = VAST},
+    {"sends loans of the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_loans, survive_receiving,
+     .eager = true, .sends = true, .messages = 5, .first = LARGE},
+    {"receives by the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives, survive_sending, .eager = true,
+     .messages = 8, .first = LARGE},
+    {"receives views of the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives_views, survive_sending,
+     .messages = 8, .first = LARGE},
     {"answers", "shm:?ring=4k&wait=sleep", answers, survive_asking, .eager = true, .sends = true,
      .messages = 6},
 };

@@ -21,6 +21,11 @@ bool processor_is_call(int pid, uint64_t ip)
     test_skip("cannot trace %d: %s", pid, processor_unsupported());
 }
 
+void processor_retreat(int pid)
+{
+    test_skip("cannot trace %d: %s", pid, processor_unsupported());
+}
+
 int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third)
 {
     (void)first, (void)second, (void)third;

@@ -36,6 +36,25 @@ bool processor_is_call(int pid, uint64_t ip)
     return (ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)ip, NULL) & 0xffff) == SYSCALL;
 }
 
+void processor_retreat(int pid)
+{
+    enum { SYSCALL_BYTES = 2 };
+    struct user_regs_struct before, none;
+    int status;
+
+    CHECK_INT(ptrace(PTRACE_GETREGS, pid, NULL, &before), 0);
+    none = before;
+    none.orig_rax = UINT64_MAX; /* no call there is: ptrace(2), syscall stops */
+    CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &none), 0);
+    CHECK_INT(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSTOPPED(status));
+    before.rip -= SYSCALL_BYTES;
+    before.rax = before.orig_rax;
+    before.orig_rax = UINT64_MAX;
+    CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &before), 0);
+}
+
 int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third)
 {
     struct user_regs_struct before, registers;

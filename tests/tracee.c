@@ -147,17 +147,30 @@ bool tracee_store(struct tracee *t)
     int status;
 
     processor_look(t->pid, &before);
-    set_protection(t, PROT_READ | PROT_WRITE);
+    if (!t->open)
+        set_protection(t, PROT_READ | PROT_WRITE);
     CHECK_INT(ptrace(PTRACE_SINGLESTEP, t->pid, NULL, NULL), 0);
     CHECK(wait_stop(t, &status));
     CHECK_INT(WSTOPSIG(status), SIGTRAP);
-    set_protection(t, PROT_READ);
     processor_look(t->pid, &after);
-    return after.ip != before.ip;
+    t->open = after.ip == before.ip;
+    if (!t->open)
+        set_protection(t, PROT_READ);
+    return !t->open;
 }
 
 void tracee_call(struct tracee *t)
 {
+    int status;
+
+    if (t->call == SYS_madvise) {
+        processor_retreat(t->pid);
+        set_protection(t, PROT_READ | PROT_WRITE);
+        t->open = true;
+        CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL), 0);
+        CHECK(wait_stop(t, &status));
+        CHECK_INT(WSTOPSIG(status), CALL_STOP);
+    }
     CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL), 0);
 }
 
@@ -188,6 +201,9 @@ enum call_state tracee_call_state(struct tracee *t)
     if (state.result == -EFAULT)
         test_fail(__FILE__, __LINE__, "system call %llu stores to memory that is protected for tracing",
                   (unsigned long long)t->call);
+    if (t->open)
+        set_protection(t, PROT_READ);
+    t->open = false;
     if (t->call == SYS_mmap || t->call == SYS_munmap || t->call == SYS_mremap)
         find_regions(t);
     return CALL_DONE;

@@ -8,7 +8,8 @@
  * are made writable, the one instruction is stepped, and they are protected again. So no instruction has to
  * be decoded, a store of the value that was there already counts too (a comparison of the memory's contents
  * would not see it), and code between two stores runs at full speed. The kernel's own stores are not seen by
- * this: a system call that fails with EFAULT while the memory is protected fails the test.
+ * this: they are part of the system call, and for those calls that store there (madvise(2), to reserve
+ * memory) the protection is lifted; another that fails with EFAULT fails the test.
  *
  * An instruction that stores repeatedly (rep movs) is stepped one repetition at a time.
  */
@@ -38,6 +39,7 @@ enum { TRACEE_REGIONS = 8 };
 struct tracee {
     int pid;
     uint64_t call; /* the number of the system call it is in */
+    bool open;     /* the memory is not protected now */
     int status;    /* of a process that has ended; what wait(2) gave */
     size_t regions;
     struct {
@@ -94,6 +96,9 @@ void processor_look(int pid, struct processor_state *ret_state);
 
 /* Whether that instruction makes a system call. */
 bool processor_is_call(int pid, uint64_t ip);
+
+/* Takes a process that is at the beginning of a system call back to before it, as if it had never begun. */
+void processor_retreat(int pid);
 
 /* Makes the process make a system call, and puts it back where it was. The call's result. */
 int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third);
