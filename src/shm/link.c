@@ -74,7 +74,7 @@ void shm_link_claim(struct shm_link *l)
 
 void shm_link_end(struct shm_link *l, enum shm_end end)
 {
-    atomic_store_explicit(&l->page->end, end, memory_order_release); /* after every commit */
+    atomic_store_explicit(&l->page->end, end, memory_order_release); /* [P3] after every commit */
     waker_published(&l->their_receiver);
     if (end == SHM_CLOSED) /* a waker is one thread's, and this one the receiving thread's */
         waker_published(&l->their_sender);
@@ -86,7 +86,7 @@ enum shm_end shm_link_note_end(struct shm_link *l)
 
     /* After `said`: the thread that stored it had loaded it here, so this load finds as much, or the other
      * side took it back. */
-    end = atomic_load_explicit(&l->their_page->end, memory_order_acquire);
+    end = atomic_load_explicit(&l->their_page->end, memory_order_acquire); /* [C3] */
     if (end < said || end > SHM_CLOSED) {
         l->broken = true;
         return SHM_CLOSED;

@@ -54,7 +54,7 @@ enum shm_end shm_link_note_end(struct shm_link *l);
 /* What the other side has said; acquire: all that it sent before is to be seen now. */
 static inline enum shm_end shm_link_their_end(struct shm_link *l)
 {
-    uint32_t end = atomic_load_explicit(&l->their_page->end, memory_order_acquire);
+    uint32_t end = atomic_load_explicit(&l->their_page->end, memory_order_acquire); /* [C3] */
 
     /* relaxed: our own, to be compared */
     if (__builtin_expect(end != atomic_load_explicit(&l->said, memory_order_relaxed), 0))

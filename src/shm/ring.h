@@ -25,6 +25,15 @@
  * [C1] ring_peek(), acquire: pairs with P1; licenses reading the payload and the next header.
  * [P2] ring_release(), release: the reader's loads of the payload are done before `taken` is.
  * [C2] ring_find_room(), acquire: pairs with P2; licenses overwriting what was taken.
+ * [P3] shm_link_end(), release: every commit is visible before the end is.
+ * [C3] shm_link_their_end(), acquire: pairs with P3; an empty ring, looked at after it, stays empty.
+ *
+ * An old payload lies where a header will be, and may look like one. No reader sees it: it reads a header
+ * there only after C1 of the record before, so it sees the zero or what came later. P2 and C2 put the
+ * writer's stores behind the reader's loads: no load sees what it happens before.
+ *
+ * spec/ring.pml has every interleaving of this, either side killed anywhere; spec/relacy/ compiles this file,
+ * and finds each of these six orders to be needed. `./dev models` runs both.
  */
 #ifndef NARU_SHM_RING_H
 #define NARU_SHM_RING_H

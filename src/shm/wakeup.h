@@ -20,6 +20,21 @@
  * a sandbox) uses a fence. A sleeper whose membarrier(2) fails, though the waker's did not, cannot know: it
  * sleeps in short slices and looks in between, or waits a little before S3 (sleeper_settle()).
  *
+ * Why, for either direction: S1 and S3, and W1 and W3, are a store and a load of another word, and both a
+ * processor (its store waits in a buffer) and C11 let the load go first. Two fences come one after the other:
+ * if W2 is first, S3 sees W1; if S2 is, W3 sees S1. membarrier(2) puts a fence somewhere into what the waker
+ * does, between the call's beginning and its end: if W1 is before it, S3 sees W1; if not, W3 is behind it and
+ * sees S1. The publishing store need not be stronger than a release for that, nor the loads for S3 than what
+ * they license reading.
+ *
+ * A ticket is rung for once, and spent when its byte is taken, whoever takes it and for whatever reason: who
+ * goes on to sleep has to draw another. Numbers are not used again before 2^32 others, so the waker's `seen`
+ * is never taken for a new one. Killed between W1 and the byte, a waker wakes by its hang-up; killed before
+ * S5, a sleeper costs the waker one byte that nobody reads.
+ *
+ * spec/wakeup.pml has every interleaving of this, with what channels make of it and either side killed
+ * anywhere; spec/relacy/ compiles this file and checks the orders. `./dev models` runs both.
+ *
  * A byte may be read after what it told of was seen already: then a sleep ends for nothing. A hang-up of the
  * socket tells that the other side is gone, killed or not, within the time the kernel takes to close its
  * files. The socket is never full for long: the waker writes one byte for each ticket, and a sleeper reads
