@@ -78,15 +78,18 @@ enum handshake_reason handshake_read(const void *bytes, size_t length, const str
 
 /* --- the socket --- */
 
-/* As cmsg(3) wants it. One descriptor more than any word has: so that one too many shows. */
+/* As cmsg(3) wants it. */
 union control {
     struct cmsghdr align;
-    char bytes[CMSG_SPACE((HELLO_FDS + 1) * sizeof(int))];
+    char bytes[CMSG_SPACE(HANDSHAKE_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 };
 
 int handshake_send(int fd, const struct handshake_message *m, const int *fds, size_t count)
 {
-    union control control = {.bytes = {0}};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(HELLO_FDS * sizeof(int))];
+    } control = {.bytes = {0}};
     struct iovec iov = {(void *)(uintptr_t)m, sizeof *m};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
 
@@ -156,11 +159,47 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet)
     return 0;
 }
 
+/* A stranger's socket may be one that lingers: close(2) would wait for its peer, as long as it says. */
 void handshake_packet_close(struct handshake_packet *packet)
 {
-    for (size_t i = 0; i < packet->fd_count; i++)
+    const struct linger off = {0, 0};
+
+    for (size_t i = 0; i < packet->fd_count; i++) {
+        if (packet->fds[i] >= 0)
+            (void)setsockopt(packet->fds[i], SOL_SOCKET, SO_LINGER, &off,
+                             sizeof off); /* or it is no socket */
         packet->fds[i] = fd_close(packet->fds[i]);
+    }
     packet->fd_count = 0;
+}
+
+/* The kernel would let go of what was not received, and of a socket that lingers only when its time is over:
+ * see above. Nothing more comes after the shutdown; with credentials, an empty packet is not like the end. */
+int handshake_hang_up(int fd)
+{
+    struct handshake_packet packet;
+    union control control;
+    const int on = 1;
+
+    (void)shutdown(fd, SHUT_RD);
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    for (int resets = 0; resets < 2;) {
+        struct msghdr header = {.msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+        ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+        if (n < 0 && errno != ECONNRESET && errno != EINTR)
+            break;
+        if (n < 0) {
+            resets += errno == ECONNRESET;
+            continue;
+        }
+        if (header.msg_controllen == 0)
+            break;
+        packet.fd_count = 0;
+        take_fds(&header, &packet);
+        handshake_packet_close(&packet);
+    }
+    return fd_close(fd);
 }
 
 static int socket_option(int fd, int option)

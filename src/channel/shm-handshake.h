@@ -72,13 +72,16 @@ static_assert(offsetof(struct handshake_message, reserved) == 112, "wire format"
 enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };
 enum { WELCOME_MEMORY, WELCOME_FDS };
 
+/* In one packet: SCM_MAX_FD of include/net/scm.h. There is room for all, so that it is we who close them. */
+enum { HANDSHAKE_FDS_MAX = 253 };
+
 /* A word as it came. */
 struct handshake_packet {
     uint8_t bytes[256];
     size_t length; /* more than there is room for: SIZE_MAX */
-    int fds[HELLO_FDS + 1];
+    int fds[HANDSHAKE_FDS_MAX];
     size_t fd_count;
-    bool fds_lost; /* some were sent that did not come: too many, or no room in this process */
+    bool fds_lost; /* some were sent for which there was no room in this process */
 };
 
 /* What this side says of itself, with a ring of its own of that size. */
@@ -102,6 +105,9 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet);
 
 /* Closes the descriptors that have not been stolen from it. */
 void handshake_packet_close(struct handshake_packet *packet);
+
+/* Closes the socket, and every descriptor that still is on its way to it. Forks are held off. Returns -1. */
+int handshake_hang_up(int fd);
 
 /* Whether a descriptor can be a bell: a connected unix stream socket. */
 bool handshake_is_bell(int fd);

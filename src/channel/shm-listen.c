@@ -148,7 +148,7 @@ int shm_remove(struct url *url)
 static void drop(struct naru_listener *l, struct pending *p)
 {
     (void)epoll_ctl(l->fd, EPOLL_CTL_DEL, p->fd, NULL); /* -ENOENT: it was answered at once */
-    p->fd = fd_close(p->fd);
+    p->fd = handshake_hang_up(p->fd);
 }
 
 /* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. */
@@ -263,6 +263,7 @@ static int take(struct naru_listener *l, struct pending *p)
         const struct handshake_message own = shm_say(HANDSHAKE_REFUSED, &s->options);
 
         handshake_refuse(fd, REASON_PERMISSION, &own);
+        (void)handshake_hang_up(fd_steal(&fd));
         return 0;
     }
     r = poll_for(l, EPOLL_CTL_ADD, fd, EPOLLIN);
