@@ -112,27 +112,27 @@ static void expect_caught(const struct kill_scenario *scenario, const char *word
 TEST(a_commit_before_the_payload_is_caught)
 {
     expect_caught(&(struct kill_scenario){"commits first", RING, commits_first, survive_receiving,
-                                          .sends = true, .messages = 3},
+                                          .sends = true, .thorough = true, .messages = 3},
                   "arrived damaged");
 }
 
 TEST(a_next_header_that_is_not_zeroed_is_caught)
 {
     expect_caught(&(struct kill_scenario){"leaves the next header", RING, leaves_the_next_header,
-                                          survive_receiving, .sends = true, .messages = 3},
+                                          survive_receiving, .sends = true, .thorough = true, .messages = 3},
                   "-71"); /* EPROTO */
 }
 
 TEST(a_bell_that_is_not_rung_is_caught)
 {
     expect_caught(&(struct kill_scenario){"rings nobody", RING, rings_nobody, survive_asking, .eager = true,
-                                          .sends = true, .messages = 3},
+                                          .sends = true, .thorough = true, .messages = 3},
                   "nobody wakes it");
 }
 
 TEST(an_end_that_is_said_too_early_is_caught)
 {
     expect_caught(&(struct kill_scenario){"ends early", RING, ends_early, survive_receiving, .eager = true,
-                                          .sends = true, .messages = 2},
+                                          .sends = true, .thorough = true, .messages = 2},
                   "another receive gave 8");
 }

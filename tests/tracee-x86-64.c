@@ -26,7 +26,8 @@ void processor_look(int pid, struct processor_state *ret_state)
     struct user_regs_struct registers;
 
     CHECK_INT(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
-    *ret_state = (struct processor_state){registers.rip, registers.orig_rax, (int64_t)registers.rax};
+    *ret_state =
+        (struct processor_state){registers.rip, registers.orig_rax, registers.r10, (int64_t)registers.rax};
 }
 
 bool processor_is_call(int pid, uint64_t ip)

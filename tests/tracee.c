@@ -117,6 +117,11 @@ static bool is_store(const struct tracee *t, struct event *ret_event)
     return false;
 }
 
+static bool takes_own_memory(const struct processor_state *state)
+{
+    return state->call == SYS_brk || (state->call == SYS_mmap && (state->fourth & MAP_ANONYMOUS));
+}
+
 void tracee_next(struct tracee *t, struct event *ret_event)
 {
     struct processor_state state;
@@ -132,6 +137,13 @@ void tracee_next(struct tracee *t, struct event *ret_event)
         if (WSTOPSIG(status) == CALL_STOP) {
             processor_look(t->pid, &state);
             t->call = state.call;
+            pass = 0;
+            if (takes_own_memory(&state)) {
+                CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL), 0);
+                CHECK(wait_stop(t, &status));
+                CHECK_INT(WSTOPSIG(status), CALL_STOP);
+                continue;
+            }
             *ret_event = (struct event){EVENT_CALL, state.ip, state.call};
             return;
         }

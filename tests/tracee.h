@@ -22,8 +22,9 @@
 
 enum event_kind {
     EVENT_STORE, /* the process is about to store */
-    EVENT_CALL,  /* ... to make a system call */
-    EVENT_END    /* it has ended by a signal */
+    EVENT_CALL, /* ... to make a system call; but for those that give it memory of its own, which nobody sees,
+                   and which come as the allocator likes */
+    EVENT_END   /* it has ended by a signal */
 };
 
 struct event {
@@ -89,7 +90,7 @@ const char *processor_unsupported(void);
 
 /* Where the process stands, and its system call's number and result. */
 struct processor_state {
-    uint64_t ip, call;
+    uint64_t ip, call, fourth; /* argument of the call */
     int64_t result;
 };
 void processor_look(int pid, struct processor_state *ret_state);
