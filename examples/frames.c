@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Camera frames of 1 MiB; the watcher keeps the three brightest. Run `frames shm:///tmp/camera` in one
- * terminal, and `frames shm:///tmp/camera 100` in another. On shm: no frame is copied: it is written where
- * the watcher reads it. */
+/* Camera frames of 1 MiB, none of them copied; the watcher keeps the three brightest. Run
+ * `frames shm:///tmp/camera` in one terminal, and `frames shm:///tmp/camera 100` in another. */
 #include <naru/naru.h>
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +20,6 @@ static int watch(const char *url)
     struct naru_listener *listener;
     struct naru_channel *camera;
     int r;
-
     if (naru_listen(url, NULL, &listener) < 0 || naru_accept(listener, NARU_FOREVER, &camera) < 0)
         return fprintf(stderr, "frames: %s\n", naru_explain()), 1;
     while ((r = naru_borrow(camera, NARU_FOREVER, &frame)) == 0) {
@@ -33,8 +31,8 @@ static int watch(const char *url)
             }
         naru_release(&frame); /* in any order; harmless if it is none */
     }
-    naru_channel_close(camera); /* what is kept stays */
     naru_listener_close(listener);
+    naru_channel_close(camera); /* what is kept stays */
     for (int i = 0; i < KEPT; naru_release(&kept[i++]))
         printf("a frame of brightness %d\n", brightness(&kept[i]));
     return r == -EPIPE ? 0 : (fprintf(stderr, "frames: %s\n", naru_explain()), 1);
@@ -45,7 +43,6 @@ static int film(const char *url, int frames)
     struct naru_loan frame = NARU_INIT(struct naru_loan);
     struct naru_channel *watcher = NULL;
     int r = naru_connect(url, NULL, NARU_S(10), &watcher);
-
     for (int i = 0; i < frames && r == 0 && (r = naru_loan(watcher, FRAME, NARU_FOREVER, &frame)) == 0; i++) {
         memset(frame.data, i * 37 % 200, FRAME);
         r = naru_commit(&frame, FRAME, NULL);
