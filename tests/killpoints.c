@@ -2,12 +2,10 @@
 /* The sweep over a scenario's kill points: see killpoints.h. */
 #include "killpoints.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +40,11 @@ struct point {
     uint64_t repetition; /* DURING a store: so many are done */
 };
 
+static bool is_at(const struct point *point, size_t event, enum phase phase)
+{
+    return point && point->event == event && point->phase == phase;
+}
+
 struct listed {
     struct event event;
     bool sleeps;
@@ -66,17 +69,6 @@ struct sweep {
 
 /* --- what is wrong --- */
 
-void kill_complain(struct kill_run *run, const char *format, ...)
-{
-    va_list arguments;
-
-    if (atomic_exchange(&run->complained, true))
-        return;
-    va_start(arguments, format);
-    vsnprintf(run->complaint, sizeof run->complaint, format, arguments);
-    va_end(arguments);
-}
-
 enum { DESCRIPTION = 96 };
 
 static const char *describe(const struct event *event, char text[DESCRIPTION])
@@ -88,42 +80,6 @@ static const char *describe(const struct event *event, char text[DESCRIPTION])
 }
 
 /* --- processes --- */
-
-static size_t count_descriptors(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    size_t count = 0;
-
-    CHECK(directory);
-    while (readdir(directory))
-        count++;
-    closedir(directory);
-    return count;
-}
-
-/* A survivor that is done holds nothing of the channel. */
-static void check_leaks(struct kill_run *run)
-{
-    size_t count = count_descriptors();
-    char line[512];
-    FILE *maps;
-
-    if (count != run->descriptors + 1) /* the gate */
-        kill_complain(run, "the survivor leaked descriptors: %zu, not %zu", count, run->descriptors + 1);
-    maps = fopen("/proc/self/maps", "re");
-    CHECK(maps);
-    while (fgets(line, sizeof line, maps))
-        if (strstr(line, "memfd:naru"))
-            kill_complain(run, "the survivor leaked a mapping: %s", line);
-    fclose(maps);
-}
-
-bool kill_may_act(struct kill_run *run)
-{
-    char byte;
-
-    return read(run->gate[0], &byte, 1) == 1;
-}
 
 static void be_victim(struct kill_run *run, struct naru_channel *ch[2])
 {
@@ -140,7 +96,7 @@ static void be_survivor(struct kill_run *run, struct naru_channel *ch[2])
     (void)close(run->gate[1]);
     ch[0] = naru_channel_close(ch[0]);
     run->scenario->survivor(run, ch[1]);
-    check_leaks(run);
+    kill_check_leaks(run);
     _exit(0);
 }
 
@@ -165,7 +121,7 @@ static void start(struct sweep *s, bool stores)
 
     memset(run, 0, sizeof *run);
     run->scenario = s->scenario;
-    run->descriptors = count_descriptors();
+    run->descriptors = kill_count_descriptors();
     CHECK_INT(pipe2(run->gate, O_CLOEXEC), 0);
     CHECK_INT(sched_setaffinity(0, sizeof s->cpus, &s->cpus), 0);
     if (s->scenario->url)
@@ -256,7 +212,7 @@ static bool pass_call(struct sweep *s, size_t index, const struct point *point)
         kill_complain(s->run, "another run than the one listed: event %zu did not sleep", index);
         return false;
     }
-    if (state == CALL_SLEEPS && point && point->event == index && point->phase == DURING)
+    if (state == CALL_SLEEPS && is_at(point, index, DURING))
         return false;
     if (state == CALL_SLEEPS)
         state = wake_victim(s);
@@ -268,7 +224,7 @@ static bool pass_call(struct sweep *s, size_t index, const struct point *point)
 /* Steps through the victim's store. false: it is to be killed in the middle. */
 static bool pass_store(struct sweep *s, size_t index, const struct point *point)
 {
-    bool here = point && point->event == index && point->phase == DURING;
+    bool here = is_at(point, index, DURING);
     uint64_t repetitions = 1;
 
     while (!tracee_store(&s->tracee)) {
@@ -317,10 +273,10 @@ static void walk(struct sweep *s, const struct point *point)
             kill_complain(s->run, "the victim died of itself: status %#x", s->tracee.status);
             return;
         }
-        if (!agrees(s, i, &event) || (point && point->event == i && point->phase == BEFORE))
+        if (!agrees(s, i, &event) || is_at(point, i, BEFORE))
             return;
         goes_on = event.kind == EVENT_CALL ? pass_call(s, i, point) : pass_store(s, i, point);
-        if (!goes_on || (point && point->event == i && point->phase == AFTER))
+        if (!goes_on || is_at(point, i, AFTER))
             return;
     }
 }

@@ -57,6 +57,10 @@ void kill_complain(struct kill_run *run, const char *format, ...) __attribute__(
 /* The survivor's: waits until the victim sleeps (true) or is dead. */
 bool kill_may_act(struct kill_run *run);
 
+/* Descriptors of this process; that a survivor which is done holds none of the channel's, nor its memory. */
+size_t kill_count_descriptors(void);
+void kill_check_leaks(struct kill_run *run);
+
 /* Kills at every point. Skips the test where processes cannot be traced. */
 void kill_sweep(const struct kill_scenario *scenario, struct kill_verdict *ret_verdict);
 

@@ -180,7 +180,7 @@ static const struct kill_scenario scenarios[] = {
     {"sends by the pool", "shm:?ring=4k&pool=8k&wait=sleep", sends, survive_receiving, .sends = true,
      .messages = 6, .first = LARGE},
     {"sends with repeated stores", "shm:?ring=4k&pool=8k&wait=sleep", sends, survive_receiving, .sends = true,
-     .messages = 1, .first = VAST},
+     .messages = 1, .first = VAST, .thorough = true},
     {"sends loans of the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_loans, survive_receiving,
      .eager = true, .sends = true, .messages = 5, .first = LARGE},
     {"receives by the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives, survive_sending, .eager = true,
