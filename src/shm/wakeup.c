@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,12 +28,20 @@ bool wakeup_register(void)
 
 void waker_ring(struct waker *w)
 {
+    enum { TRIES = 1000 };
     static const char byte = 1;
-    int saved = errno;
-    ssize_t n = send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    int saved = errno, tries = 0;
 
-    (void)
-        n; /* EAGAIN: it is full of bytes that wake as well; EPIPE: whoever reads next sees the end itself */
+    /* EAGAIN: it is full of bytes that wake as well; EPIPE: whoever reads next sees the end itself. Where the
+     * kernel has no memory for a byte at the moment, a wake-up would be lost: again, and at the next
+     * publication. */
+    while (send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && (errno == ENOBUFS || errno == ENOMEM)) {
+        if (++tries == TRIES) {
+            w->seen = 0;
+            break;
+        }
+        (void)sched_yield();
+    }
     errno = saved;
 }
 
