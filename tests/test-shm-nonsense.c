@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A hostile peer over shared memory, one chosen attack at a time, and what the other side says to it
+ * (test-shm-hostile.c has the random ones). Both ends are in one process, which writes into the one's memory
+ * what only that one can write.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "channel/channel.h"
+#include "channel/shm.h"
+#include "naru/naru.h"
+#include "runner.h"
+
+static struct shm_link *link_of(struct naru_channel *ch)
+{
+    return &((struct shm *)ch->state)->link;
+}
+
+static struct shm_link *open_pair(struct naru_channel *ch[2])
+{
+    CHECK_INT(naru_channel_pair("shm:?ring=4k", NULL, ch), 0);
+    CHECK_INT(naru_send(ch[1], "first", 5, NARU_NOWAIT), 0); /* the attacker's end has an owner */
+    return link_of(ch[1]);
+}
+
+static void close_pair(struct naru_channel *ch[2])
+{
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
+}
+
+static void expect_protocol_error(struct naru_channel *ch)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    char buffer[100];
+
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(naru_recv(ch, buffer, sizeof buffer, i ? NARU_FOREVER : NARU_NOWAIT), -EPROTO);
+        CHECK_INT(naru_send(ch, "x", 1, i ? NARU_FOREVER : NARU_NOWAIT), -EPROTO);
+        CHECK_INT(naru_borrow(ch, NARU_S(10), &view), -EPROTO);
+        CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_S(10)), -EPROTO);
+    }
+    CHECK(test_is_readable(naru_channel_fd(ch)));
+}
+
+TEST(a_header_of_nonsense_is_a_protocol_error)
+{
+    static const uint64_t words[] = {1,
+                                     UINT64_MAX,
+                                     (uint64_t)RECORD_DATA << 56 | 4096,
+                                     (uint64_t)RECORD_DATA << 56 | 2033,
+                                     (uint64_t)RECORD_DATA << 56 | UINT32_MAX,
+                                     (uint64_t)(RECORD_DATA + 100) << 56 | 5,
+                                     (uint64_t)RECORD_DATA << 56 | UINT64_C(1) << 40};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        struct naru_channel *ch[2];
+        struct shm_link *l = open_pair(ch);
+        char buffer[100];
+
+        atomic_store(ring_header(l->tx.data, l->tx.mask, l->tx.position), words[i]);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPROTO);
+        CHECK_CONTAINS(naru_explain(), "naru cannot have written");
+        atomic_store(ring_header(l->tx.data, l->tx.mask, l->tx.position), 0); /* too late */
+        expect_protocol_error(ch[0]);
+        close_pair(ch);
+    }
+}
+
+TEST(a_position_of_nonsense_is_a_protocol_error)
+{
+    static const uint64_t positions[] = {8000, UINT64_MAX - 7, 9, UINT64_C(1) << 63};
+
+    for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
+        struct naru_channel *ch[2];
+        struct shm_link *l = open_pair(ch);
+        char buffer[1000] = {0};
+        int r;
+
+        atomic_store(&l->page->taken, positions[i]);
+        while ((r = naru_send(ch[0], buffer, sizeof buffer, NARU_S(10))) == 0)
+            ;
+        CHECK_INT(r, -EPROTO);
+        atomic_store(&l->page->taken, 0);
+        expect_protocol_error(ch[0]);
+        close_pair(ch);
+    }
+}
+
+TEST(an_end_of_nonsense_is_a_protocol_error)
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+
+    atomic_store(&l->page->end, 77);
+    expect_protocol_error(ch[0]);
+    close_pair(ch);
+}
+
+TEST(an_end_that_is_taken_back_is_a_protocol_error)
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+    char buffer[100];
+
+    CHECK_INT(naru_channel_finish(ch[1]), 0);
+    CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+    CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+    atomic_store(&l->page->end, 0);
+    expect_protocol_error(ch[0]);
+    close_pair(ch);
+}
+
+/* Leaves its ring full of good headers and is gone. Both stand `before` bytes from the next 4 GiB. */
+static void leave_endless(struct naru_channel *ch[2], uint64_t before)
+{
+    struct shm_link *l = link_of(ch[1]), *victim = link_of(ch[0]);
+    uint64_t position = (UINT64_C(1) << 32) - before;
+
+    victim->rx.position = position;
+    atomic_store(&victim->page->taken, position);
+    l->tx.position = l->tx.taken = position;
+    for (uint64_t at = 0; at < l->own.ring; at += 16)
+        atomic_store(ring_header(l->tx.data, l->tx.mask, at), record_word(RECORD_DATA, 8));
+    ch[1] = naru_channel_close(ch[1]);
+}
+
+/* Who receives "until the end" comes to one, by each way of receiving. */
+TEST(a_ring_without_end_ends_with_its_writer)
+{
+    enum { RECORDS = 4096 / 16, BEFORE = 10000 };
+
+    for (int way = 0; way < 3; way++) {
+        struct naru_view view = NARU_INIT(struct naru_view);
+        struct naru_channel *ch[2];
+        int count = 0;
+        long long r = 0;
+        char buffer[100];
+
+        (void)open_pair(ch);
+        leave_endless(ch, BEFORE * 16);
+        for (; r >= 0 && count < 100 * BEFORE; count++) {
+            if (way == 2)
+                r = naru_borrow(ch[0], NARU_FOREVER, &view);
+            else
+                r = naru_recv(ch[0], buffer, sizeof buffer, way ? NARU_S(10) : NARU_FOREVER);
+            if (way == 2 && r == 0)
+                naru_release(&view);
+        }
+        CHECK_INT(r, -EPROTO);
+        CHECK_INT(count - 1, BEFORE + RECORDS);
+        ch[0] = naru_channel_close(ch[0]);
+    }
+}
+
+/* Each send finds another ticket, and rings a bell that nobody hears. */
+TEST(a_bell_that_is_full_holds_up_no_sender)
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+
+    for (uint32_t i = 1; i < 20000; i++) {
+        atomic_store(&l->page->receiver_asleep, i);
+        CHECK_INT(naru_send(ch[0], "x", 1, NARU_FOREVER), 0);
+        atomic_store(&l->page->taken, link_of(ch[0])->tx.position);
+    }
+    close_pair(ch);
+}
+
+/* What is in the ring is received; then it is gone, although it lives. */
+TEST(bells_that_are_half_closed_are_the_end)
+{
+    for (int which = 0; which < 2; which++) {
+        struct naru_channel *ch[2];
+        char buffer[2000] = {0};
+        int r = 0;
+
+        (void)open_pair(ch);
+        CHECK_INT(shutdown(which ? ch[1]->rfd : ch[1]->wfd, SHUT_WR), 0);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+        if (which == 0)
+            CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+        while (r == 0)
+            r = naru_send(ch[0], buffer, sizeof buffer, NARU_FOREVER);
+        CHECK_INT(r, -EPIPE);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
+        close_pair(ch);
+    }
+}
