@@ -38,23 +38,23 @@ static int copy(struct shared *s, char *to, const char *from)
 
 int main(int argc, char **argv)
 {
-    struct naru_segment_options options = NARU_INIT(struct naru_segment_options);
-    struct naru_segment *segment;
+    struct naru_segment_options options = {.size = sizeof options, .initialise = initialise};
+    struct naru_segment *segment = NULL;
     struct shared *s;
     char value[sizeof s->value] = "";
     int r;
 
-    options.initialise = initialise;
     if (argc < 2 || argc > 3 || (argc == 3 && strlen(argv[2]) >= sizeof value))
         return fprintf(stderr, "usage: cycle SEGMENT [VALUE]\n"), 2;
     r = naru_segment_open(argv[1], sizeof *s, &options, &segment);
-    if (r == 0) {
-        s = naru_segment_data(segment);
-        if (argc == 3 && (r = copy(s, s->value, strcpy(value, argv[2]))) == 0)
-            r = naru_event_set(&s->told);
-        while (argc == 2 && (r = naru_event_wait(&s->told, NARU_FOREVER)) == 0 &&
-               (r = copy(s, value, s->value)) == 0)
-            (void)(puts(value) < 0 || fflush(stdout));
-    }
-    return r < 0 ? fprintf(stderr, "cycle: %s\n", naru_explain()), 1 : 0;
+    s = r == 0 ? naru_segment_data(segment) : NULL;
+    if (s && argc == 3 && (r = copy(s, s->value, strcpy(value, argv[2]))) == 0)
+        r = naru_event_set(&s->told);
+    while (s && argc == 2 && (r = naru_event_wait(&s->told, NARU_FOREVER)) == 0 &&
+           (r = copy(s, value, s->value)) == 0)
+        (void)(puts(value) < 0 || fflush(stdout));
+    if (r < 0)
+        fprintf(stderr, "cycle: %s\n", naru_explain());
+    naru_segment_close(segment);
+    return r < 0;
 }
