@@ -5,7 +5,6 @@
 #include <naru/naru.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct shared {
