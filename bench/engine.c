@@ -17,6 +17,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "bench/groups.h"
+
 enum {
     WARM_UP = 256,
     LINE = 64,
@@ -25,7 +27,6 @@ enum {
     GROUP_BYTES = 1024 * 1024, /* of fast streams, */
     GROUP_MIN = 16,
     GROUP_MAX = 1024, /* but so many messages */
-    GROUPS = 1 << 13, /* the last so many of a run count */
     SENT_AT = 1 << 14,
     CREDIT_SIZE = 4
 };
@@ -45,10 +46,11 @@ struct run {
     uint64_t max_messages;
 
     uint8_t *out, *in; /* out: ENGINE_BATCH messages */
-    uint32_t sample;   /* SAMPLE or SAMPLE_FAST */
-    int64_t *groups;   /* near, fast: the time of each group's round trips but the first */
-    size_t credit;     /* messages that one credit stands for; 0: none needed */
-    uint64_t owed;     /* near: sent and not yet credited */
+    uint32_t sample;   /* of streamed messages, one of so many is timed */
+    struct groups
+        groups;    /* fast: of streamed messages from one that is timed to the next, or of round trips */
+    size_t credit; /* messages that one credit stands for; 0: none needed */
+    uint64_t owed; /* near: sent and not yet credited */
     struct rusage before;
 };
 
@@ -147,22 +149,6 @@ static int trip(struct run *run, uint32_t number)
     return n < 0 ? (int)n : check(run, data, n, number);
 }
 
-static int by_time(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* The median mean of the groups. */
-static double typical(const struct run *run, size_t groups, uint32_t messages)
-{
-    if (groups > GROUPS)
-        groups = GROUPS;
-    qsort(run->groups, groups, sizeof *run->groups, by_time);
-    return groups ? (double)run->groups[groups / 2] / messages : 0;
-}
-
 static bool goes_on(const struct run *run, int64_t spent)
 {
     return spent < run->duration_ns &&
@@ -174,7 +160,6 @@ static int pingpong_groups(struct run *run, uint32_t number)
 {
     struct engine_result *result = &run->shared->result;
     int64_t start = engine_now(), now = start, alone;
-    size_t groups = 0;
     int r = 0;
 
     while (r == 0 && goes_on(run, now - start)) {
@@ -184,11 +169,11 @@ static int pingpong_groups(struct run *run, uint32_t number)
         for (int i = 1; i < GROUP && r == 0; i++)
             r = trip(run, number++);
         now = engine_now();
-        run->groups[groups++ % GROUPS] = now - alone;
+        groups_note(&run->groups, now - alone);
         result->messages += GROUP;
     }
     result->elapsed_ns = (uint64_t)(now - start);
-    result->typical_ns = typical(run, groups, GROUP - 1);
+    result->typical_ns = groups_median(&run->groups) / (GROUP - 1);
     return r;
 }
 
@@ -358,32 +343,31 @@ static int stream_near(struct run *run)
 }
 
 /* The message that is timed has been received. */
-static void note_received(struct run *run, uint32_t number, int64_t *before, size_t *groups)
+static void note_received(struct run *run, uint32_t number, int64_t *before)
 {
     int64_t now = engine_now(), sent = run->shared->sent_at[number / run->sample % SENT_AT];
 
     histogram_record(&run->shared->result.latency, (uint64_t)(now - sent));
     if (run->load->fast && *before)
-        run->groups[(*groups)++ % GROUPS] = now - *before;
+        groups_note(&run->groups, now - *before);
     *before = now;
 }
 
-static void end_stream(struct run *run, uint32_t number, int64_t start, size_t groups)
+static void end_stream(struct run *run, uint32_t number, int64_t start)
 {
     struct engine_result *result = &run->shared->result;
 
     result->elapsed_ns = (uint64_t)(engine_now() - start);
     result->messages = number - WARM_UP; /* the stop message among them, the first after start not */
-    result->typical_ns = groups
-                             ? typical(run, groups, run->sample)
-                             : (double)result->elapsed_ns / (double)(result->messages ? result->messages : 1);
+    result->typical_ns = groups_median(&run->groups) / run->sample;
+    if (result->typical_ns <= 0 && result->messages)
+        result->typical_ns = (double)result->elapsed_ns / (double)result->messages;
     account_end(run, DUO_FAR);
 }
 
 static int stream_far(struct run *run)
 {
     int64_t start = 0, before = 0;
-    size_t groups = 0;
 
     for (uint32_t number = 0;; number++) {
         const uint8_t *data;
@@ -393,7 +377,7 @@ static int stream_far(struct run *run)
         if (n < 0)
             return (int)n;
         if (n >= ENGINE_SIZE_MIN && number_of(data) == STOP) {
-            end_stream(run, number, start, groups);
+            end_stream(run, number, start);
             return 0;
         }
         r = check(run, data, n, number);
@@ -406,7 +390,7 @@ static int stream_far(struct run *run)
             start = engine_now();
         }
         if (number >= WARM_UP && number % run->sample == 0)
-            note_received(run, number, &before, &groups);
+            note_received(run, number, &before);
     }
 }
 
@@ -434,8 +418,8 @@ static int body(void *context, enum duo_side side)
 
     run->out = place(ENGINE_BATCH * run->load->size);
     run->in = place(run->load->size < CREDIT_SIZE ? CREDIT_SIZE : run->load->size);
-    run->groups = run->load->fast ? (int64_t *)(void *)place(GROUPS * sizeof *run->groups) : NULL;
-    if (!run->out || !run->in || (run->load->fast && !run->groups))
+    run->groups.ns = run->load->fast ? (int64_t *)(void *)place(GROUPS_MAX * sizeof(int64_t)) : NULL;
+    if (!run->out || !run->in || (run->load->fast && !run->groups.ns))
         return duo_fail(-ENOMEM, "out of memory");
     r = run->carrier->attach(run->link, side);
     if (r < 0)
