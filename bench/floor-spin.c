@@ -227,6 +227,16 @@ static inline _Atomic uint64_t *header_at(uint8_t *data, uint64_t position)
     return (_Atomic uint64_t *)(void *)(data + (position & (RING - 1)));
 }
 
+/* For writing; see ring_prefetch() in shm/ring.h. */
+static inline void ask_for(const uint8_t *line)
+{
+#ifdef __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 static int send_record(struct link *link, const void *data, size_t length)
 {
     uint64_t position = link->sent, next = position + record_bytes(length);
@@ -236,9 +246,10 @@ static int send_record(struct link *link, const void *data, size_t length)
         link->seen = atomic_load_explicit(&link->tx->tail, memory_order_acquire);
         wait_a_look(&looks);
     }
-    floor_copy(link->out + (position & (RING - 1)) + HEADER, data, length);
-    __builtin_prefetch(link->out + ((next + AHEAD) & (RING - 1)), 1);
+    ask_for(link->out + ((next + AHEAD) & (RING - 1)));
     atomic_store_explicit(header_at(link->out, next), 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); /* in this order: see ring_put() in shm/ring.h */
+    floor_copy(link->out + (position & (RING - 1)) + HEADER, data, length);
     atomic_store_explicit(header_at(link->out, position), length, memory_order_release);
     link->sent = next;
     return 0;

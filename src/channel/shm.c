@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "channel/table.h"
+#include "shm/copy.h"
 
 enum { SPINS_PER_LOOK = 1 << 16 }; /* between two questions to the kernel whether the peer is alive */
 
@@ -369,16 +370,13 @@ static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     return r < 0 ? r : deliver(ch, m, &found);
 }
 
-static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t bytes)
 {
     struct shm *shm = ch->state;
-    uint8_t *payload;
 
-    if (receiver_left(shm) || shm->link.broken || length > shm->inline_max ||
-        ring_reserve(&shm->link.tx, length, &payload) != RING_OK)
+    if (receiver_left(shm) || shm->link.broken || bytes > shm->inline_max ||
+        ring_put(&shm->link.tx, RECORD_DATA, data, (uint32_t)bytes) != RING_OK)
         return 0;
-    memcpy(payload, data, length);
-    ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
     waker_published(&shm->link.their_receiver);
     return 1;
 }
@@ -396,7 +394,7 @@ static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, s
         ;
     if (state != RING_OK || record.length > capacity)
         return 0;
-    memcpy(buf, record.data, record.length);
+    copy_payload(buf, record.data, record.length);
     ring_release(&shm->link.rx, record.length);
     waker_published(&shm->link.their_sender);
     *ret_length = record.length;

@@ -7,6 +7,8 @@
  * small payload: one line moves per message, which is the least there is. Before the header is stored there
  * is no record, afterwards it is whole; there is nothing in between to repair, whoever is killed where.
  *
+ * What is said of ring_commit() holds for ring_put(), which does the same with a payload in one piece.
+ *
  * Invariants
  * I1  taken <= reader.position <= writer.position <= taken + capacity - 8, as 64-bit positions that run on.
  * I2  The header at writer.position is 0 whenever the writer is not inside ring_commit(): a reader that has
@@ -41,6 +43,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "shm/copy.h"
 #include "shm/layout.h"
 
 /* What the direct caller must handle; never passed on. */
@@ -111,21 +114,62 @@ static inline enum ring_state ring_reserve(struct ring_writer *w, uint64_t lengt
     return RING_OK;
 }
 
+/* Asks for a line to be written. Without -mprfchw, which not all processors of this architecture have though
+ * all take the instruction, compilers make a request to read of __builtin_prefetch(, 1): the line comes, and
+ * the store waits as long as ever for the right to change it. */
+static inline void ring_prefetch(const uint8_t *line)
+{
+#ifdef __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 /* Publishes the first `length` bytes of what was reserved. */
 static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uint32_t length)
 {
-    uint64_t next = w->position + record_bytes(length);
+    /* Not reloaded after each store, which might be to *w for all that the compiler knows. */
+    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(length);
+    uint8_t *data = w->data;
 
     /* What was reserved beyond `length`, and written, is where the next header and payload go, perhaps by the
      * ring's other address, which the compiler takes for another object: it must not swap these stores. The
      * processor goes by the physical address, and does not. */
     atomic_signal_fence(memory_order_seq_cst);
-    __builtin_prefetch(w->data + ((next + RING_PREFETCH) & w->mask), 1);
+    ring_prefetch(data + ((next + RING_PREFETCH) & mask));
     /* relaxed: P1 orders it */
-    atomic_store_explicit(ring_header(w->data, w->mask, next), 0, memory_order_relaxed);
-    atomic_store_explicit(ring_header(w->data, w->mask, w->position), record_word(kind, length),
+    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
+    atomic_store_explicit(ring_header(data, mask, position), record_word(kind, length),
                           memory_order_release); /* [P1] */
     w->position = next;
+}
+
+/* All of it for a payload in one piece: RING_OK, RING_FULL, RING_BROKEN. The next header is zeroed before the
+ * payload is written, not after: if the other processor has that line, payload and header then wait for it
+ * together, and no reader that polls takes the line of this header away between the two. */
+static inline enum ring_state ring_put(struct ring_writer *w, enum record_kind kind, const void *payload,
+                                       uint32_t length)
+{
+    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(length);
+    uint8_t *data = w->data;
+
+    if (__builtin_expect(next + RECORD_HEADER - w->taken > mask + 1, 0)) {
+        enum ring_state state = ring_find_room(w, next + RECORD_HEADER - position);
+
+        if (state != RING_OK)
+            return state;
+    }
+    atomic_signal_fence(memory_order_seq_cst); /* as in ring_commit() */
+    ring_prefetch(data + ((next + RING_PREFETCH) & mask));
+    /* relaxed: P1 orders it */
+    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); /* before the payload, as said */
+    copy_payload(data + (position & mask) + RECORD_HEADER, payload, length);
+    atomic_store_explicit(ring_header(data, mask, position), record_word(kind, length),
+                          memory_order_release); /* [P1] */
+    w->position = next;
+    return RING_OK;
 }
 
 /* Of a record that is none of RECORD_DATA: RING_CHUNK or RING_BROKEN. */
@@ -152,8 +196,10 @@ static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring
 /* The record that was peeked at, `length` bytes long, is done with. */
 static inline void ring_release(struct ring_reader *r, uint32_t length)
 {
-    r->position += record_bytes(length);
-    atomic_store_explicit(r->taken, r->position, memory_order_release); /* [P2] */
+    uint64_t position = r->position + record_bytes(length);
+
+    r->position = position;
+    atomic_store_explicit(r->taken, position, memory_order_release); /* [P2] */
 }
 
 #endif

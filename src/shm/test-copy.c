@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* Payloads of every small length, and the short way into a ring. */
+#include "shm/copy.h"
+
+#include "runner.h"
+#include "shm/ring.h"
+
+enum { LENGTHS = 200, AROUND = 64, CAPACITY = 4096 };
+
+TEST(a_payload_of_every_length_is_copied_whole_and_nothing_beside_it)
+{
+    uint8_t from[LENGTHS + AROUND], to[LENGTHS + 2 * AROUND];
+
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = (uint8_t)(i * 7 + 1);
+    for (size_t length = 0; length <= LENGTHS; length++) {
+        memset(to, 0xee, sizeof to);
+        copy_payload(to + AROUND, from + length % 8, length);
+        CHECK_INT(memcmp(to + AROUND, from + length % 8, length), 0);
+        for (size_t i = 0; i < AROUND; i++) {
+            CHECK_INT(to[i], 0xee);
+            CHECK_INT(to[AROUND + length + i], 0xee);
+        }
+    }
+}
+
+/* A ring in plain memory; its records end before the mirror would begin. */
+static _Alignas(SHM_LINE) uint8_t data[2 * CAPACITY];
+
+TEST(what_is_put_in_one_piece_is_peeked_at_in_order_until_the_ring_is_full)
+{
+    _Atomic uint64_t taken = 0;
+    struct ring_writer w;
+    struct ring_reader r;
+    struct ring_record record = {0};
+    uint32_t put = 0, length = 0;
+    uint8_t payload[128];
+
+    ring_writer_init(&w, data, CAPACITY, &taken);
+    ring_reader_init(&r, data, CAPACITY, &taken);
+    memset(data, 0xee, CAPACITY); /* of an earlier lap: only what is zeroed may look empty */
+    memset(data, 0, RECORD_HEADER);
+    for (;; put++) {
+        length = 1 + put * 5 % 100;
+        memset(payload, (int)put, sizeof payload);
+        if (ring_put(&w, RECORD_DATA, payload, length) != RING_OK)
+            break;
+    }
+    CHECK_INT(ring_put(&w, RECORD_DATA, payload, length), RING_FULL);
+    CHECK(w.position <= CAPACITY - RECORD_HEADER && w.position + 200 > CAPACITY);
+    for (uint32_t i = 0; i < put; i++) {
+        CHECK_INT(ring_peek(&r, &record), RING_OK);
+        CHECK_INT(record.length, 1 + i * 5 % 100);
+        for (uint32_t at = 0; at < record.length; at++)
+            CHECK_INT(record.data[at], (uint8_t)i);
+        ring_release(&r, record.length);
+    }
+    CHECK_INT(ring_peek(&r, &record), RING_EMPTY);
+}
+
+TEST(a_reader_that_claims_to_be_ahead_of_the_writer_breaks_what_is_put)
+{
+    _Atomic uint64_t taken = 0;
+    struct ring_writer w;
+    uint8_t payload[1000] = {0};
+    int i = 0;
+
+    ring_writer_init(&w, data, CAPACITY, &taken);
+    while (i < CAPACITY && ring_put(&w, RECORD_DATA, payload, sizeof payload) == RING_OK)
+        i++;
+    atomic_store(&taken, UINT64_C(1) << 40);
+    CHECK_INT(ring_put(&w, RECORD_DATA, payload, sizeof payload), RING_BROKEN);
+}
