@@ -2,7 +2,7 @@
 /*
  * shm: messages in memory that both processes map. A message is copied once into it and once out of it; no
  * system call is made while both sides are busy. src/shm/ has the rings and their proof; here they become a
- * channel: attempts, waiting, the end. How one comes to be is in shm-open.c.
+ * channel: attempts and the end; waiting is in shm-wait.c. How one comes to be is in shm-open.c.
  *
  * A channel's descriptors are the sockets that wake: rfd where this side's receiver sleeps, wfd where its
  * sender does. So a thread that sends and one that receives never take each other's wake-ups.
@@ -14,12 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "channel/table.h"
 #include "shm/copy.h"
-
-enum { SPINS_PER_LOOK = 1 << 16 }; /* between two questions to the kernel whether the peer is alive */
 
 /* --- the end --- */
 
@@ -85,95 +82,7 @@ static int peer_gone(struct naru_channel *ch, bool sending)
     return error_set(EPIPE, "%s: the peer has closed", ch->url);
 }
 
-/* Asks the kernel. */
-static bool is_alone(struct shm *shm, struct sleeper *sleeper)
-{
-    if (!shm->link.gone && sleeper_take(sleeper) == 1)
-        shm->link.gone = true;
-    return shm->link.gone;
-}
-
 /* --- attempts --- */
-
-/* Whether there is room for a message of that length. */
-static enum ring_state look_for_room(struct shm *shm, size_t length, uint8_t **ret_payload)
-{
-    enum ring_state state;
-
-    if (length <= shm->inline_max)
-        return ring_reserve(&shm->link.tx, length, ret_payload);
-    state = ring_reserve(&shm->link.tx, sizeof(struct shm_chunk), ret_payload);
-    return state == RING_OK ? pool_find(&shm->pool, length) : state;
-}
-
-/* Whether there is room for what found none, or a record. */
-static enum ring_state look(struct shm *shm, bool sending)
-{
-    struct ring_record record;
-    uint8_t *payload;
-    enum ring_state state =
-        sending ? look_for_room(shm, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
-
-    if (__builtin_expect(state == RING_BROKEN, 0))
-        shm->link.broken = true; /* for good: it could be put right again before the attempt, for ever */
-    return state;
-}
-
-/* Whether an attempt is worth it; asks the kernel for nothing. */
-static bool is_worth_it(struct shm *shm, bool sending)
-{
-    enum ring_state state = look(shm, sending);
-    enum shm_end end = shm_link_their_end(&shm->link);
-
-    return state == RING_OK || state == RING_CHUNK || shm->link.broken || shm->link.gone ||
-           (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
-}
-
-/* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for, now
- * or before. Whether an attempt is worth it already. */
-static bool arm_for_loop(struct shm *shm, bool sending)
-{
-    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
-
-    if (!is_alone(shm, sleeper) && !sleeper_is_armed(sleeper)) {
-        sleeper_arm(sleeper);
-        sleeper_settle(sleeper);
-    }
-    return is_worth_it(shm, sending);
-}
-
-/* Looks `spins` times. */
-static enum ring_state spin(struct shm *shm, bool sending, int spins)
-{
-    enum ring_state state;
-
-    do
-        state = look(shm, sending);
-    while ((state == RING_FULL || state == RING_EMPTY) && --spins > 0);
-    return state;
-}
-
-/* Waits without a limit until a look finds something. 0, or -EINTR; whoever called looks again. */
-static int sleep_until_rung(struct shm *shm, bool sending)
-{
-    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
-    enum ring_state state = spin(shm, sending, shm->how == WAIT_SPIN ? SPINS_PER_LOOK : shm->spins);
-    int r = 0;
-
-    if (state != RING_FULL && state != RING_EMPTY)
-        return 0;
-    if (shm->how == WAIT_SPIN) {
-        (void)is_alone(shm, sleeper);
-        return 0;
-    }
-    sleeper_arm(sleeper);
-    if (!is_worth_it(shm, sending))
-        r = sleeper_sleep(sleeper);
-    sleeper_disarm(sleeper);
-    if (r == 1)
-        shm->link.gone = true;
-    return r == -EINTR ? r : 0;
-}
 
 /* Whether the receiver is known to be gone. */
 static bool receiver_left(struct shm *shm)
@@ -184,15 +93,6 @@ static bool receiver_left(struct shm *shm)
 int shm_check_receiver(struct naru_channel *ch)
 {
     return receiver_left(ch->state) ? peer_gone(ch, true) : 0;
-}
-
-int shm_await(struct naru_channel *ch, bool sending, bool block)
-{
-    struct shm *shm = ch->state;
-
-    if (is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver))
-        return 0;
-    return block ? sleep_until_rung(shm, sending) : -EAGAIN;
 }
 
 int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **ret_payload)
@@ -210,7 +110,7 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
             return say_broken(ch);
         if (receiver_left(shm))
             return peer_gone(ch, true);
-        state = look_for_room(shm, length, ret_payload);
+        state = shm_look_for_room(shm, length, ret_payload);
         if (state == RING_OK)
             return 0;
         if (state == RING_BROKEN)
@@ -328,7 +228,7 @@ static bool is_endless(struct shm *shm)
 
     if (shm->asked != (uint32_t)(rx->position >> 32)) {
         shm->asked = (uint32_t)(rx->position >> 32);
-        (void)is_alone(shm, &shm->link.receiver);
+        (void)shm_is_alone(shm, &shm->link.receiver);
     }
     if (!shm->link.gone)
         return false;
@@ -401,63 +301,6 @@ static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, s
     return 1;
 }
 
-/* --- waiting with a limit, and for event loops --- */
-
-/* Without sleeping: a CPU is kept busy, as ?wait=spin asks for. */
-static int spin_until(struct naru_channel *ch, int event, struct sleeper *sleeper, int64_t deadline)
-{
-    struct shm *shm = ch->state;
-    bool sending = event == NARU_OUT;
-
-    while (!is_worth_it(shm, sending)) {
-        if (ch->interruptible && channel_wait_poll(ch, event, NARU_NOWAIT) == -ECANCELED)
-            return -ECANCELED;
-        if (deadline_left(deadline) == 0)
-            return error_expected(ETIMEDOUT);
-        for (int i = 0; i < SHM_SPINS && !is_worth_it(shm, sending); i++)
-            ;
-        (void)is_alone(shm, sleeper);
-    }
-    return 0;
-}
-
-static int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
-{
-    struct shm *shm = ch->state;
-    bool sending = event == NARU_OUT;
-    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
-    int64_t until = deadline;
-    int r = 0;
-
-    if (shm->how == WAIT_SPIN)
-        return spin_until(ch, event, sleeper, deadline);
-    for (int i = 0; i < shm->spins; i++)
-        if (is_worth_it(shm, sending))
-            return 0;
-    sleeper_arm(sleeper);
-    if (sleeper->unsure && deadline_left(deadline) > WAKEUP_SLICE_NS)
-        until = clock_now() + WAKEUP_SLICE_NS;
-    if (!is_worth_it(shm, sending))
-        r = channel_wait_poll(ch, event, until);
-    sleeper_disarm(sleeper);
-    (void)is_alone(shm, sleeper); /* and takes what rang */
-    return r == -ETIMEDOUT && until != deadline ? 0 : r;
-}
-
-static bool shm_holds(struct naru_channel *ch)
-{
-    struct shm *shm = ch->state;
-
-    return is_worth_it(shm, false) || arm_for_loop(shm, false);
-}
-
-static bool shm_has_room(struct naru_channel *ch)
-{
-    struct shm *shm = ch->state;
-
-    return is_worth_it(shm, true) || arm_for_loop(shm, true);
-}
-
 /* What has not been received yet. */
 static int64_t shm_untaken(struct naru_channel *ch)
 {
@@ -473,7 +316,7 @@ static int64_t shm_untaken(struct naru_channel *ch)
             return 0;
         if (left)
             return peer_gone(ch, true);
-        if (!receiver_left(shm) && !is_alone(shm, &shm->link.sender))
+        if (!receiver_left(shm) && !shm_is_alone(shm, &shm->link.sender))
             return (int64_t)(shm->link.tx.position - shm->link.tx.taken);
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts and waiting), shm-loan.c (messages where they lie), shm-open.c (options, pairs),
- * shm-listen.c and shm-connect.c share. */
+/* What shm.c (attempts), shm-wait.c (waiting), shm-loan.c (messages where they lie), shm-open.c (options,
+ * pairs), shm-listen.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -72,6 +72,12 @@ struct shm {
     struct shm_view views[SHM_VIEWS];
 };
 
+/* Whether the other side is gone: asks the kernel, and takes what rang. */
+bool shm_is_alone(struct shm *shm, struct sleeper *sleeper);
+
+/* Whether there is room for a message of that length; *ret_payload as of shm_find_room(). */
+enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_payload);
+
 /* One step of an attempt that found no room (nothing to receive). 0: look again; -EAGAIN or -EINTR. */
 int shm_await(struct naru_channel *ch, bool sending, bool block);
 
@@ -134,5 +140,8 @@ int shm_listen(struct naru_listener *l, struct url *url, const struct naru_optio
 int shm_accept(struct naru_listener *l, struct naru_channel *ch);
 void shm_unlisten(struct naru_listener *l, bool owner);
 int shm_remove(struct url *url);
+int shm_wait(struct naru_channel *ch, int event, int64_t deadline);
+bool shm_holds(struct naru_channel *ch);
+bool shm_has_room(struct naru_channel *ch);
 
 #endif

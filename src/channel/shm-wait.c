@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting on shm:, until there is room or a message: by looking for a while, by sleeping in a socket
+ * (shm/wakeup.h), up to a deadline, or in somebody's event loop.
+ */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "channel/shm.h"
+
+enum { SPINS_PER_LOOK = 1 << 16 }; /* between two questions to the kernel whether the peer is alive */
+
+/* Asks the kernel. */
+bool shm_is_alone(struct shm *shm, struct sleeper *sleeper)
+{
+    if (!shm->link.gone && sleeper_take(sleeper) == 1)
+        shm->link.gone = true;
+    return shm->link.gone;
+}
+
+/* Whether there is room for a message of that length. */
+enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_payload)
+{
+    enum ring_state state;
+
+    if (length <= shm->inline_max)
+        return ring_reserve(&shm->link.tx, length, ret_payload);
+    state = ring_reserve(&shm->link.tx, sizeof(struct shm_chunk), ret_payload);
+    return state == RING_OK ? pool_find(&shm->pool, length) : state;
+}
+
+/* Whether there is room for what found none, or a record. */
+static enum ring_state look(struct shm *shm, bool sending)
+{
+    struct ring_record record;
+    uint8_t *payload;
+    enum ring_state state =
+        sending ? shm_look_for_room(shm, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
+
+    if (__builtin_expect(state == RING_BROKEN, 0))
+        shm->link.broken = true; /* for good: it could be put right again before the attempt, for ever */
+    return state;
+}
+
+/* Whether an attempt is worth it; asks the kernel for nothing. */
+static bool is_worth_it(struct shm *shm, bool sending)
+{
+    enum ring_state state = look(shm, sending);
+    enum shm_end end = shm_link_their_end(&shm->link);
+
+    return state == RING_OK || state == RING_CHUNK || shm->link.broken || shm->link.gone ||
+           (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
+}
+
+/* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for, now
+ * or before. Whether an attempt is worth it already. */
+static bool arm_for_loop(struct shm *shm, bool sending)
+{
+    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
+
+    if (!shm_is_alone(shm, sleeper) && !sleeper_is_armed(sleeper)) {
+        sleeper_arm(sleeper);
+        sleeper_settle(sleeper);
+    }
+    return is_worth_it(shm, sending);
+}
+
+/* Looks `spins` times. */
+static enum ring_state spin(struct shm *shm, bool sending, int spins)
+{
+    enum ring_state state;
+
+    do
+        state = look(shm, sending);
+    while ((state == RING_FULL || state == RING_EMPTY) && --spins > 0);
+    return state;
+}
+
+/* Waits without a limit until a look finds something. 0, or -EINTR; whoever called looks again. */
+static int sleep_until_rung(struct shm *shm, bool sending)
+{
+    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
+    enum ring_state state = spin(shm, sending, shm->how == WAIT_SPIN ? SPINS_PER_LOOK : shm->spins);
+    int r = 0;
+
+    if (state != RING_FULL && state != RING_EMPTY)
+        return 0;
+    if (shm->how == WAIT_SPIN) {
+        (void)shm_is_alone(shm, sleeper);
+        return 0;
+    }
+    sleeper_arm(sleeper);
+    if (!is_worth_it(shm, sending))
+        r = sleeper_sleep(sleeper);
+    sleeper_disarm(sleeper);
+    if (r == 1)
+        shm->link.gone = true;
+    return r == -EINTR ? r : 0;
+}
+
+int shm_await(struct naru_channel *ch, bool sending, bool block)
+{
+    struct shm *shm = ch->state;
+
+    if (shm_is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver))
+        return 0;
+    return block ? sleep_until_rung(shm, sending) : -EAGAIN;
+}
+
+/* Without sleeping: a CPU is kept busy, as ?wait=spin asks for. */
+static int spin_until(struct naru_channel *ch, int event, struct sleeper *sleeper, int64_t deadline)
+{
+    struct shm *shm = ch->state;
+    bool sending = event == NARU_OUT;
+
+    while (!is_worth_it(shm, sending)) {
+        if (ch->interruptible && channel_wait_poll(ch, event, NARU_NOWAIT) == -ECANCELED)
+            return -ECANCELED;
+        if (deadline_left(deadline) == 0)
+            return error_expected(ETIMEDOUT);
+        for (int i = 0; i < SHM_SPINS && !is_worth_it(shm, sending); i++)
+            ;
+        (void)shm_is_alone(shm, sleeper);
+    }
+    return 0;
+}
+
+int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
+{
+    struct shm *shm = ch->state;
+    bool sending = event == NARU_OUT;
+    struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
+    int64_t until = deadline;
+    int r = 0;
+
+    if (shm->how == WAIT_SPIN)
+        return spin_until(ch, event, sleeper, deadline);
+    for (int i = 0; i < shm->spins; i++)
+        if (is_worth_it(shm, sending))
+            return 0;
+    sleeper_arm(sleeper);
+    if (sleeper->unsure && deadline_left(deadline) > WAKEUP_SLICE_NS)
+        until = clock_now() + WAKEUP_SLICE_NS;
+    if (!is_worth_it(shm, sending))
+        r = channel_wait_poll(ch, event, until);
+    sleeper_disarm(sleeper);
+    (void)shm_is_alone(shm, sleeper); /* and takes what rang */
+    return r == -ETIMEDOUT && until != deadline ? 0 : r;
+}
+
+bool shm_holds(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    return is_worth_it(shm, false) || arm_for_loop(shm, false);
+}
+
+bool shm_has_room(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    return is_worth_it(shm, true) || arm_for_loop(shm, true);
+}
