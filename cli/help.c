@@ -20,9 +20,9 @@ void help_print_all(FILE *out)
 {
     const char *group = "";
 
-    (void)fprintf(
-        out, "naru carries messages between processes over pipes, sockets, queues, files and signals.\n\n"
-             "Usage: naru VERB [options] ...\n");
+    (void)fprintf(out, "naru carries messages between processes over shared memory, pipes, sockets, queues, "
+                       "files and signals.\n\n"
+                       "Usage: naru VERB [options] ...\n");
     for (size_t i = 0; verbs[i]; i++) {
         if (strcmp(group, verbs[i]->group) != 0) {
             group = verbs[i]->group;
