@@ -15,6 +15,8 @@ double groups_median(struct groups *g)
 {
     size_t n = g->count < GROUPS_MAX ? g->count : GROUPS_MAX;
 
+    if (n == 0)
+        return 0;
     qsort(g->ns, n, sizeof *g->ns, by_time);
-    return n ? (double)g->ns[n / 2] : 0;
+    return (double)g->ns[n / 2];
 }

@@ -24,7 +24,11 @@ static const int64_t patience = NARU_S(10);
 
 static inline const char *socket_path(void)
 {
-    return test_format("%s/s", test_directory());
+    static const char *path; /* some tests ask for it many thousand times */
+
+    if (!path)
+        path = test_format("%s/s", test_directory());
+    return path;
 }
 
 static inline const char *url(void)
