@@ -19,8 +19,10 @@
  * next channel.
  *
  * Waiting for a reader. An open for writing without O_NONBLOCK would wait without a limit; with it, ENXIO
- * says that nobody reads (open(2)), and inotify tells when somebody opens.
+ * says that nobody reads (open(2)), and inotify tells when somebody opens (fifo-connect.c).
  */
+#include "channel/fifo.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -31,7 +33,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/watch.h"
@@ -51,34 +52,6 @@ struct fifo {
     bool unlink;             /* remove the FIFO when the listener closes */
     struct fork_guard guard; /* closes them in children */
 };
-
-static int not_a_fifo(const char *url, const char *path)
-{
-    return error_set(EEXIST, "%s: %s exists and is not a FIFO; remove it, or choose another path", url, path);
-}
-
-static int check_path(const struct url *url)
-{
-    if (*url->target)
-        return 0;
-    return error_set(EINVAL, "%s: expected the path of a FIFO, as in fifo:///run/my.fifo", url->text);
-}
-
-static int wrong_direction(const struct url *url, const char *call, const char *does)
-{
-    return error_set(ENOTSUP, "%s: a FIFO goes one way: the side that %s %s", url->text, call, does);
-}
-
-static int open_failed(const struct url *url, const char *what)
-{
-    int code = errno;
-
-    if (code == EACCES)
-        return error_set(
-            code, "%s: permission denied to %s; the FIFO's mode, or that of a directory above, forbids it",
-            url->text, what);
-    return error_set(code, "%s: cannot open the FIFO to %s: %s", url->text, what, error_text(code));
-}
 
 /* --- listening --- */
 
@@ -105,14 +78,14 @@ static int open_reader(const struct url *url, bool made, unsigned mode, int *ret
     struct stat status;
 
     if (stat(url->target, &status) < 0)
-        return errno == ENOENT ? -EAGAIN : open_failed(url, "read from it");
+        return errno == ENOENT ? -EAGAIN : fifo_open_failed(url, "read from it");
     if (!S_ISFIFO(status.st_mode))
-        return not_a_fifo(url->text, url->target);
+        return fifo_is_none(url->text, url->target);
     fd = open(url->target, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? -EAGAIN : open_failed(url, "read from it");
+        return errno == ENOENT ? -EAGAIN : fifo_open_failed(url, "read from it");
     if (fd_type(fd) != S_IFIFO)
-        return not_a_fifo(url->text, url->target);
+        return fifo_is_none(url->text, url->target);
     /* mkfifo(3) heeds the umask, which is the process's and not ours to change. */
     if (made && fchmod(fd, mode) < 0)
         return error_set(errno, "%s: cannot set the FIFO's mode to %04o: %s", url->text, mode,
@@ -248,12 +221,12 @@ static int fifo_listen(struct naru_listener *l, struct url *url, const struct na
 {
     struct fifo *f;
     bool many = false;
-    int r = check_path(url);
+    int r = fifo_check_path(url);
 
     if (r < 0)
         return r;
     if (opt->direction & NARU_DIRECTION_SEND)
-        return wrong_direction(url, "listens", "receives");
+        return fifo_wrong_direction(url, "listens", "receives");
     f = fifo_new(url);
     if (!f)
         return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
@@ -367,101 +340,6 @@ static void fifo_close(struct naru_channel *ch, bool owner)
     fork_release();
 }
 
-/* --- connecting --- */
-
-/* One attempt to open for writing: 0, -EAGAIN if there is no FIFO or no reader yet, or -errno. */
-static int open_writer(const struct url *url, int *ret_fd, bool *ret_exists)
-{
-    FD_CLEANUP int fd = -1;
-    struct stat status;
-
-    *ret_exists = false;
-    if (stat(url->target, &status) < 0)
-        return errno == ENOENT ? -EAGAIN : open_failed(url, "write to it");
-    *ret_exists = true;
-    if (!S_ISFIFO(status.st_mode))
-        return not_a_fifo(url->text, url->target);
-    fd = open(url->target, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENXIO || errno == ENOENT ? -EAGAIN : open_failed(url, "write to it");
-    if (fd_type(fd) != S_IFIFO)
-        return not_a_fifo(url->text, url->target);
-    *ret_fd = fd_steal(&fd);
-    return 0;
-}
-
-/* Until a look is worth it. A reader that is not naru sleeps inside its open(2) until a writer comes, and
- * inotify tells of an open only when it is done: once the FIFO exists, look from time to time as well. */
-static int wait_for_change(struct watch *watch, bool exists, int64_t *step, int64_t deadline)
-{
-    int64_t look;
-    int r;
-
-    if (!exists)
-        return watch_wait(watch, deadline);
-    *step = *step ? *step * 2 : NARU_MS(1);
-    if (*step > NARU_MS(50))
-        *step = NARU_MS(50);
-    look = clock_now() + *step;
-    r = watch_wait(watch, look < deadline ? look : deadline);
-    return r == -ETIMEDOUT && deadline_left(deadline) > 0 ? 0 : r;
-}
-
-static int try_writer(struct naru_channel *ch, const struct url *url, bool *ret_exists)
-{
-    int r;
-
-    fork_hold();
-    r = open_writer(url, &ch->wfd, ret_exists);
-    fork_release();
-    return r;
-}
-
-static int wait_for_reader(struct naru_channel *ch, const struct url *url, int64_t deadline)
-{
-    struct watch watch;
-    bool exists = false;
-    int64_t step = 0;
-    int r = watch_init(&watch, url->target);
-
-    if (r < 0)
-        return r;
-    do
-        r = try_writer(ch, url, &exists);
-    while (r == -EAGAIN && (r = wait_for_change(&watch, exists, &step, deadline)) == 0);
-    watch_deinit(&watch);
-    if (r == -ETIMEDOUT)
-        return error_set(ETIMEDOUT, "%s: %s; start the reader first, or wait longer", url->text,
-                         exists ? "nobody has the FIFO open to read from it" : "there is no such FIFO");
-    return r;
-}
-
-static const char *const listener_options[] = {"readers", "keep", "unlink", NULL};
-
-static int fifo_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
-                        int64_t deadline)
-{
-    int r = check_path(url);
-
-    if (r < 0)
-        return r;
-    if (opt->direction & NARU_DIRECTION_RECEIVE)
-        return wrong_direction(url, "connects", "sends");
-    /* The listener's options: they mean nothing here, but one URL serves both ends. */
-    for (int i = 0; listener_options[i]; i++)
-        (void)url_option(url, listener_options[i]);
-    r = url_check_unused(url); /* before a long wait */
-    if (r < 0)
-        return r;
-    r = wait_for_reader(ch, url, deadline);
-    if (r < 0)
-        return r;
-    ch->direction = NARU_DIRECTION_SEND;
-    ch->io[CHANNEL_SENDING].nonblocking = true;
-    r = pipe_io_set_buffer(ch, ch->wfd, opt);
-    return r < 0 ? r : channel_make_stream(ch, opt, NARU_FRAME_LEN32, true);
-}
-
 /* --- removing --- */
 
 /* One that may only be written: its write end sees the same lock, and cannot be had where nobody reads. */
@@ -470,9 +348,9 @@ static int open_writer_to_look(const struct url *url, int *ret_fd)
     FD_CLEANUP int fd = open(url->target, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 
     if (fd < 0)
-        return errno == ENXIO ? 0 : open_failed(url, "read from it, or write to it");
+        return errno == ENXIO ? 0 : fifo_open_failed(url, "read from it, or write to it");
     if (fd_type(fd) != S_IFIFO)
-        return not_a_fifo(url->text, url->target);
+        return fifo_is_none(url->text, url->target);
     *ret_fd = fd_steal(&fd);
     return 0;
 }
@@ -480,7 +358,7 @@ static int open_writer_to_look(const struct url *url, int *ret_fd)
 static int remove_unread(const struct url *url)
 {
     FD_CLEANUP int fd = -1;
-    int r = check_path(url);
+    int r = fifo_check_path(url);
 
     if (r == 0)
         r = open_reader(url, false, 0, &fd);

@@ -163,12 +163,8 @@ int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_opti
     struct shm_options options;
     struct meeting m = {.url = url, .options = &options, .deadline = deadline};
     int64_t step = 0;
-    int r = shm_parse_options(url, true, &options);
+    int r = shm_parse_options(url, opt, true, &options);
 
-    if (r == 0)
-        r = shm_take_type(url->text, opt, &options);
-    if (r == 0)
-        r = sealed_check_sizes(url->text, sizeof(struct shm_page), options.ring);
     if (r == 0)
         r = url_check_unused(url); /* before a long wait */
     if (r == 0)

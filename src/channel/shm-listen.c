@@ -102,12 +102,8 @@ int shm_listen(struct naru_listener *l, struct url *url, const struct naru_optio
     struct shm_options options;
     struct shm_listener *s;
     struct unix_name name;
-    int r = shm_parse_options(url, true, &options);
+    int r = shm_parse_options(url, opt, true, &options);
 
-    if (r == 0)
-        r = shm_take_type(url->text, opt, &options);
-    if (r == 0)
-        r = sealed_check_sizes(url->text, sizeof(struct shm_page), options.ring);
     if (r == 0)
         r = shm_name_parse(url, true, &name);
     if (r < 0)

@@ -13,27 +13,8 @@
 
 static const char *const wait_words[] = {"adaptive", "spin", "sleep", NULL};
 
-int shm_parse_options(struct url *url, bool named, struct shm_options *ret_options)
-{
-    struct shm_options options = {.ring = SHM_RING_DEFAULT, .pool = SHM_POOL_DEFAULT, .how = WAIT_ADAPTIVE};
-    int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
-
-    if (r == 0)
-        r = url_option_size(url, "pool", 0, SHM_POOL_MOST, &options.pool);
-    if (r == 0)
-        r = url_option_word(url, "wait", wait_words, &options.how);
-    if (r == 0 && (options.ring & (options.ring - 1)) != 0)
-        r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
-                      options.ring);
-    if (r == 0 && named)
-        r = shm_allow_parse(url, &options.allowed);
-    options.pool = (options.pool + SHM_PAGE - 1) & ~(size_t)(SHM_PAGE - 1);
-    if (r == 0)
-        *ret_options = options;
-    return r;
-}
-
-int shm_take_type(const char *what, const struct naru_options *opt, struct shm_options *options)
+/* What opt says of the payloads' type. 0 or -EINVAL with what was expected. */
+static int take_type(const char *what, const struct naru_options *opt, struct shm_options *options)
 {
     const struct naru_type *type = &opt->type;
     struct handshake_type *said = &options->type;
@@ -48,6 +29,32 @@ int shm_take_type(const char *what, const struct naru_options *opt, struct shm_o
     said->alignment = (uint32_t)type->alignment;
     said->version = type->version;
     return 0;
+}
+
+int shm_parse_options(struct url *url, const struct naru_options *opt, bool named,
+                      struct shm_options *ret_options)
+{
+    struct shm_options options = {.ring = SHM_RING_DEFAULT, .pool = SHM_POOL_DEFAULT, .how = WAIT_ADAPTIVE};
+    int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
+
+    if (r == 0)
+        r = url_option_size(url, "pool", 0, SHM_POOL_MOST, &options.pool);
+    if (r == 0)
+        r = url_option_word(url, "wait", wait_words, &options.how);
+    if (r == 0 && (options.ring & (options.ring - 1)) != 0)
+        r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
+                      options.ring);
+    if (r == 0 && named)
+        r = shm_allow_parse(url, &options.allowed);
+    if (r == 0)
+        r = take_type(url->text, opt, &options);
+    if (r == 0)
+        r = sealed_check_sizes(url->text, sizeof(struct shm_page),
+                               options.ring); /* pages may be larger here */
+    options.pool = (options.pool + SHM_PAGE - 1) & ~(size_t)(SHM_PAGE - 1);
+    if (r == 0)
+        *ret_options = options;
+    return r;
 }
 
 struct handshake_message shm_say(enum handshake_kind kind, const struct shm_options *options)
@@ -117,11 +124,10 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
     struct sealed own[2] = {{0}, {0}}, theirs[2] = {{0}, {0}};
     int memory[2] = {-1, -1}, r;
 
-    (void)opt;
     if (*url->target)
         return error_set(EINVAL, "%s: a pair has no name; expected shm:, or naru_connect() to shm://name",
                          url->text);
-    r = shm_parse_options(url, false, &options);
+    r = shm_parse_options(url, opt, false, &options);
     if (r == 0)
         r = shm_make_bell(url->text, &ch[1]->rfd, &ch[0]->wfd);
     if (r == 0)

@@ -119,11 +119,9 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 /* What this side says of itself. */
 struct handshake_message shm_say(enum handshake_kind kind, const struct shm_options *options);
 
-/* What opt says of the payloads' type. 0 or -EINVAL with what was expected. */
-int shm_take_type(const char *what, const struct naru_options *opt, struct shm_options *options);
-
 /* 0 or -EINVAL with what was expected. named: one side of two that have a name to meet at. */
-int shm_parse_options(struct url *url, bool named, struct shm_options *ret_options);
+int shm_parse_options(struct url *url, const struct naru_options *opt, bool named,
+                      struct shm_options *ret_options);
 
 /* Makes ch, with its sockets in place, a channel. Takes both memories. 0 or -ENOMEM. */
 int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,

@@ -80,14 +80,8 @@ int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool wr
     return r == 0 || errno == EINVAL ? 0 : -ENOMEM;
 }
 
-int sealed_make(const char *what, const char *label, size_t plain, size_t ring, struct sealed *ret_memory,
-                int *ret_fd)
-{
-    return sealed_make_with_pool(what, label, plain, ring, 0, ret_memory, ret_fd);
-}
-
-int sealed_make_with_pool(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
-                          struct sealed *ret_memory, int *ret_fd)
+int sealed_make(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
+                struct sealed *ret_memory, int *ret_fd)
 {
     struct sealed memory = {.plain = plain, .ring = ring, .pool = pool};
     FD_CLEANUP int fd = -1;
@@ -117,11 +111,6 @@ int sealed_make_with_pool(const char *what, const char *label, size_t plain, siz
     return 0;
 }
 
-int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct sealed *ret_memory)
-{
-    return sealed_attach_with_pool(what, fd, plain, ring, 0, ret_memory);
-}
-
 /* Whether what the kernel has to have reserved is. What is reserved stays, as nobody can punch holes
  * (F_SEAL_FUTURE_WRITE). A hole would be filled at our expense, and be SIGBUS where there is no room for it.
  * Of the pool nothing needs to be, where sealed_populate() asks first. */
@@ -134,8 +123,8 @@ static bool is_reserved(int fd, const struct stat *status, const struct sealed *
     return lseek(fd, 0, SEEK_HOLE) >= (off_t)first;
 }
 
-int sealed_attach_with_pool(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
-                            struct sealed *ret_memory)
+int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
+                  struct sealed *ret_memory)
 {
     struct sealed memory = {.plain = plain, .ring = ring};
     int seals = fcntl(fd, F_GET_SEALS), r = sealed_check_sizes(what, plain, ring);

@@ -33,25 +33,19 @@ struct sealed {
  * -EINVAL that says which is wrong. what: the URL, for the explanation. */
 int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring);
 
-/* Makes such memory, all zero and reserved (what is missing is an error here and no SIGBUS later), and maps
- * it for writing. *ret_fd is the caller's, to pass on and close. label: for /proc/PID/maps. 0 or an explained
- * -errno: -ENOMEM, -ENOSPC, -EFBIG (RLIMIT_FSIZE), -EMFILE, -ENFILE, -EINVAL (also: the kernel knows no
- * seals). */
-int sealed_make(const char *what, const char *label, size_t plain, size_t ring, struct sealed *ret_memory,
-                int *ret_fd);
+/* Makes such memory, all zero, with a pool of so many bytes (a multiple of the page size; or 0), and maps it
+ * for writing. All but the pool is reserved: what is missing is an error here and no SIGBUS later. *ret_fd is
+ * the caller's, to pass on and close. label: for /proc/PID/maps. 0 or an explained -errno: -ENOMEM, -ENOSPC,
+ * -EFBIG (RLIMIT_FSIZE), -EMFILE, -ENFILE, -EINVAL (also: the kernel knows no seals). */
+int sealed_make(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
+                struct sealed *ret_memory, int *ret_fd);
 
-/* With a pool of so many bytes, a multiple of the page size, or 0. */
-int sealed_make_with_pool(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
-                          struct sealed *ret_memory, int *ret_fd);
-
-/* Maps for reading what somebody else made, of just these sizes. Refuses (-EPROTO, explained) a descriptor
- * that is not such memory: not a memfd, of huge pages, without all of the seals, of another size, or not
- * reserved. fd stays the caller's and is not needed afterwards. */
-int sealed_attach(const char *what, int fd, size_t plain, size_t ring, struct sealed *ret_memory);
-
-/* The same, and takes what follows the ring, up to pool_most bytes, for a pool. */
-int sealed_attach_with_pool(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
-                            struct sealed *ret_memory);
+/* Maps for reading what somebody else made, of just these sizes and, for a pool, up to pool_most bytes behind
+ * them. Refuses (-EPROTO, explained) a descriptor that is not such memory: not a memfd, of huge pages,
+ * without all of the seals, of another size, or not reserved. fd stays the caller's and is not needed
+ * afterwards. */
+int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
+                  struct sealed *ret_memory);
 
 /* Reserves [from, to) of the pool and maps it, for its maker to write or its reader to read, at no cost where
  * that is done already. What cannot be had is an error here, and no SIGBUS later. 0 or -ENOMEM, without a

@@ -26,7 +26,7 @@ static int make(struct sealed *memory)
 {
     int fd = -1;
 
-    CHECK_INT(sealed_make("shm:", "naru-test", page(), 4 * page(), memory, &fd), 0);
+    CHECK_INT(sealed_make("shm:", "naru-test", page(), 4 * page(), 0, memory, &fd), 0);
     return fd;
 }
 
@@ -58,7 +58,7 @@ TEST(the_ring_stands_twice_in_a_row_for_both_sides)
     volatile uint8_t *written = sealed_ring(&own);
     const volatile uint8_t *read;
 
-    CHECK_INT(sealed_attach("shm:", fd, own.plain, own.ring, &theirs), 0);
+    CHECK_INT(sealed_attach("shm:", fd, own.plain, own.ring, 0, &theirs), 0);
     CHECK(theirs.base != own.base);
     close(fd);
     read = sealed_ring(&theirs);
@@ -141,7 +141,7 @@ TEST(a_readers_mapping_is_not_writable_either)
     struct sealed own, theirs;
     int fd = make(&own);
 
-    CHECK_INT(sealed_attach("shm:", fd, own.plain, own.ring, &theirs), 0);
+    CHECK_INT(sealed_attach("shm:", fd, own.plain, own.ring, 0, &theirs), 0);
     expect_refused(mprotect(theirs.base, theirs.plain, PROT_READ | PROT_WRITE));
     expect_refused(mprotect(sealed_ring(&theirs), theirs.ring, PROT_READ | PROT_WRITE));
     expect_refused(mprotect(sealed_ring(&theirs) + theirs.ring, theirs.ring, PROT_READ | PROT_WRITE));
@@ -154,7 +154,7 @@ static void expect_not_taken(int fd, size_t plain, size_t ring, const char *why)
 {
     struct sealed memory = {.plain = 7};
 
-    CHECK_INT(sealed_attach("shm:", fd, plain, ring, &memory), -EPROTO);
+    CHECK_INT(sealed_attach("shm:", fd, plain, ring, 0, &memory), -EPROTO);
     CHECK_CONTAINS(naru_explain(), why);
     CHECK(memory.plain == 7 && !memory.base); /* untouched */
 }
@@ -191,8 +191,8 @@ TEST(memory_without_all_seals_or_of_another_size_is_not_taken)
     expect_not_taken(fd, page(), 2 * page(), "announced");
     expect_not_taken(fd, page(), 8 * page(), "announced");
     expect_not_taken(fd, 2 * page(), 4 * page(), "announced");
-    CHECK_INT(sealed_attach("shm:", fd, page(), 3 * page(), &memory), -EINVAL);
-    CHECK_INT(sealed_attach("shm:", fd, page(), 4 * page(), &memory), 0);
+    CHECK_INT(sealed_attach("shm:", fd, page(), 3 * page(), 0, &memory), -EINVAL);
+    CHECK_INT(sealed_attach("shm:", fd, page(), 4 * page(), 0, &memory), 0);
     sealed_deinit(&memory);
     close(fd);
     fd = memfd(size, 0, ALL, false);
@@ -243,7 +243,7 @@ static void expect_no_memory(size_t ring, int code, const char *why)
     struct sealed memory = {.plain = 7};
     int fd = -7;
 
-    CHECK_INT(sealed_make("shm:", "naru-test", page(), ring, &memory, &fd), -code);
+    CHECK_INT(sealed_make("shm:", "naru-test", page(), ring, 0, &memory, &fd), -code);
     CHECK_CONTAINS(naru_explain(), why);
     CHECK(fd == -7 && memory.plain == 7);
 }
@@ -284,7 +284,7 @@ TEST(an_address_space_that_is_full_is_explained)
     int fd = make(&own), r;
 
     before = lower(RLIMIT_AS, 0);
-    r = sealed_attach("shm:", fd, own.plain, own.ring, &memory);
+    r = sealed_attach("shm:", fd, own.plain, own.ring, 0, &memory);
     CHECK_INT(setrlimit(RLIMIT_AS, &before), 0);
     CHECK_INT(r, -ENOMEM);
     CHECK_CONTAINS(naru_explain(), "address space");

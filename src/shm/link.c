@@ -10,7 +10,7 @@
 int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd)
 {
     struct shm_page *page;
-    int r = sealed_make_with_pool(what, "naru", sizeof *page, ring, pool, ret_own, ret_fd);
+    int r = sealed_make(what, "naru", sizeof *page, ring, pool, ret_own, ret_fd);
 
     if (r < 0)
         return r;
@@ -34,7 +34,7 @@ int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_
 {
     struct sealed theirs;
     const struct shm_page *page;
-    int r = sealed_attach_with_pool(what, fd, sizeof *page, ring, SHM_POOL_MOST, &theirs);
+    int r = sealed_attach(what, fd, sizeof *page, ring, SHM_POOL_MOST, &theirs);
 
     if (r < 0)
         return r;

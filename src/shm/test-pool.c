@@ -25,8 +25,8 @@ static void open_bank(struct bank *b, size_t size)
 {
     int fd;
 
-    CHECK_INT(sealed_make_with_pool("test", "test", SHM_PAGE, SMALL_RING, size, &b->own, &fd), 0);
-    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, SMALL_RING, size, &b->theirs), 0);
+    CHECK_INT(sealed_make("test", "test", SHM_PAGE, SMALL_RING, size, &b->own, &fd), 0);
+    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, SMALL_RING, size, &b->theirs), 0);
     CHECK_INT(close(fd), 0);
     b->page = aligned_alloc(SHM_PAGE, SHM_PAGE);
     CHECK(b->page != NULL);
@@ -295,13 +295,13 @@ TEST(memory_is_not_attached_whose_pool_is_larger_than_agreed_or_whose_ring_is_no
     struct sealed own, theirs;
     int fd;
 
-    CHECK_INT(sealed_make_with_pool("test", "test", SHM_PAGE, SMALL_RING, POOL, &own, &fd), 0);
-    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, SMALL_RING, &theirs), -EPROTO);
-    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, SMALL_RING, POOL - SHM_PAGE, &theirs), -EPROTO);
+    CHECK_INT(sealed_make("test", "test", SHM_PAGE, SMALL_RING, POOL, &own, &fd), 0);
+    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, SMALL_RING, 0, &theirs), -EPROTO);
+    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, SMALL_RING, POOL - SHM_PAGE, &theirs), -EPROTO);
     /* Taken for a longer ring, which then has holes. */
-    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, 2 * SMALL_RING, POOL, &theirs), -EPROTO);
+    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, 2 * SMALL_RING, POOL, &theirs), -EPROTO);
     CHECK_CONTAINS(naru_explain(), "reserved");
-    CHECK_INT(sealed_attach_with_pool("test", fd, SHM_PAGE, SMALL_RING, POOL, &theirs), 0);
+    CHECK_INT(sealed_attach("test", fd, SHM_PAGE, SMALL_RING, POOL, &theirs), 0);
     sealed_deinit(&theirs);
     sealed_deinit(&own);
     CHECK_INT(close(fd), 0);

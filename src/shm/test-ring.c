@@ -35,8 +35,8 @@ static void open_bank(struct bank *b)
     int fd = -1;
 
     memset(b, 0, sizeof *b);
-    CHECK_INT(sealed_make("shm:", "naru-test", SHM_PAGE, CAPACITY, &b->own, &fd), 0);
-    CHECK_INT(sealed_attach("shm:", fd, SHM_PAGE, CAPACITY, &b->theirs), 0);
+    CHECK_INT(sealed_make("shm:", "naru-test", SHM_PAGE, CAPACITY, 0, &b->own, &fd), 0);
+    CHECK_INT(sealed_attach("shm:", fd, SHM_PAGE, CAPACITY, 0, &b->theirs), 0);
     close(fd);
     ring_writer_init(&b->writer, sealed_ring(&b->own), CAPACITY, &b->taken);
     ring_reader_init(&b->reader, sealed_ring(&b->theirs), CAPACITY, &b->taken);

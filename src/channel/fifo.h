@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* What fifo.c (listening, removing) and fifo-connect.c share. */
+#ifndef NARU_CHANNEL_FIFO_H
+#define NARU_CHANNEL_FIFO_H
+
+#include "channel/channel.h"
+
+/* Of fifo_ops: see channel_ops. */
+int fifo_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline);
+
+/* -EINVAL, explained, if the URL has no path; else 0. */
+int fifo_check_path(const struct url *url);
+
+/* What is said, each an explained -errno: of a path that leads to something else; of the wrong direction
+ * ("listens", "receives"); of open(2), whose errno stands ("read from it"). */
+int fifo_is_none(const char *url, const char *path);
+int fifo_wrong_direction(const struct url *url, const char *call, const char *does);
+int fifo_open_failed(const struct url *url, const char *what);
+
+#endif
