@@ -4,7 +4,9 @@
  * (PR_SET_CHILD_SUBREAPER), so no process escapes it, whatever sessions or groups the test made.
  *
  * A test ends when its process ends, when anybody in it fails or skips (a byte on the alarm pipe), or when
- * the time is up. Then all that is left of it is killed, and what it left behind is looked for.
+ * the time is up. Then all that is left of it is killed, and what it left behind is looked for. It also ends
+ * when the runner does, killed or not: so that the warden cleans up then, too, it is in a process group of
+ * its own, which neither a terminal's signals nor timeout(1) reach.
  */
 #include "runner-internal.h"
 
@@ -28,6 +30,8 @@ enum { TIMEOUT_DEFAULT_S = 120 };
 #else
 enum { TIMEOUT_DEFAULT_S = 30 };
 #endif
+/* Numbers of the runner's own descriptors, far above those that a test sees. */
+enum { ALARM_FD = 499, RUNNER_FD = 498 };
 enum { GRACE_ATTEMPTS = 100, GRACE_PAUSE_NS = 5000000 }; /* half a second for children that are ending */
 
 static void __attribute__((noreturn)) give_up(const char *what)
@@ -48,7 +52,7 @@ static void make_directories(char *base, size_t capacity)
 {
     const char *parent = getenv("TMPDIR");
     char path[96], run[160];
-    snprintf(base, capacity, "%s/naru-XXXXXX", parent && strlen(parent) < 32 ? parent : "/tmp");
+    snprintf(base, capacity, "%s/naru-XXXXXX", parent && strlen(parent) < 40 ? parent : "/tmp");
     if (!mkdtemp(base) || chmod(base, 0755) < 0)
         give_up("mkdtemp");
     snprintf(path, sizeof(path), "%s/q", base);
@@ -156,17 +160,19 @@ static void check_survivors(void)
     for_each_child(report_child);
 }
 
-static void watch(struct verdict *verdict, pid_t pid, int alarm_fd)
+static void watch(struct verdict *verdict, pid_t pid, int alarm_fd, int runner_fd)
 {
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0)
         give_up("pidfd_open");
-    struct pollfd events[] = {{.fd = pidfd, .events = POLLIN}, {.fd = alarm_fd, .events = POLLIN}};
-    int ready = poll(events, 2, timeout_s() * 1000);
+    struct pollfd events[] = {{.fd = pidfd, .events = POLLIN},
+                              {.fd = alarm_fd, .events = POLLIN},
+                              {.fd = runner_fd, .events = POLLIN}};
+    int ready = poll(events, 3, timeout_s() * 1000);
     close(pidfd);
     if (ready == 0)
         verdict_add(verdict, OUTCOME_FAILED, "timed out after %d s", timeout_s());
-    if (ready > 0 && !(events[1].revents & POLLIN)) {
+    if (ready > 0 && !(events[1].revents & POLLIN) && (events[0].revents & POLLIN)) {
         int status;
         if (waitpid(pid, &status, 0) != pid)
             give_up("waitpid");
@@ -177,28 +183,30 @@ static void watch(struct verdict *verdict, pid_t pid, int alarm_fd)
     kill_everybody(pid);
 }
 
-static void __attribute__((noreturn)) supervise(const struct test_case *test_case, int output_fd)
+static void __attribute__((noreturn))
+supervise(const struct test_case *test_case, int output_fd, int runner_fd)
 {
     static struct leaks before, after;
     char base[64];
     int alarm_fds[2];
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setpgid(0, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     make_directories(base, sizeof(base));
     leaks_list(&before);
     if (pipe2(alarm_fds, O_CLOEXEC) < 0)
         give_up("pipe2");
-    test_context.alarm_fd = fcntl(alarm_fds[1], F_DUPFD_CLOEXEC, 499);
+    test_context.alarm_fd = fcntl(alarm_fds[1], F_DUPFD_CLOEXEC, ALARM_FD);
     close(alarm_fds[1]);
     pid_t pid = fork();
     if (pid < 0)
         give_up("fork");
     if (pid == 0) {
         close(alarm_fds[0]);
+        close(runner_fd);
         become_test(test_case, output_fd);
     }
     setpgid(pid, pid);
-    watch(test_context.verdict, pid, alarm_fds[0]);
+    watch(test_context.verdict, pid, alarm_fds[0], runner_fd);
     leaks_list(&after);
     leaks_compare(test_context.verdict, &before, &after);
     if (atomic_load(&test_context.verdict->outcome) == OUTCOME_PASSED)
@@ -207,16 +215,30 @@ static void __attribute__((noreturn)) supervise(const struct test_case *test_cas
     _exit(0);
 }
 
+/* A descriptor that is readable once this process has ended. */
+static int open_runner(void)
+{
+    int fd = (int)syscall(SYS_pidfd_open, getpid(), 0), moved;
+    if (fd < 0)
+        return -1;
+    moved = fcntl(fd, F_DUPFD_CLOEXEC, RUNNER_FD);
+    close(fd);
+    return moved;
+}
+
 void warden_run(const struct test_case *test_case, struct verdict *verdict, int output_fd)
 {
+    static int runner_fd = -1; /* opened by the runner: a warden's parent may be another one by then */
+    if (runner_fd < 0)
+        runner_fd = open_runner();
     test_context.verdict = verdict;
-    pid_t pid = fork();
+    pid_t pid = runner_fd < 0 ? -1 : fork();
     if (pid < 0) {
-        verdict_add(verdict, OUTCOME_FAILED, "runner: fork: %s", strerror(errno));
+        verdict_add(verdict, OUTCOME_FAILED, "runner: no process for a test: %s", strerror(errno));
         return;
     }
     if (pid == 0)
-        supervise(test_case, output_fd);
+        supervise(test_case, output_fd, runner_fd);
     int status;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)

@@ -5,6 +5,7 @@
  */
 #include "runner.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <mqueue.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -196,6 +198,38 @@ static int run_nested(const char *name, char *ret_text, size_t capacity)
     CHECK(waitpid(pid, &status, 0) == pid);
     CHECK(WIFEXITED(status));
     return WEXITSTATUS(status);
+}
+
+static size_t entries_in(const char *path)
+{
+    DIR *directory = opendir(path);
+    size_t count = 0;
+
+    CHECK(directory);
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count - 2;
+}
+
+/* Nobody is told when a runner is killed: what a test of it had made goes nevertheless. */
+TEST(a_runner_that_is_killed_leaves_nothing)
+{
+    const char *directory = test_format("%s/tmp", test_directory());
+    int pid;
+
+    CHECK(mkdir(directory, 0700) == 0);
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK(setenv("NARU_TEST_NESTED", "1", 1) == 0);
+        CHECK(setenv("NARU_TEST_TIMEOUT", "20", 1) == 0);
+        CHECK(setenv("TMPDIR", directory, 1) == 0);
+        execl("/proc/self/exe", "test-runner", "hangs", (char *)NULL);
+        _exit(127);
+    }
+    WAIT_UNTIL(entries_in(directory) == 1);
+    test_kill(pid);
+    WAIT_UNTIL(entries_in(directory) == 0);
 }
 
 struct expectation {
