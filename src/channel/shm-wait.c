@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "channel/shm.h"
+#include "shm/bell.h"
 
 enum { SPINS_PER_LOOK = 1 << 16 }; /* between two questions to the kernel whether the peer is alive */
 
@@ -126,6 +127,27 @@ static int spin_until(struct naru_channel *ch, int event, struct sleeper *sleepe
     return 0;
 }
 
+/* Where a word is rung and no socket: nothing polls that and the interruption at once, so this looks for one
+ * from slice to slice. 0, -ETIMEDOUT, -ECANCELED. */
+static int wait_for_bell(struct naru_channel *ch, int event, struct sleeper *sleeper, int64_t deadline)
+{
+    struct shm *shm = ch->state;
+    int direction = event == NARU_OUT ? CHANNEL_SENDING : CHANNEL_RECEIVING, r;
+
+    do {
+        int64_t until = ch->interruptible ? clock_now() + BELL_SLICE_NS : deadline;
+
+        if (channel_take_interruption(ch, direction))
+            return error_expected(ECANCELED);
+        if (deadline_left(deadline) == 0)
+            return error_expected(ETIMEDOUT);
+        r = bell_sleep(sleeper, until < deadline ? until : deadline);
+    } while (r == -ETIMEDOUT);
+    if (r == 1)
+        shm->link.gone = true;
+    return 0;
+}
+
 int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
 {
     struct shm *shm = ch->state;
@@ -143,7 +165,7 @@ int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
     if (sleeper->unsure && deadline_left(deadline) > WAKEUP_SLICE_NS)
         until = clock_now() + WAKEUP_SLICE_NS;
     if (!is_worth_it(shm, sending))
-        r = channel_wait_poll(ch, event, until);
+        r = sleeper->bell ? wait_for_bell(ch, event, sleeper, until) : channel_wait_poll(ch, event, until);
     sleeper_disarm(sleeper);
     (void)shm_is_alone(shm, sleeper); /* and takes what rang */
     return r == -ETIMEDOUT && until != deadline ? 0 : r;

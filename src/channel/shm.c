@@ -20,7 +20,7 @@
 
 /* --- the end --- */
 
-static void shm_close(struct naru_channel *ch, bool owner)
+void shm_close(struct naru_channel *ch, bool owner)
 {
     struct shm *shm = ch->state;
 
@@ -42,14 +42,14 @@ void shm_free(struct shm *shm)
     free(shm);
 }
 
-static void shm_claim(struct naru_channel *ch)
+void shm_claim(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
     shm_link_claim(&shm->link);
 }
 
-static int shm_finish(struct naru_channel *ch)
+int shm_finish(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
@@ -153,7 +153,7 @@ static int send_large(struct naru_channel *ch, const struct naru_message *m, siz
     return 0;
 }
 
-static int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
+int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
     struct shm *shm = ch->state;
     size_t length = message_length(m);
@@ -262,7 +262,7 @@ int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_
     return r;
 }
 
-static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
+int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
 {
     struct shm_found found;
     int r = shm_find_message(ch, block, &found);
@@ -270,7 +270,7 @@ static int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     return r < 0 ? r : deliver(ch, m, &found);
 }
 
-static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t bytes)
+int shm_send_bytes(struct naru_channel *ch, const void *data, size_t bytes)
 {
     struct shm *shm = ch->state;
 
@@ -281,7 +281,7 @@ static int shm_send_bytes(struct naru_channel *ch, const void *data, size_t byte
     return 1;
 }
 
-static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct shm *shm = ch->state;
     struct ring_record record;
@@ -302,7 +302,7 @@ static int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, s
 }
 
 /* What has not been received yet. */
-static int64_t shm_untaken(struct naru_channel *ch)
+int64_t shm_untaken(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
@@ -352,19 +352,9 @@ const struct channel_ops shm_ops = {
     .accept = shm_accept,
     .unlisten = shm_unlisten,
     .remove = shm_remove,
+    SHM_MESSAGES,
     .claim = shm_claim,
-    .send = shm_send,
-    .recv = shm_recv,
-    .send_bytes = shm_send_bytes,
-    .recv_bytes = shm_recv_bytes,
-    .loan = shm_loan,
-    .commit = shm_commit,
-    .cancel = shm_cancel,
-    .borrow = shm_borrow,
-    .wait = shm_wait,
     .holds = shm_holds,
     .has_room = shm_has_room,
-    .untaken = shm_untaken,
-    .finish = shm_finish,
     .close = shm_close,
 };

@@ -142,4 +142,19 @@ int shm_wait(struct naru_channel *ch, int event, int64_t deadline);
 bool shm_holds(struct naru_channel *ch);
 bool shm_has_room(struct naru_channel *ch);
 
+/* And what channels over shared memory have in common, whichever it is. */
+void shm_close(struct naru_channel *ch, bool owner);
+void shm_claim(struct naru_channel *ch);
+int shm_finish(struct naru_channel *ch);
+int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block);
+int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block);
+int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length);
+int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
+int64_t shm_untaken(struct naru_channel *ch);
+
+#define SHM_MESSAGES                                                                                         \
+    .send = shm_send, .recv = shm_recv, .send_bytes = shm_send_bytes, .recv_bytes = shm_recv_bytes,          \
+    .loan = shm_loan, .commit = shm_commit, .cancel = shm_cancel, .borrow = shm_borrow, .wait = shm_wait,    \
+    .untaken = shm_untaken, .finish = shm_finish
+
 #endif

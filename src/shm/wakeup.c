@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "shm/bell.h"
 
 /* Of 64 bytes each: a socket holds a few hundred of such small ones (net.core.wmem_default). */
 enum { DRAIN_READS = 16 };
@@ -32,6 +33,10 @@ void waker_ring(struct waker *w)
     static const char byte = 1;
     int saved = errno, tries = 0;
 
+    if (w->bell) {
+        bell_ring(w);
+        return;
+    }
     /* EAGAIN: it is full of bytes that wake as well; EPIPE: whoever reads next sees the end itself. Where the
      * kernel has no memory for a byte at the moment, a wake-up would be lost: again, and at the next
      * publication. */
@@ -88,8 +93,11 @@ void sleeper_disarm(struct sleeper *s)
 int sleeper_sleep(struct sleeper *s)
 {
     struct pollfd poll_fd = {.fd = s->fd, .events = POLLIN};
-    int r = s->unsure ? -EAGAIN : drain(s->fd, 0);
+    int r;
 
+    if (s->bell)
+        return bell_sleep(s, NARU_FOREVER);
+    r = s->unsure ? -EAGAIN : drain(s->fd, 0);
     if (r != -EAGAIN)
         return r;
     r = fd_poll(&poll_fd, 1, s->unsure ? clock_now() + WAKEUP_SLICE_NS : NARU_FOREVER);
@@ -102,6 +110,8 @@ int sleeper_take(struct sleeper *s)
 {
     int r;
 
+    if (s->bell)
+        return bell_take(s);
     do
         r = drain(s->fd, MSG_DONTWAIT);
     while (r == -EINTR);

@@ -51,15 +51,19 @@
 struct waker {
     const _Atomic uint32_t *ticket; /* of the sleeper, in its page */
     uint32_t seen;                  /* what it was last */
-    _Atomic bool fence; /* W2 is to be one; set while another thread may look, which is harmless */
-    int fd;             /* the socket; a waker does not own it */
+    _Atomic bool fence;     /* W2 is to be one; set while another thread may look, which is harmless */
+    int fd;                 /* the socket; a waker does not own it */
+    _Atomic uint32_t *bell; /* a word that is rung in its place (shm/bell.h); NULL: the socket */
 };
 
 struct sleeper {
     _Atomic uint32_t *ticket; /* in our own page */
     uint32_t last;
-    bool unsure; /* S2 failed: sleep no longer than WAKEUP_SLICE_NS */
-    int fd;      /* likewise */
+    bool unsure;                 /* S2 failed: sleep no longer than WAKEUP_SLICE_NS */
+    int fd;                      /* likewise */
+    _Atomic uint32_t *bell;      /* likewise, the other side's; and then also */
+    bool (*is_gone)(void *peer); /* whether the other side is: asks the kernel */
+    void *peer;
 };
 
 enum { WAKEUP_SLICE_NS = 1000 * 1000, WAKEUP_SETTLE_NS = 100 * 1000 };

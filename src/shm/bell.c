@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* Bells that are words of shared memory. */
+#include "shm/bell.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "sync/futex.h"
+
+void bell_ring(struct waker *w)
+{
+    /* release: whoever is awake by it sees what it was rung for, without another barrier. */
+    atomic_store_explicit(w->bell, w->seen, memory_order_release);
+    (void)futex_wake(w->bell, 1);
+}
+
+static bool is_rung(const struct sleeper *s, uint32_t *ret_word)
+{
+    *ret_word = atomic_load_explicit(s->bell, memory_order_acquire); /* pairs with bell_ring() */
+    return *ret_word == s->last && s->last != 0;
+}
+
+int bell_take(struct sleeper *s)
+{
+    uint32_t word;
+
+    if (sleeper_is_armed(s) && is_rung(s, &word)) {
+        sleeper_disarm(s);
+        return 0;
+    }
+    return s->is_gone(s->peer) ? 1 : -EAGAIN;
+}
+
+int bell_sleep(struct sleeper *s, int64_t deadline)
+{
+    for (;;) {
+        int64_t until = clock_now() + (s->unsure ? WAKEUP_SLICE_NS : BELL_SLICE_NS);
+        uint32_t word;
+
+        if (is_rung(s, &word))
+            return 0;
+        if (futex_wait(s->bell, word, until < deadline ? until : deadline) == 0)
+            return 0;
+        if (s->is_gone(s->peer))
+            return 1;
+        if (deadline_left(deadline) == 0)
+            return -ETIMEDOUT;
+        if (s->unsure)
+            return 0;
+    }
+}
