@@ -26,6 +26,17 @@ void processor_retreat(int pid)
     test_skip("cannot trace %d: %s", pid, processor_unsupported());
 }
 
+void processor_break_at_nop(int pid, uint64_t ip)
+{
+    (void)ip;
+    test_skip("cannot trace %d: %s", pid, processor_unsupported());
+}
+
+int64_t processor_register(int pid, const char *name)
+{
+    test_skip("cannot look at %s of %d: %s", name, pid, processor_unsupported());
+}
+
 int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third)
 {
     (void)first, (void)second, (void)third;

@@ -2,6 +2,8 @@
 /* Registers and system calls of a traced process on x86-64: see tracee.h. */
 #include "tracee.h"
 
+#include <stddef.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -54,6 +56,44 @@ void processor_retreat(int pid)
     before.rax = before.orig_rax;
     before.orig_rax = UINT64_MAX;
     CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &before), 0);
+}
+
+void processor_break_at_nop(int pid, uint64_t ip)
+{
+    enum { NOP = 0x90, INT3 = 0xcc };
+    long word = ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)ip, NULL);
+
+    CHECK_INT(word & 0xff, NOP);
+    word = (long)(((unsigned long)word & ~0xffUL) | INT3);
+    CHECK_INT(ptrace(PTRACE_POKETEXT, pid, (void *)(uintptr_t)ip, (void *)word), 0);
+}
+
+#define R(name) offsetof(struct user_regs_struct, name)
+static const struct {
+    const char *wide, *narrow;
+    size_t offset;
+} registers_by_name[] = {{"%rax", "%eax", R(rax)},  {"%rbx", "%ebx", R(rbx)},  {"%rcx", "%ecx", R(rcx)},
+                         {"%rdx", "%edx", R(rdx)},  {"%rsi", "%esi", R(rsi)},  {"%rdi", "%edi", R(rdi)},
+                         {"%rbp", "%ebp", R(rbp)},  {"%rsp", "%esp", R(rsp)},  {"%r8", "%r8d", R(r8)},
+                         {"%r9", "%r9d", R(r9)},    {"%r10", "%r10d", R(r10)}, {"%r11", "%r11d", R(r11)},
+                         {"%r12", "%r12d", R(r12)}, {"%r13", "%r13d", R(r13)}, {"%r14", "%r14d", R(r14)},
+                         {"%r15", "%r15d", R(r15)}};
+
+int64_t processor_register(int pid, const char *name)
+{
+    struct user_regs_struct registers;
+    uint64_t value;
+
+    CHECK_INT(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
+    for (size_t i = 0; i < sizeof registers_by_name / sizeof *registers_by_name; i++) {
+        bool narrow = strcmp(name, registers_by_name[i].narrow) == 0;
+
+        if (!narrow && strcmp(name, registers_by_name[i].wide) != 0)
+            continue;
+        memcpy(&value, (const char *)&registers + registers_by_name[i].offset, sizeof value);
+        return narrow ? (int32_t)(uint32_t)value : (int64_t)value;
+    }
+    test_fail(__FILE__, __LINE__, "no register %s is known here", name);
 }
 
 int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third)

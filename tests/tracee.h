@@ -101,6 +101,12 @@ bool processor_is_call(int pid, uint64_t ip);
 /* Takes a process that is at the beginning of a system call back to before it, as if it had never begun. */
 void processor_retreat(int pid);
 
+/* Stops the process when it comes to the one-byte nop at ip: it gets SIGTRAP there, and goes on behind it. */
+void processor_break_at_nop(int pid, uint64_t ip);
+
+/* A register by the name that an assembler gives it ("%rax", "%r12d"), as wide as that says. */
+int64_t processor_register(int pid, const char *name);
+
 /* Makes the process make a system call, and puts it back where it was. The call's result. */
 int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, uint64_t third);
 

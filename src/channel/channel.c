@@ -13,11 +13,13 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/probe.h"
 #include "channel/channel.h"
 #include "channel/stream.h"
 
-static void count(struct channel_counters *counters, size_t messages, size_t bytes)
+static inline void count(struct naru_channel *ch, int direction, size_t messages, size_t bytes)
 {
+    struct channel_counters *counters = &ch->counters[direction];
     /* One thread a direction counts, so a load and a store do; relaxed: figures for people. */
     uint64_t m = atomic_load_explicit(&counters->messages, memory_order_relaxed);
     uint64_t b = atomic_load_explicit(&counters->bytes, memory_order_relaxed);
@@ -26,9 +28,30 @@ static void count(struct channel_counters *counters, size_t messages, size_t byt
     atomic_store_explicit(&counters->bytes, b + bytes, memory_order_relaxed);
 }
 
-void channel_count(struct naru_channel *ch, int direction, size_t messages, size_t bytes)
+/* A message went. Inline, with a constant direction: in the path of every one. */
+static inline __attribute__((always_inline)) void count_one(struct naru_channel *ch, int direction,
+                                                            size_t bytes)
 {
-    count(&ch->counters[direction], messages, bytes);
+    count(ch, direction, 1, bytes);
+    if (direction == CHANNEL_SENDING)
+        PROBE3(send, ch, ch->url, bytes);
+    else
+        PROBE3(receive, ch, ch->url, bytes);
+}
+
+void channel_count(struct naru_channel *ch, int direction, size_t bytes)
+{
+    count_one(ch, direction, bytes);
+}
+
+int channel_ended(struct naru_channel *ch, int r)
+{
+    bool end = r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET || r == -EREMOTEIO || r == -EPROTO;
+
+    /* relaxed: two directions may see the end at once, and one tells of it */
+    if (end && !atomic_exchange_explicit(&ch->ended, true, memory_order_relaxed))
+        PROBE3(disconnect, ch, ch->url, -r);
+    return r;
 }
 
 /* How one call waits: it begins when the first attempt found nothing. */
@@ -120,11 +143,11 @@ static int receive(struct naru_channel *ch, struct naru_message *m, int64_t time
     while (r < 0 && (r = after_attempt(ch, NARU_IN, r, &patience)) == 0)
         r = receive_attempt(ch, m, block);
     if (r == 0)
-        count(&ch->counters[CHANNEL_RECEIVING], 1, m->length);
+        count_one(ch, CHANNEL_RECEIVING, m->length);
     else if (ch->stream)
         (void)stream_pause_recv(ch, m); /* if that fails, the next call says so */
     channel_update_ready(ch, CHANNEL_RECEIVING);
-    return r;
+    return channel_ended(ch, r);
 }
 
 int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns)
@@ -198,9 +221,9 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
     else
         r = give_up_sending(ch, m, r);
     if (r == 0 || r == -EINPROGRESS)
-        count(&ch->counters[CHANNEL_SENDING], 1, message_length(m));
+        count_one(ch, CHANNEL_SENDING, message_length(m));
     channel_update_ready(ch, CHANNEL_SENDING);
-    return r;
+    return channel_ended(ch, r);
 }
 
 int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns)
@@ -236,7 +259,7 @@ int naru_send(struct naru_channel *ch, const void *data, size_t len, int64_t tim
     if (r <= 0)
         return send_bytes(ch, data, len, timeout_ns, r);
     ch->refused = false;
-    count(&ch->counters[CHANNEL_SENDING], 1, len);
+    count_one(ch, CHANNEL_SENDING, len);
     return 0;
 }
 
@@ -259,7 +282,7 @@ ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap, int64_t timeou
         r = ch->ops->recv_bytes(ch, buf, cap, &length);
     if (r <= 0)
         return receive_bytes(ch, buf, cap, timeout_ns, r);
-    count(&ch->counters[CHANNEL_RECEIVING], 1, length);
+    count_one(ch, CHANNEL_RECEIVING, length);
     return (ssize_t)length;
 }
 
@@ -336,10 +359,14 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
         ch->refused = false;
     if (sent == -EINPROGRESS)
         sent = 1; /* counted as sent, see naru_send_batch() */
-    if (sent > 0)
-        count(&ch->counters[CHANNEL_SENDING], (size_t)sent, sum_lengths(m, (size_t)sent));
+    if (sent > 0) {
+        size_t bytes = sum_lengths(m, (size_t)sent);
+
+        count(ch, CHANNEL_SENDING, (size_t)sent, bytes);
+        PROBE4(send_batch, ch, ch->url, bytes, sent);
+    }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return sent;
+    return sent < 0 ? channel_ended(ch, (int)sent) : sent;
 }
 
 /* --- afterwards --- */
@@ -385,7 +412,7 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
             break;
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return r;
+    return channel_ended(ch, r);
 }
 
 /* ch->direction stays: the receiving thread reads it. */

@@ -197,6 +197,7 @@ struct naru_channel {
     /* A unix socket's peer closed with messages of ours unread. The kernel says so once, to whichever
      * direction asks first; naru_flush() needs to know. */
     _Atomic bool unread_lost;
+    _Atomic bool ended; /* the peer's end was told to a caller: channel_ended() */
 
     struct channel_block *loan, *loan_spare, *spare; /* see loan.c */
     struct list views;
@@ -308,7 +309,9 @@ typedef int channel_attempt(struct naru_channel *ch, void *data, bool block);
 /* Attempts until one succeeds, fails, or the time is up. event: what is waited for in between. */
 int channel_repeat(struct naru_channel *ch, int event, int64_t timeout_ns, channel_attempt *attempt,
                    void *data);
-void channel_count(struct naru_channel *ch, int direction, size_t messages, size_t bytes);
+/* Before a call returns r: notes if it tells of the peer's end. Returns r. */
+int channel_ended(struct naru_channel *ch, int r);
+void channel_count(struct naru_channel *ch, int direction, size_t bytes); /* one message */
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
 void channel_update_ready(struct naru_channel *ch, int direction);
 void channel_free_blocks(struct naru_channel *ch);

@@ -120,7 +120,7 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
         ch->sends_long = true;
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return r;
+    return channel_ended(ch, r);
 }
 
 int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
@@ -180,11 +180,11 @@ static int commit_in_place(struct naru_channel *ch, const struct naru_message *m
         r = channel_repeat(ch, NARU_OUT, ch->lent_timeout_ns, commit_attempt, &length);
     ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
     if (r == 0)
-        channel_count(ch, CHANNEL_SENDING, 1, length);
+        channel_count(ch, CHANNEL_SENDING, length);
     else if (!ch->refused)
         ch->ops->cancel(ch);
     channel_update_ready(ch, CHANNEL_SENDING);
-    return r;
+    return channel_ended(ch, r);
 }
 
 int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
@@ -235,9 +235,9 @@ static int borrow_in_place(struct naru_channel *ch, int64_t timeout_ns, struct n
         return r;
     r = channel_repeat(ch, NARU_IN, timeout_ns, borrow_attempt, ret_view);
     if (r == 0)
-        channel_count(ch, CHANNEL_RECEIVING, 1, ret_view->length);
+        channel_count(ch, CHANNEL_RECEIVING, ret_view->length);
     channel_update_ready(ch, CHANNEL_RECEIVING);
-    return r;
+    return channel_ended(ch, r);
 }
 
 static void block_release(struct channel_view *view)

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/probe.h"
 #include "channel/channel.h"
 #include "channel/stream.h"
 
@@ -45,8 +46,11 @@ int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
     struct pollfd fds[2] = {
         {.fd = polled_fd(ch, event), .events = (short)(event == NARU_OUT ? ch->room_event : POLLIN)},
         {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
-    int ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
+    int ready;
 
+    PROBE3(sleep, ch, ch->url, event);
+    ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
+    PROBE4(wake, ch, ch->url, event, ready);
     if (ready < 0)
         return error_set(-ready, "%s: poll: %s", ch->url, error_text(-ready));
     if (fds[1].revents && channel_take_interruption(ch, direction))
@@ -60,6 +64,7 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
     struct pollfd interrupt = {.fd = ch->interrupt_fd[direction], .events = POLLIN};
     int64_t left = deadline_left(deadline);
     int64_t step;
+    int ready;
 
     if (channel_take_interruption(ch, direction))
         return error_expected(ECANCELED);
@@ -69,7 +74,9 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
     if (step > NARU_MS(10))
         step = NARU_MS(10);
     ch->backoff[direction] = step;
-    (void)fd_poll(&interrupt, ch->interruptible ? 1 : 0, clock_now() + (step < left ? step : left));
+    PROBE3(sleep, ch, ch->url, event);
+    ready = fd_poll(&interrupt, ch->interruptible ? 1 : 0, clock_now() + (step < left ? step : left));
+    PROBE4(wake, ch, ch->url, event, ready);
     return channel_take_interruption(ch, direction) ? error_expected(ECANCELED) : 0;
 }
 

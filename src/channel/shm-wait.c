@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/probe.h"
 #include "channel/shm.h"
 #include "shm/bell.h"
 
@@ -79,8 +80,9 @@ static enum ring_state spin(struct shm *shm, bool sending, int spins)
 }
 
 /* Waits without a limit until a look finds something. 0, or -EINTR; whoever called looks again. */
-static int sleep_until_rung(struct shm *shm, bool sending)
+static int sleep_until_rung(struct naru_channel *ch, bool sending)
 {
+    struct shm *shm = ch->state;
     struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
     enum ring_state state = spin(shm, sending, shm->how == WAIT_SPIN ? SPINS_PER_LOOK : shm->spins);
     int r = 0;
@@ -92,8 +94,11 @@ static int sleep_until_rung(struct shm *shm, bool sending)
         return 0;
     }
     sleeper_arm(sleeper);
-    if (!is_worth_it(shm, sending))
+    if (!is_worth_it(shm, sending)) {
+        PROBE3(sleep, ch, ch->url, sending ? NARU_OUT : NARU_IN);
         r = sleeper_sleep(sleeper);
+        PROBE4(wake, ch, ch->url, sending ? NARU_OUT : NARU_IN, r >= 0);
+    }
     sleeper_disarm(sleeper);
     if (r == 1)
         shm->link.gone = true;
@@ -106,7 +111,7 @@ int shm_await(struct naru_channel *ch, bool sending, bool block)
 
     if (shm_is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver))
         return 0;
-    return block ? sleep_until_rung(shm, sending) : -EAGAIN;
+    return block ? sleep_until_rung(ch, sending) : -EAGAIN;
 }
 
 /* Without sleeping: a CPU is kept busy, as ?wait=spin asks for. */

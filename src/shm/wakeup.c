@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/probe.h"
 #include "shm/bell.h"
 
 /* Of 64 bytes each: a socket holds a few hundred of such small ones (net.core.wmem_default). */
@@ -33,6 +34,7 @@ void waker_ring(struct waker *w)
     static const char byte = 1;
     int saved = errno, tries = 0;
 
+    PROBE1(ring, w->fd);
     if (w->bell) {
         bell_ring(w);
         return;
