@@ -57,6 +57,18 @@ void atomic_store_explicit(T *address, V value, rl::memory_order order, place wh
         *address = (T)value;
 }
 
+template <typename T, typename V>
+T atomic_fetch_or_explicit(T *address, V value, rl::memory_order order, place where = place())
+{
+    rl::atomic<uint64_t> *model = model_of(address);
+    T old = *address;
+
+    if (model)
+        return (T)model->fetch_or((uint64_t)value, order, where.info);
+    *address = (T)(old | (T)value);
+    return old;
+}
+
 /* On words that only one thread touches. */
 template <typename T> bool atomic_compare_exchange_weak(T *address, T *expected, T value)
 {
@@ -72,8 +84,10 @@ template <typename T> bool atomic_compare_exchange_weak(T *address, T *expected,
 
 #define atomic_thread_fence(order)                                                                           \
     do {                                                                                                     \
-        if (!is_broken("fence"))                                                                             \
-            rl::atomic_thread_fence(order, $);                                                               \
+        rl::memory_order order_ = (order);                                                                   \
+                                                                                                             \
+        if (order_ != rl::mo_relaxed && (order_ != rl::mo_seq_cst || !is_broken("fence")))                   \
+            rl::atomic_thread_fence(order_, $);                                                              \
     } while (0)
 #define atomic_signal_fence(order) ((void)0) /* relacy compiles nothing away */
 

@@ -73,6 +73,8 @@ static ssize_t model_send()
 
 /* ---- The memory ---- */
 
+static rl::atomic<uint64_t> *cell_model_of(const void *address);
+
 enum { RING = 64, CELLS = RING / 8, SENDER = 0, RECEIVER = 1 };
 
 /* What a side's memory holds: the addresses, which the sources compute with. */
@@ -109,7 +111,7 @@ rl::atomic<uint64_t> *model_of(const void *address)
     for (int side = 0; side < 2; side++)
         if (address == &memory[side].page.end)
             return &model->end[side];
-    return NULL;
+    return cell_model_of(address);
 }
 
 static void write_payload(uint8_t *payload, uint32_t length, uint64_t value)
@@ -276,6 +278,10 @@ struct end_wakes : over_a_link<end_wakes> {
     void after() { RL_ASSERT(!sleeps || rung > 0); }
 };
 
+/* ---- The shared variable ---- */
+
+#include "cell.h"
+
 /* ---- Running them ---- */
 
 template <typename check> static bool holds(rl::scheduler_type_e search, rl::iteration_t iterations)
@@ -304,6 +310,8 @@ static const struct {
     {"record-wakes", holds<record_wakes>, rl::sched_full, 0},
     {"room-wakes", holds<room_wakes>, rl::sched_full, 0},
     {"end-wakes", holds<end_wakes>, rl::sched_full, 0},
+    {"cell-values", holds<cell_values>, rl::sched_random, 100000},
+    {"value-wakes", holds<value_wakes>, rl::sched_full, 0},
 };
 
 int main(int argc, char **argv)
