@@ -44,6 +44,13 @@ target_link_options(test-shm-kills PRIVATE -Wl,-z,now)
 target_link_options(test-scarcity PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
                     -Wl,--wrap=strndup,--wrap=asprintf,--wrap=free)
 
+# Likewise, whatever calls of the kernel shared memory makes.
+foreach(function malloc calloc strdup asprintf mmap madvise memfd_create ftruncate fallocate chmod fchmod mkdir socket
+        socketpair bind listen connect accept4 sendmsg recvmsg send recv getsockopt epoll_create1 epoll_ctl eventfd
+        timerfd_create ppoll open fcntl)
+  target_link_options(test-shm-faults PRIVATE -Wl,--wrap=${function})
+endforeach()
+
 # Parts of the command by themselves: the tour's two ends over a line of the test's own, and its signal handlers.
 target_sources(test-tour-udp PRIVATE cli/tour-udp.c cli/tour-carry.c cli/sha256.c)
 target_sources(test-interrupt PRIVATE cli/interrupt.c)

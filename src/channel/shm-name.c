@@ -58,8 +58,8 @@ static int check_directory(const struct url *url, const char *path)
     FD_CLEANUP int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct stat status;
 
-    if (fd < 0 && errno == ENOENT)
-        return error_set(ENOENT, "%s: %s: %s", url->text, path, error_text(ENOENT));
+    if (fd < 0 && errno != ENOTDIR && errno != ELOOP && errno != EACCES)
+        return error_set(errno, "%s: cannot open %s: %s", url->text, path, error_text(errno));
     if (fd < 0 || fstat(fd, &status) < 0 || !is_own(&status, 077))
         return error_set(EACCES,
                          "%s: permission denied; %s is not a directory that only this user can use (mode "

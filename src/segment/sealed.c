@@ -127,12 +127,16 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t 
                   struct sealed *ret_memory)
 {
     struct sealed memory = {.plain = plain, .ring = ring};
-    int seals = fcntl(fd, F_GET_SEALS), r = sealed_check_sizes(what, plain, ring);
+    int r = sealed_check_sizes(what, plain, ring), seals;
     struct statfs system;
     struct stat status;
 
     if (r < 0)
         return r;
+    seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 && (errno == EPERM || errno == ENOSYS)) /* EINVAL, EBADF: what came has none */
+        return error_set(errno, "%s: this process may not ask for the seals of memory (F_GET_SEALS): %s",
+                         what, error_text(errno));
     if (seals < 0 || fstatfs(fd, &system) < 0 || fstat(fd, &status) < 0 || system.f_type != TMPFS_MAGIC)
         return error_set(EPROTO, "%s: the peer passed something that is not a memfd of ordinary pages", what);
     if ((seals & SEALS) != SEALS)
