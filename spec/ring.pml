@@ -5,12 +5,12 @@
  * by relacy/. What is checked:
  *
  *   - the reader sees whole committed records only, in order, none twice, none invented (what is read is told from
- *     what was written by its value, and old payloads stay in the ring);
+ *     what was written by its value, and old payloads stay in the ring); of a batch none before all are committed;
  *   - it reads no cell that the writer may be writing (I3), and I1 holds;
  *   - a reader whose writer is gone receives all that was committed, then sees the end; neither side waits for ever.
  *
  * Broken on purpose, each of which spin must find: -DNO_ZERO_NEXT -DHEADER_FIRST -DRELEASE_FIRST
- * -DNO_ROOM_FOR_NEXT -DLOOK_BEFORE_END.
+ * -DNO_ROOM_FOR_NEXT -DLOOK_BEFORE_END -DNOTHING_HELD_BACK.
  */
 #ifndef RECORDS
 #define RECORDS 6
@@ -30,6 +30,9 @@
 #define NEXT 1
 #endif
 
+/* P1: of one record, or of a batch, whose first header is stored last. */
+#define PUBLISH atomic { cell[first % CELLS] = word; committed = committed + batch; batch = 0 }
+
 byte cell[CELLS];        /* the writer's memory */
 byte taken;              /* the reader's */
 bool writer_killed, reader_killed;
@@ -42,6 +45,7 @@ byte writing = 255;      /* the position of the cell that the writer writes */
 proctype Writer()
 {
     byte position, seen_taken, length, i, record;
+    byte batch, first, word; /* records that are written and not published; where the first is, and its header */
 
     {
         do
@@ -59,7 +63,8 @@ proctype Writer()
                     assert(taken - seen_taken <= position - seen_taken);
                     seen_taken = taken
                 }
-                :: atomic { reader_killed && taken == seen_taken -> goto ends }
+                :: batch > 0 -> PUBLISH /* what does not fit goes by another batch */
+                :: atomic { reader_killed && taken == seen_taken && batch == 0 -> goto ends }
                 fi
             od;
             length_of[record] = length;
@@ -82,10 +87,25 @@ proctype Writer()
 #ifndef NO_ZERO_NEXT
             cell[(position + SIZE(length)) % CELLS] = 0;
 #endif
-            atomic { cell[position % CELLS] = HEADER(length); committed++ }; /* P1 */
+            if
+            :: batch == 0 ->
+                first = position;
+                word = HEADER(length)
+#ifdef NOTHING_HELD_BACK
+                ; cell[position % CELLS] = word
+#endif
+            :: else -> cell[position % CELLS] = HEADER(length)
+            fi;
+            batch++;
 #endif
             position = position + SIZE(length);
-            record++
+            record++;
+#ifndef HEADER_FIRST
+            if
+            :: PUBLISH
+            :: batch < 3 /* one more goes with it */
+            fi
+#endif
         :: else -> break
         :: break /* it may stop sending at any time */
         od

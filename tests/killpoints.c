@@ -286,6 +286,7 @@ static void judge(struct sweep *s)
 {
     struct kill_run *run = s->run;
     uint64_t begun = run->begun, done = run->done, arrived = run->arrived;
+    uint64_t batch = (uint64_t)s->scenario->batch;
 
     if (!s->scenario->sends) {
         if (arrived < done)
@@ -296,7 +297,9 @@ static void judge(struct sweep *s)
     if (arrived < done || arrived > begun)
         kill_complain(run, "%d messages arrived; the victim had sent %d and begun %d", (int)arrived,
                       (int)done, (int)begun);
-    if (arrived < s->arrived || arrived > s->arrived + s->stride)
+    if (batch && arrived % batch != 0)
+        kill_complain(run, "%d messages arrived, which is a part of a batch of %d", (int)arrived, (int)batch);
+    if (arrived < s->arrived || arrived > s->arrived + s->stride * (batch ? batch : 1))
         kill_complain(run, "%d messages arrived, and %d when the victim was killed just before", (int)arrived,
                       (int)s->arrived);
     s->arrived = arrived;

@@ -43,6 +43,7 @@ struct kill_scenario {
     bool sends;
     int messages;   /* of the victim */
     uint64_t first; /* the number of the first */
+    int batch;      /* so many of them become visible at once; 0: each by itself */
     bool thorough;  /* every event is a kill point even under a sanitizer, where others are sampled */
 };
 

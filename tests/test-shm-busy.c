@@ -109,6 +109,49 @@ TEST_EACH(no_system_call_is_made_while_both_sides_are_busy, each_way)
     }
 }
 
+/* --- batches --- */
+
+enum { BATCHES = 3000, BATCH = 7 };
+
+static void *send_batches(void *end)
+{
+    for (uint64_t i = 0; i < BATCHES; i++) {
+        uint64_t words[BATCH][20];
+        struct naru_message m[BATCH];
+        struct iovec pieces[BATCH];
+
+        for (uint64_t j = 0; j < BATCH; j++) {
+            words[j][0] = i * BATCH + j;
+            pieces[j] = (struct iovec){words[j], 8 * (1 + (i + j) % 20)};
+            m[j] = (struct naru_message){.size = sizeof m[j], .iov = &pieces[j], .iov_count = 1};
+        }
+        CHECK_INT(naru_send_batch(end, m, BATCH, NARU_FOREVER), BATCH);
+        while (naru_flush(end, NARU_TAKEN, NARU_NOWAIT) == -EAGAIN) /* so that there is room for the next */
+            ;
+    }
+    return NULL;
+}
+
+/* Whoever has received the first of a batch finds the others without waiting. */
+TEST(a_batch_becomes_visible_at_once)
+{
+    struct naru_channel *ch[2];
+    pthread_t thread;
+
+    open_pair("shm:?ring=4k", ch);
+    CHECK_INT(pthread_create(&thread, NULL, send_batches, ch[0]), 0);
+    for (uint64_t i = 0; i < BATCHES * BATCH; i++) {
+        uint64_t words[20];
+
+        CHECK_INT(naru_recv(ch[1], words, sizeof words, i % BATCH ? NARU_NOWAIT : NARU_FOREVER),
+                  8 * (1 + (i / BATCH + i % BATCH) % 20));
+        CHECK_INT(words[0], i);
+    }
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
+}
+
 /* --- two threads on each channel --- */
 
 enum { THREADED = 20000 };

@@ -41,6 +41,27 @@ static void sends_in_time(struct kill_run *run, struct naru_channel *ch)
     naru_channel_close(ch);
 }
 
+/* Each batch is one step: all of it arrives, or nothing. */
+static void sends_batches(struct kill_run *run, struct naru_channel *ch)
+{
+    int batch = run->scenario->batch;
+
+    for (int i = 0; i < run->scenario->messages; i += batch) {
+        struct naru_message m[8];
+        struct iovec pieces[8];
+
+        for (int j = 0; j < batch; j++) {
+            pieces[j].iov_base =
+                (void *)(uintptr_t)message_of(run->scenario->first + (uint64_t)(i + j), &pieces[j].iov_len);
+            m[j] = (struct naru_message){.size = sizeof m[j], .iov = &pieces[j], .iov_count = 1};
+        }
+        run->begun = (uint64_t)(i + batch);
+        CHECK_INT(naru_send_batch(ch, m, (size_t)batch, NARU_FOREVER), batch);
+        run->done = (uint64_t)(i + batch);
+    }
+    naru_channel_close(ch);
+}
+
 /* Loans lie in shared memory: a store of each byte would be a kill point of each byte. */
 static void sends_loans(struct kill_run *run, struct naru_channel *ch)
 {
@@ -169,6 +190,10 @@ static const struct kill_scenario scenarios[] = {
      .sends = true, .messages = 14},
     {"sends loans", "shm:?ring=4k&wait=sleep", sends_loans, survive_receiving, .eager = true, .sends = true,
      .messages = 5},
+    {"sends batches", "shm:?ring=4k&wait=sleep", sends_batches, survive_receiving, .sends = true,
+     .messages = 8, .batch = 4},
+    {"sends batches to one that sleeps", "shm:?ring=4k&wait=sleep", sends_batches, survive_receiving,
+     .eager = true, .sends = true, .messages = 4, .batch = 2},
     {"receives", "shm:?ring=4k&wait=sleep", receives, survive_sending, .eager = true, .messages = 16},
     {"receives, and sleeps", "shm:?ring=4k&wait=sleep", receives, survive_sending, .messages = 8},
     {"receives, with a limit", "shm:?ring=4k&wait=sleep", receives_in_time, survive_sending, .messages = 8},
@@ -183,6 +208,8 @@ static const struct kill_scenario scenarios[] = {
      .messages = 1, .first = VAST, .thorough = true},
     {"sends loans of the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_loans, survive_receiving,
      .eager = true, .sends = true, .messages = 5, .first = LARGE},
+    {"sends batches by the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_batches, survive_receiving,
+     .sends = true, .messages = 6, .first = LARGE, .batch = 3},
     {"receives by the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives, survive_sending, .eager = true,
      .messages = 8, .first = LARGE},
     {"receives views of the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives_views, survive_sending,

@@ -259,7 +259,9 @@ NARU_API NARU_MUST_CHECK int naru_recv_message(struct naru_channel *ch, struct n
 
 /*
  * Sends up to n messages with as few system calls as the mechanism allows. Waits until at least one is sent;
- * returns how many were, which may be fewer than n, or what naru_send_message() would have for the first.
+ * returns how many were, which may be fewer than n, or what naru_send_message() would have for the first. On
+ * shm: those it sends become visible together: a receiver that has one finds the others without waiting, and
+ * a sender that is killed meanwhile has sent none of them.
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m,
                                                  size_t n, int64_t timeout_ns);

@@ -208,6 +208,43 @@ struct records : over_a_link<records> {
     }
 };
 
+/* Batches of two, round and round the ring: who sees the first sees the other. */
+struct batches : over_a_link<batches> {
+    enum { COUNT = 6 };
+
+    bool send_two(uint64_t value)
+    {
+        struct ring_writer *tx = &link[SENDER].tx;
+        struct ring_batch batch = ring_batch_begin(tx);
+        uint8_t *payload;
+
+        for (int i = 0; i < 2; i++) {
+            enum ring_state state = ring_batch_add(tx, &batch, RECORD_DATA, 8, &payload);
+
+            RL_ASSERT(state != RING_BROKEN);
+            if (state != RING_OK)
+                return false; /* nothing of it was published */
+            write_payload(payload, 8, value + i);
+        }
+        ring_batch_publish(tx, &batch);
+        waker_published(&link[SENDER].their_receiver);
+        return true;
+    }
+
+    void thread(unsigned side)
+    {
+        for (uint64_t i = 1; i <= COUNT; i += 2)
+            if (side == SENDER) {
+                while (!send_two(i))
+                    rl::yield(1, $);
+            } else {
+                while (!receive_one(i))
+                    rl::yield(1, $);
+                RL_ASSERT(receive_one(i + 1));
+            }
+    }
+};
+
 /* A receiver that goes to sleep while a record comes. */
 struct record_wakes : over_a_link<record_wakes> {
     bool sleeps;
@@ -307,6 +344,7 @@ static const struct {
     rl::iteration_t iterations; /* of a search at random */
 } checks[] = {
     {"records", holds<records>, rl::sched_random, 100000},
+    {"batches", holds<batches>, rl::sched_random, 100000},
     {"record-wakes", holds<record_wakes>, rl::sched_full, 0},
     {"room-wakes", holds<room_wakes>, rl::sched_full, 0},
     {"end-wakes", holds<end_wakes>, rl::sched_full, 0},

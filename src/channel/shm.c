@@ -59,7 +59,7 @@ int shm_finish(struct naru_channel *ch)
 
 /* --- the other side --- */
 
-static int say_broken(struct naru_channel *ch)
+int shm_say_broken(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
@@ -76,7 +76,7 @@ static int peer_gone(struct naru_channel *ch, bool sending)
     enum shm_end end = shm_link_their_end(&shm->link);
 
     if (shm->link.broken)
-        return say_broken(ch);
+        return shm_say_broken(ch);
     if (!shm->pair && (end == SHM_GOES_ON || (sending && end != SHM_CLOSED)))
         return error_set(EOWNERDEAD, "%s: the peer was killed, or ended without closing", ch->url);
     return error_set(EPIPE, "%s: the peer has closed", ch->url);
@@ -107,14 +107,14 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
         enum ring_state state;
 
         if (shm->link.broken)
-            return say_broken(ch);
+            return shm_say_broken(ch);
         if (receiver_left(shm))
             return peer_gone(ch, true);
         state = shm_look_for_room(shm, length, ret_payload);
         if (state == RING_OK)
             return 0;
         if (state == RING_BROKEN)
-            return say_broken(ch);
+            return shm_say_broken(ch);
         shm->wanted = length;
         r = shm_await(ch, true, block);
     }
@@ -250,11 +250,12 @@ int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_
         enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
 
         if ((state == RING_OK || state == RING_CHUNK) && is_endless(shm))
-            return say_broken(ch);
+            return shm_say_broken(ch);
         if (state == RING_OK || state == RING_CHUNK)
-            return open_record(shm, &record, state == RING_CHUNK, ret_found) == RING_OK ? 0 : say_broken(ch);
+            return open_record(shm, &record, state == RING_CHUNK, ret_found) == RING_OK ? 0
+                                                                                        : shm_say_broken(ch);
         if (state == RING_BROKEN)
-            return say_broken(ch);
+            return shm_say_broken(ch);
         if (ended)
             return peer_gone(ch, false);
         r = shm_await(ch, false, block);
@@ -311,7 +312,7 @@ int64_t shm_untaken(struct naru_channel *ch)
         bool left = receiver_left(shm);
 
         if (shm->link.broken || ring_find_room(&shm->link.tx, 0) == RING_BROKEN)
-            return say_broken(ch);
+            return shm_say_broken(ch);
         if (shm->link.tx.position == shm->link.tx.taken)
             return 0;
         if (left)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts), shm-wait.c (waiting), shm-loan.c (messages where they lie), shm-open.c (options,
- * pairs), shm-listen.c and shm-connect.c share. */
+/* What shm.c (attempts), shm-batch.c (many at once), shm-wait.c (waiting), shm-loan.c (messages where they
+ * lie), shm-open.c (options, pairs), shm-listen.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -72,6 +72,9 @@ struct shm {
     struct shm_view views[SHM_VIEWS];
 };
 
+/* The explained -EPROTO, for good. */
+int shm_say_broken(struct naru_channel *ch);
+
 /* Whether the other side is gone: asks the kernel, and takes what rang. */
 bool shm_is_alone(struct shm *shm, struct sleeper *sleeper);
 
@@ -111,6 +114,7 @@ int shm_check_receiver(struct naru_channel *ch);
 /* Unmaps and frees everything, once the channel is closed and no view is out. */
 void shm_free(struct shm *shm);
 
+ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block);
 int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loan *ret_loan);
 int shm_commit(struct naru_channel *ch, size_t length, bool block);
 void shm_cancel(struct naru_channel *ch);
@@ -153,8 +157,8 @@ int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *
 int64_t shm_untaken(struct naru_channel *ch);
 
 #define SHM_MESSAGES                                                                                         \
-    .send = shm_send, .recv = shm_recv, .send_bytes = shm_send_bytes, .recv_bytes = shm_recv_bytes,          \
-    .loan = shm_loan, .commit = shm_commit, .cancel = shm_cancel, .borrow = shm_borrow, .wait = shm_wait,    \
-    .untaken = shm_untaken, .finish = shm_finish
+    .send = shm_send, .send_batch = shm_send_batch, .recv = shm_recv, .send_bytes = shm_send_bytes,          \
+    .recv_bytes = shm_recv_bytes, .loan = shm_loan, .commit = shm_commit, .cancel = shm_cancel,              \
+    .borrow = shm_borrow, .wait = shm_wait, .untaken = shm_untaken, .finish = shm_finish
 
 #endif

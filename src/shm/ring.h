@@ -7,28 +7,32 @@
  * small payload: one line moves per message, which is the least there is. Before the header is stored there
  * is no record, afterwards it is whole; there is nothing in between to repair, whoever is killed where.
  *
- * What is said of ring_commit() holds for ring_put(), which does the same with a payload in one piece.
+ * What is said of ring_commit() holds for ring_put(), which does the same with a payload in one piece, and
+ * for a batch: its records are written with their headers, one behind the other, but for the header of the
+ * first, which ring_batch_publish() stores last. Nobody comes to the others before that one: so all of them
+ * begin to exist at once.
  *
  * Invariants
  * I1  taken <= reader.position <= writer.position <= taken + capacity - 8, as 64-bit positions that run on.
- * I2  The header at writer.position is 0 whenever the writer is not inside ring_commit(): a reader that has
- *     caught up sees nothing.
- * I3  The writer stores only in [writer.position, taken + capacity), the reader reads only in
- *     [taken, writer.position] (the header there included): they never meet but in that header.
- * I4  Headers are accessed in the ring's first copy alone; payloads run on into the second.
+ * I2  The header at writer.position is 0 whenever the writer is not inside ring_commit()
+ * (ring_batch_publish()): a reader that has caught up sees nothing. I3  The writer stores only in
+ * [writer.position, taken + capacity), the reader reads only in [taken, writer.position] (the header there
+ * included): they never meet but in that header. I4  Headers are accessed in the ring's first copy alone;
+ * payloads run on into the second.
  *
  * Crash between any two stores of ring_commit(): the payload without header is no record, and its bytes are
- * written again by nobody. The zeroed next header without this one: I2 holds already for the old position. So
- * nobody has anything to repair. Crash of the reader between reading and storing `taken`: the record counts
- * as not taken, which is true as far as anybody can tell.
+ * written again by nobody. The zeroed next header without this one: I2 holds already for the old position.
+ * Records of a batch without the first one's header: likewise. So nobody has anything to repair. Crash of the
+ * reader between reading and storing `taken`: the record counts as not taken, which is true as far as anybody
+ * can tell.
  *
  * Order
- * [P1] ring_commit(), release: the payload and the zeroed next header are visible before the header.
- * [C1] ring_peek(), acquire: pairs with P1; licenses reading the payload and the next header.
- * [P2] ring_release(), release: the reader's loads of the payload are done before `taken` is.
- * [C2] ring_find_room(), acquire: pairs with P2; licenses overwriting what was taken.
- * [P3] shm_link_end(), release: every commit is visible before the end is.
- * [C3] shm_link_their_end(), acquire: pairs with P3; an empty ring, looked at after it, stays empty.
+ * [P1] ring_commit(), release: the payload and the zeroed next header are visible before the header; of a
+ * batch all payloads and the other headers, too. [C1] ring_peek(), acquire: pairs with P1; licenses reading
+ * the payload and the next header. [P2] ring_release(), release: the reader's loads of the payload are done
+ * before `taken` is. [C2] ring_find_room(), acquire: pairs with P2; licenses overwriting what was taken. [P3]
+ * shm_link_end(), release: every commit is visible before the end is. [C3] shm_link_their_end(), acquire:
+ * pairs with P3; an empty ring, looked at after it, stays empty.
  *
  * An old payload lies where a header will be, and may look like one. No reader sees it: it reads a header
  * there only after C1 of the record before, so it sees the zero or what came later. P2 and C2 put the
@@ -170,6 +174,55 @@ static inline enum ring_state ring_put(struct ring_writer *w, enum record_kind k
                           memory_order_release); /* [P1] */
     w->position = next;
     return RING_OK;
+}
+
+/* --- batches --- */
+
+/* Records behind the writer's position that nobody can see yet. */
+struct ring_batch {
+    uint64_t next;  /* where the next one goes */
+    uint64_t first; /* the header that is held back; 0: there is none yet */
+};
+
+static inline struct ring_batch ring_batch_begin(const struct ring_writer *w)
+{
+    return (struct ring_batch){.next = w->position};
+}
+
+/* One more record, with its header, if there is room: RING_OK, and *ret_payload is where `length` bytes are
+ * to be written before ring_batch_publish(). */
+static inline enum ring_state ring_batch_add(struct ring_writer *w, struct ring_batch *b,
+                                             enum record_kind kind, uint32_t length, uint8_t **ret_payload)
+{
+    uint64_t position = b->next, mask = w->mask, next = position + record_bytes(length);
+    uint8_t *data = w->data;
+
+    if (__builtin_expect(next + RECORD_HEADER - w->taken > mask + 1, 0)) {
+        enum ring_state state = ring_find_room(w, next + RECORD_HEADER - w->position);
+
+        if (state != RING_OK)
+            return state;
+    }
+    ring_prefetch(data + ((next + RING_PREFETCH) & mask));
+    /* relaxed: P1 of the first orders them */
+    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
+    if (b->first)
+        atomic_store_explicit(ring_header(data, mask, position), record_word(kind, length),
+                              memory_order_relaxed);
+    else
+        b->first = record_word(kind, length);
+    b->next = next;
+    *ret_payload = data + (position & mask) + RECORD_HEADER;
+    return RING_OK;
+}
+
+/* There is one record at least. */
+static inline void ring_batch_publish(struct ring_writer *w, const struct ring_batch *b)
+{
+    atomic_signal_fence(memory_order_seq_cst); /* as in ring_commit() */
+    atomic_store_explicit(ring_header(w->data, w->mask, w->position), b->first,
+                          memory_order_release); /* [P1] */
+    w->position = b->next;
 }
 
 /* Of a record that is none of RECORD_DATA: RING_CHUNK or RING_BROKEN. */

@@ -192,6 +192,80 @@ TEST(every_offset_with_lengths_of_every_kind)
     close_bank(&b);
 }
 
+/* As many of `count` records as fit, in one batch; nothing is seen of them before it is published. How many.
+ */
+static unsigned put_batch(struct bank *b, unsigned count, uint32_t length)
+{
+    struct ring_batch batch = ring_batch_begin(&b->writer);
+    uint64_t position = b->writer.position;
+    struct ring_record record;
+    unsigned put = 0;
+
+    remember(b);
+    for (; put < count; put++) {
+        uint64_t bytes = batch.next - b->taken + record_bytes(length) + RECORD_HEADER;
+        uint8_t first = (uint8_t)test_random(), *payload = NULL;
+
+        CHECK_INT(ring_batch_add(&b->writer, &batch, RECORD_DATA, length, &payload),
+                  bytes <= CAPACITY ? RING_OK : RING_FULL);
+        if (!payload)
+            break;
+        for (uint32_t i = 0; i < length; i++)
+            payload[i] = (uint8_t)(first + i);
+        b->queue[(b->put + put) % QUEUE].length = length;
+        b->queue[(b->put + put) % QUEUE].first = first;
+        if (b->put == b->got)
+            CHECK_INT(ring_peek(&b->reader, &record), RING_EMPTY);
+        check_invariants(b);
+    }
+    if (put)
+        ring_batch_publish(&b->writer, &batch);
+    b->put += put;
+    CHECK_INT(b->writer.position - position, put * record_bytes(length));
+    check_invariants(b);
+    check_stores(b, position, put * record_bytes(length) + RECORD_HEADER);
+    return put;
+}
+
+TEST(a_batch_is_there_at_once_or_not_at_all)
+{
+    struct bank b;
+
+    open_bank(&b);
+    for (uint64_t offset = 0; offset < CAPACITY; offset += RECORD_HEADER)
+        for (unsigned count = 1; count < 12; count++) {
+            uint32_t length = (uint32_t)(test_random() % 300);
+
+            start_at(&b, UINT64_C(0) - CAPACITY + offset);
+            CHECK(put(&b, length));
+            CHECK_INT(put_batch(&b, count, length), count);
+            CHECK(put(&b, length));
+            for (unsigned i = 0; i < count + 2; i++)
+                CHECK(take(&b));
+            CHECK(!take(&b));
+        }
+    close_bank(&b);
+}
+
+TEST(of_a_batch_that_does_not_fit_goes_what_fits)
+{
+    struct bank b;
+
+    open_bank(&b);
+    for (uint32_t length = 0; length <= LONGEST; length += 13) {
+        unsigned fits = (unsigned)((CAPACITY - RECORD_HEADER) / record_bytes(length));
+
+        start_at(&b, test_random() & ~7ULL);
+        CHECK_INT(put_batch(&b, 1000, length), fits);
+        CHECK_INT(put_batch(&b, 1000, length), 0);
+        CHECK(take(&b));
+        CHECK_INT(put_batch(&b, 1000, length), 1);
+        while (take(&b))
+            ;
+    }
+    close_bank(&b);
+}
+
 /* Fills the ring with records of one length, from each of many offsets, and empties it. */
 TEST(full_is_full_and_no_sooner)
 {

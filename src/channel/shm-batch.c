@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many messages at once over shared memory: each is written behind the one before, and all are published by
+ * one store (ring.h), with one look at whether the receiver sleeps. Those too large for the ring are written
+ * to the pool, and their descriptions are records like the others.
+ */
+#include "channel/shm.h"
+#include "shm/copy.h"
+
+/* One that is too large for the ring. As add(). */
+static int add_large(struct naru_channel *ch, struct ring_batch *batch, const struct naru_message *m,
+                     size_t length)
+{
+    struct shm *shm = ch->state;
+    struct shm_chunk chunk;
+    uint8_t *payload;
+    unsigned slot;
+    int r = (int)pool_find(&shm->pool, length);
+
+    if (r == RING_OK)
+        r = shm_take_chunk(ch, length, &slot);
+    if (r != RING_OK)
+        return r;
+    r = (int)ring_batch_add(&shm->link.tx, batch, RECORD_CHUNK, sizeof chunk, &payload);
+    if (r != RING_OK) {
+        pool_cancel(&shm->pool, slot);
+        return r;
+    }
+    (void)message_gather(m, pool_data(&shm->pool, slot), length);
+    chunk = pool_send(&shm->pool, slot, (uint32_t)length);
+    memcpy(payload, &chunk, sizeof chunk);
+    return RING_OK;
+}
+
+/* One message behind those of the batch, without waiting: RING_OK, RING_FULL, RING_BROKEN; or -ENOMEM,
+ * explained. */
+static int add(struct naru_channel *ch, struct ring_batch *batch, const struct naru_message *m)
+{
+    struct shm *shm = ch->state;
+    size_t length = message_length(m);
+    uint8_t *payload;
+    int r;
+
+    if (length > shm->inline_max)
+        return add_large(ch, batch, m, length);
+    r = (int)ring_batch_add(&shm->link.tx, batch, RECORD_DATA, (uint32_t)length, &payload);
+    if (r != RING_OK)
+        return r;
+    if (m->iov_count == 1 && length > 0)
+        copy_payload(payload, m->iov->iov_base, length);
+    else
+        (void)message_gather(m, payload, length);
+    return RING_OK;
+}
+
+/* What finds room together becomes visible together. */
+ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block)
+{
+    struct shm *shm = ch->state;
+    struct ring_batch batch;
+    uint8_t *payload;
+    size_t sent = 0;
+    int r = shm_find_room(ch, message_length(m), block, &payload); /* for the first, which it waits for */
+
+    if (r < 0)
+        return r;
+    batch = ring_batch_begin(&shm->link.tx);
+    while (sent < n && (r = add(ch, &batch, message_at(m, sent))) == RING_OK)
+        sent++;
+    if (r == RING_BROKEN)
+        r = shm_say_broken(ch);
+    if (sent == 0) /* the first had room: it is this machine's memory that it lacks */
+        return r;
+    ring_batch_publish(&shm->link.tx, &batch);
+    waker_published(&shm->link.their_receiver);
+    return (ssize_t)sent;
+}
