@@ -40,6 +40,7 @@ enum trait {
     ROOM_UNTOLD = 1 << 6, /* nobody can know when there is room: the sender's descriptor is always ready */
     MEETING = 1 << 9,     /* connecting ends when the listener accepts */
     OWN = 1 << 10,        /* the name is its user's alone */
+    ONE_WAITS = 1 << 11,  /* one may have connected that was not accepted yet, and the next waits */
     LOSSY = 1 << 5        /* the network's word on closing may be -ECONNRESET */
 };
 

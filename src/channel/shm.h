@@ -20,6 +20,8 @@ enum {
     SHM_SPINS = 10000
 };
 
+struct named_seat;
+
 enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
 
 /* Of a URL. */
@@ -46,8 +48,9 @@ struct shm_view {
 struct shm {
     struct shm_link link;
     enum wait_how how;
-    int spins;          /* looks before a sleep */
-    bool pair;          /* nobody knows who took the other end */
+    int spins;               /* looks before a sleep */
+    struct named_seat *seat; /* of a segment with a name (shm-named.h); NULL elsewhere */
+    bool pair;               /* nobody knows who took the other end */
     size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */
     size_t wanted;      /* the length of the message that found no room: the sending thread's */
     size_t inline_max;  /* bytes of the largest message that goes by the ring */

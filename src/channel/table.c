@@ -21,6 +21,8 @@ static const struct channel_ops *const table[] = {
     &sysvmq_ops,
     &posixmq_ops,
     &shm_ops,
+    &shm_posix_ops,
+    &shm_sysv_ops,
     &file_ops,
     &signal_ops,
     &exec_ops,

@@ -15,7 +15,7 @@ extern const struct channel_ops tcp_ops;
 extern const struct channel_ops udp_ops;
 extern const struct channel_ops sysvmq_ops;
 extern const struct channel_ops posixmq_ops;
-extern const struct channel_ops shm_ops;
+extern const struct channel_ops shm_ops, shm_posix_ops, shm_sysv_ops;
 extern const struct channel_ops signal_ops;
 
 #endif

@@ -7,20 +7,22 @@
 
 #include "base/error.h"
 
-int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd)
+void shm_link_fill(struct shm_page *page, uint64_t ring, uint64_t pool)
 {
-    struct shm_page *page;
-    int r = sealed_make(what, "naru", sizeof *page, ring, pool, ret_own, ret_fd);
-
-    if (r < 0)
-        return r;
-    page = (struct shm_page *)(void *)ret_own->base;
     page->magic = SHM_MAGIC;
     page->layout = SHM_LAYOUT;
     page->line = SHM_LINE;
     page->ring = ring;
     page->pool = pool;
-    return 0;
+}
+
+int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd)
+{
+    int r = sealed_make(what, "naru", sizeof(struct shm_page), ring, pool, ret_own, ret_fd);
+
+    if (r == 0)
+        shm_link_fill((struct shm_page *)(void *)ret_own->base, ring, pool);
+    return r;
 }
 
 void shm_link_forsake(struct sealed *own)

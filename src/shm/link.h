@@ -25,6 +25,9 @@ struct shm_link {
     _Atomic uint32_t said; /* enum shm_end: the most that it has said of its end */
 };
 
+/* Fills in the first page of a side's memory, which is all zero. */
+void shm_link_fill(struct shm_page *page, uint64_t ring, uint64_t pool);
+
 /* Makes a side's memory, with its first page filled in: a ring, and a pool of so many bytes, or none (0).
  * *ret_fd is what the other side attaches. 0 or an explained -errno. what: the URL. */
 int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd);

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Channels over a segment that has a name, for where a socket to meet at is not wanted or cannot be: the
+ * processes share /dev/shm or an IPC namespace and nothing else, or the other program attaches by key. Rings,
+ * attempts and waiting are those of shm:; here is who meets whom, in which segment, and whether they live.
+ *
+ * A connection, step by step; a process may be killed between any two of them:
+ *
+ *     listener                                connector
+ *     L1 a new segment, seat 0 taken
+ *     L2 it gets the name                     C1 maps what the name leads to
+ *                                             C2 seat 0 is taken, nobody has joined: takes seat 1
+ *                                             C3 looks again: the name still leads there, nobody has joined
+ *     L3 sees joined: L1 and L2 for the next  C4 joined = 1: connected
+ *     L4 the channel is accepted
+ *
+ * Up to C4 the connector has changed nothing but a seat, which the kernel frees: the next takes it. From C4
+ * on the segment is this connection's alone, accepted even if the connector has gone since, as on a socket.
+ * Up to L2 a new segment has no name, and goes with its maker; in between, the one under the name has a free
+ * seat 0, by which the next listener knows that it may take it away. Connecting does not wait for L4: what
+ * is sent waits in the ring.
+ */
+#include "channel/shm-named.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "sync/futex.h"
+
+static_assert(sizeof(struct handshake_message) == SHARED_WORD, "layout");
+
+/* --- seats --- */
+
+static struct named_seat *seat_new(const struct named_kind *kind, int side, int *fd)
+{
+    struct named_seat *seat = calloc(1, sizeof *seat);
+
+    if (!seat)
+        return NULL;
+    seat->kind = kind;
+    seat->side = side;
+    seat->fd = fd;
+    seat->id = seat->set = -1;
+    return seat;
+}
+
+static struct named_seat *seat_free(struct named_seat *seat)
+{
+    shared_deinit(&seat->memory);
+    free(seat);
+    return NULL;
+}
+
+int shm_named_map(const char *what, void *segment, uint64_t ring, struct named_seat *seat)
+{
+    return shared_split(what, segment, ring, &seat->memory);
+}
+
+static bool has_joined(const struct shm_shared *header)
+{
+    /* acquire: pairs with C4, so that what the connector found is found here */
+    return atomic_load_explicit(&header->joined, memory_order_acquire) != 0;
+}
+
+static bool is_peer_gone(void *peer)
+{
+    const struct named_seat *seat = peer;
+
+    return !seat->kind->is_taken(seat, !seat->side);
+}
+
+static int parse(struct url *url, const struct naru_options *opt, const struct named_kind *kind,
+                 struct named_place *ret_place, struct shm_options *ret_options)
+{
+    int r;
+
+    *ret_place = (struct named_place){.kind = kind, .what = url->text, .set = -1};
+    r = kind->parse(url, ret_place);
+    if (r == 0 && url_option(url, "pool"))
+        r = error_set(EINVAL,
+                      "%s: a segment with a name has no ?pool=; make room with a larger ?ring=", url->text);
+    if (r == 0)
+        r = shm_parse_options(url, opt, false, ret_options);
+    if (r == 0)
+        r = url_check_unused(url); /* before anything is made, and before a long wait */
+    ret_options->pool = 0;
+    return r;
+}
+
+/* Takes the seat, whose memory the channel takes, also after an error. */
+static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct named_seat *seat)
+{
+    struct shared_memory *memory = &seat->memory;
+    struct shm *shm;
+    int r = shm_open_channel(ch, options, &memory->side[seat->side], &memory->side[!seat->side]);
+
+    if (r < 0) {
+        seat->kind->leave(seat);
+        (void)seat_free(seat);
+        return r;
+    }
+    shm = ch->state;
+    shm->seat = seat;
+    shared_hang_bells(&shm->link, memory->header, seat->side, is_peer_gone, seat);
+    if (ch->max_message == shm->inline_max)
+        ch->limit_mend = "it may fill half of the ring; the listener makes that larger with ?ring=";
+    shm_link_claim(&shm->link);
+    return 0;
+}
+
+void shm_named_close(struct naru_channel *ch, bool owner)
+{
+    struct shm *shm = ch->state;
+    struct named_seat *seat = shm ? shm->seat : NULL;
+
+    if (!seat)
+        return;
+    shm_close(ch, owner); /* says so first: who is out of its seat and has not said why was killed */
+    if (owner)
+        seat->kind->leave(seat);
+    (void)seat_free(seat);
+}
+
+void shm_named_claim(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+    struct named_seat *seat = shm->seat;
+
+    if (seat->kind->adopt)
+        seat->kind->adopt(seat);
+    shm_claim(ch);
+}
+
+/* --- listening --- */
+
+struct named_listener {
+    struct named_place place;
+    struct shm_options options;
+    struct named_seat *waiting; /* whose descriptor is l->lock_fd */
+};
+
+static int make_segment(struct naru_listener *l, const struct named_seat *old, int *fd,
+                        struct named_seat **ret_seat)
+{
+    struct named_listener *n = l->state;
+    const struct handshake_message word = shm_say(HANDSHAKE_HELLO, &n->options);
+    const struct named_order order = {
+        .mode = l->options.mode, .ring = n->options.ring, .word = &word, .old = old};
+    struct named_seat *seat = seat_new(n->place.kind, SEAT_LISTENER, fd);
+    int r;
+
+    if (!seat)
+        return error_set(ENOMEM, "%s: out of memory for a listener", l->url);
+    r = n->place.kind->make(&n->place, &order, seat);
+    if (r < 0)
+        (void)seat_free(seat);
+    else
+        *ret_seat = seat;
+    return r;
+}
+
+int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt,
+                     const struct named_kind *kind)
+{
+    struct named_listener *n = calloc(1, sizeof *n);
+    int r;
+
+    if (!n)
+        return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
+    r = parse(url, opt, kind, &n->place, &n->options);
+    n->place.what = l->url; /* which lives as long as the listener */
+    l->state = n;
+    if (r == 0)
+        r = make_segment(l, NULL, &l->lock_fd, &n->waiting);
+    if (r < 0) {
+        l->lock_fd = fd_close(l->lock_fd);
+        l->state = NULL;
+        free(n);
+    }
+    return r;
+}
+
+int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    struct named_listener *n = l->state;
+    struct named_seat *seat = n->waiting, *next;
+    int fd = -1, r;
+
+    if (!has_joined(seat->memory.header)) {
+        bool named = n->place.kind->is_named(&n->place, seat);
+
+        if (has_joined(seat->memory.header)) /* just before the name was taken away */
+            named = true;
+        else
+            return named ? -EAGAIN
+                         : error_set(ENOENT,
+                                     "%s: the segment was removed, so that nobody can connect here any more; "
+                                     "listen again",
+                                     l->url);
+    }
+    /* First: without room for the next one this one stays where it is. */
+    r = make_segment(l, seat, &fd, &next);
+    if (r < 0)
+        return r;
+    ch->rfd = fd_steal(&l->lock_fd);
+    seat->fd = &ch->rfd;
+    l->lock_fd = fd;
+    next->fd = &l->lock_fd;
+    n->waiting = next;
+    return open_channel(ch, &n->options, seat);
+}
+
+void shm_named_unlisten(struct naru_listener *l, bool owner)
+{
+    struct named_listener *n = l->state;
+    struct named_seat *seat = n->waiting;
+
+    if (owner) {
+        n->place.kind->unlisten(&n->place, seat);
+        shm_link_forsake(&seat->memory.side[SEAT_LISTENER]); /* who has joined meanwhile is told */
+        seat->kind->leave(seat);
+    }
+    (void)seat_free(seat);
+    free(n);
+}
+
+/* --- connecting --- */
+
+enum {
+    /* Why it is to be tried again. */
+    NOBODY = NAMED_NOBODY,
+    BUSY = 2 /* somebody else has just connected */
+};
+
+/* Whether what was found is a segment of ours, and one whose words we talk: 0 with the rings' size, NOBODY,
+ * or explained. The header may change under us. */
+static int check(const char *what, const struct named_found *found, const struct shm_options *options,
+                 uint64_t *ret_ring)
+{
+    const struct shm_shared *header = found->data;
+    const struct handshake_message own = shm_say(HANDSHAKE_HELLO, options);
+    struct handshake_message theirs;
+    uint8_t word[SHARED_WORD];
+    enum handshake_reason reason;
+
+    if (found->bytes < SHM_PAGE || !shared_is_one(header)) {
+        bool may_become_one = found->bytes >= SHM_PAGE && header->magic == 0;
+
+        return may_become_one
+                   ? NOBODY
+                   : error_set(EPROTO,
+                               "%s: there is shared memory of that name, but it is no channel of naru's",
+                               what);
+    }
+    memcpy(word, header->word, sizeof word);
+    reason = handshake_read(word, sizeof word, &own, &theirs);
+    if (reason == REASON_NONE && (theirs.kind != HANDSHAKE_HELLO || shared_size(theirs.ring) > found->bytes))
+        reason = REASON_PROTOCOL;
+    if (reason != REASON_NONE)
+        return handshake_failed(what, reason, &own, &theirs);
+    *ret_ring = theirs.ring;
+    return 0;
+}
+
+/* C2 to C4. 0, NOBODY or BUSY. */
+static int join(const struct named_place *place, struct named_seat *seat)
+{
+    struct shm_shared *header = seat->memory.header;
+
+    if (!seat->kind->is_taken(seat, SEAT_LISTENER))
+        return NOBODY;
+    if (has_joined(header) || !seat->kind->sit(seat))
+        return BUSY;
+    if (has_joined(header) || !seat->kind->is_named(place, seat)) {
+        seat->kind->leave(seat);
+        return BUSY;
+    }
+    atomic_store_explicit(&header->joined, 1, memory_order_release);
+    (void)futex_wake(&header->joined, INT_MAX);
+    return 0;
+}
+
+/* One attempt; forks are held off. 0, NOBODY, BUSY or explained. */
+static int try_to_connect(struct naru_channel *ch, struct named_place *place,
+                          const struct shm_options *options)
+{
+    struct named_seat *seat = seat_new(place->kind, SEAT_CONNECTOR, &ch->rfd);
+    struct named_found found;
+    uint64_t ring = 0;
+    int r;
+
+    if (!seat)
+        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+    r = place->kind->find(place, seat, &found);
+    if (r == 0) {
+        r = check(place->what, &found, options, &ring);
+        if (r != 0)
+            (void)munmap(found.data, found.bytes);
+        else
+            r = shm_named_map(place->what, found.data, ring, seat);
+    }
+    if (r == 0)
+        r = join(place, seat);
+    if (r == 0)
+        return open_channel(ch, options, seat);
+    (void)seat_free(seat);
+    ch->rfd = fd_close(ch->rfd);
+    return r;
+}
+
+int shm_named_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                      int64_t deadline, const struct named_kind *kind)
+{
+    struct shm_options options;
+    struct named_place place;
+    int64_t step = 0;
+    int r = parse(url, opt, kind, &place, &options);
+
+    if (r < 0)
+        return r;
+    for (;;) {
+        fork_hold();
+        r = try_to_connect(ch, &place, &options);
+        fork_release();
+        if (r <= 0)
+            return r;
+        if (!backoff_sleep(&step, deadline))
+            return error_set(ETIMEDOUT, "%s: %s, or wait longer", url->text,
+                             r == BUSY ? "its listener has not accepted the one before yet; let it"
+                                       : "nobody listens there; start the listener first");
+    }
+}
+
+int shm_named_remove(struct url *url, const struct named_kind *kind)
+{
+    struct named_place place = {.kind = kind, .what = url->text, .set = -1};
+    int r = kind->parse(url, &place);
+
+    return r < 0 ? r : kind->remove(&place);
+}

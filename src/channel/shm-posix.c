@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm+posix: a channel in POSIX shared memory (shm_overview(7)), a file in /dev/shm.
+ *
+ * A seat is a lock on one byte of it, of the kind that belongs to an open file description (fcntl(2),
+ * F_OFD_SETLK): the kernel frees it when the last descriptor is closed, in whatever pid namespace its holder
+ * lives, and no number is used again meanwhile. A mapping holds on to the description that it was made by,
+ * also in a child of fork(), so what is mapped is opened once more than what is locked.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/shm-named.h"
+#include "channel/table.h"
+#include "segment/publish.h"
+
+/* Between finding a dead one's segment and making ours, others may do the same. */
+enum { RACES_MAX = 1000 };
+
+static const char next_suffix[] = ".next"; /* the name of the next segment, until it takes the other's */
+
+/* --- seats --- */
+
+static struct flock seat_of(int side)
+{
+    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = side, .l_len = 1};
+}
+
+static bool take_seat(int fd, int side)
+{
+    struct flock seat = seat_of(side);
+
+    return fcntl(fd, F_OFD_SETLK, &seat) == 0;
+}
+
+static bool posix_sit(struct named_seat *seat)
+{
+    return take_seat(*seat->fd, seat->side);
+}
+
+static bool posix_is_taken(const struct named_seat *seat, int side)
+{
+    struct flock found = seat_of(side);
+
+    return fcntl(*seat->fd, F_OFD_GETLK, &found) == 0 && found.l_type != F_UNLCK;
+}
+
+/* The lock goes with the descriptor: a child that keeps the channel may have it, too. */
+static void posix_leave(struct named_seat *seat)
+{
+    (void)seat;
+}
+
+/* --- names --- */
+
+static int posix_parse(struct url *url, struct named_place *ret_place)
+{
+    const char *name = url->target + (url->target[0] == '/');
+
+    if (!*name || strchr(name, '/') || *name == '.' || strlen(name) > NAME_MAX - (sizeof next_suffix - 1))
+        return error_set(EINVAL,
+                         "%s: expected a name of 1 to %zu bytes without '/', and no '.' before it, as in "
+                         "shm+posix:/name",
+                         url->text, NAME_MAX - (sizeof next_suffix - 1));
+    (void)snprintf(ret_place->path, sizeof ret_place->path, SHM_DIRECTORY "/%s", name);
+    return 0;
+}
+
+static int open_failed(const char *what, const char *path, int r)
+{
+    if (r == -EINVAL || r == -ELOOP)
+        return error_set(EEXIST,
+                         "%s: %s is in the way, which is no shared memory; remove it, or choose "
+                         "another name",
+                         what, path);
+    return error_set(-r, "%s: cannot open %s: %s%s", what, path, error_text(-r), publish_advice(-r));
+}
+
+static bool is_channel(int fd)
+{
+    struct shm_shared header;
+
+    return pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header && shared_is_one(&header);
+}
+
+/* Takes the name from a segment whose listener is dead. 0; -ENOENT, without a sentence: there is none;
+ * -EADDRINUSE: it lives; or explained. */
+static int remove_dead(const char *what, const char *path)
+{
+    for (int race = 0; race < RACES_MAX; race++) {
+        FD_CLEANUP int fd = -1;
+        int r = publish_open(path, O_RDWR | O_NOFOLLOW, &fd, NULL);
+
+        if (r == -ENOENT)
+            return r;
+        if (r < 0)
+            return open_failed(what, path, r);
+        if (!is_channel(fd))
+            return error_set(EEXIST,
+                             "%s: there is shared memory of that name, but it is no channel of naru's; "
+                             "remove it, or choose another name",
+                             what);
+        if (!take_seat(fd, SEAT_LISTENER))
+            return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another name",
+                             what);
+        if (!fd_is_path(fd, path)) /* another listener was faster */
+            continue;
+        if (unlink(path) < 0)
+            return error_set(errno, "%s: cannot remove %s, which a dead process left: %s", what, path,
+                             error_text(errno));
+        return 0;
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", what);
+}
+
+static void next_path(const struct named_place *place, char *buffer, size_t capacity)
+{
+    (void)snprintf(buffer, capacity, "%s%s", place->path, next_suffix);
+}
+
+/* --- making and finding --- */
+
+/* Maps what stands at path by a description of its own, which is to be the same file as fd. */
+static int map(const char *what, const char *path, int fd, size_t bytes, void **ret_data)
+{
+    FD_CLEANUP int other = -1;
+    int r = publish_open(path, O_RDWR | O_NOFOLLOW, &other, NULL);
+
+    if (r < 0 || !fd_is_path(fd, path) || !fd_is_path(other, path))
+        return NAMED_NOBODY;
+    *ret_data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, other, 0);
+    if (*ret_data == MAP_FAILED)
+        return error_set(errno, "%s: cannot map %zu bytes: %s", what, bytes, error_text(errno));
+    return 0;
+}
+
+struct filling {
+    const struct named_place *place;
+    const struct named_order *order;
+    int told;
+};
+
+/* Of a file that nobody sees yet; for publish_create(). */
+static int fill(int fd, void *argument)
+{
+    struct filling *f = argument;
+    size_t bytes = shared_size(f->order->ring);
+    void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (data == MAP_FAILED)
+        return f->told =
+                   error_set(errno, "%s: cannot map %zu bytes: %s", f->place->what, bytes, error_text(errno));
+    shared_fill(data, f->order->ring, 0, f->order->word);
+    (void)munmap(data, bytes);
+    if (!take_seat(fd, SEAT_LISTENER))
+        return f->told = error_set(errno, "%s: cannot lock a file in " SHM_DIRECTORY ": %s", f->place->what,
+                                   error_text(errno));
+    return 0;
+}
+
+/* A new segment with us in its seat 0, under that name, where a dead one's makes way. */
+static int make_at(const struct named_place *place, const struct named_order *order, const char *path,
+                   int *ret_fd)
+{
+    size_t bytes = shared_size(order->ring);
+
+    for (int race = 0; race < RACES_MAX; race++) {
+        struct filling filling = {place, order, 0};
+        int r = remove_dead(place->what, path);
+
+        if (r < 0 && r != -ENOENT)
+            return r;
+        r = publish_create(path, order->mode, bytes, fill, &filling, ret_fd);
+        if (filling.told < 0)
+            return filling.told;
+        if (r != -EEXIST)
+            return r == 0 ? 0
+                          : error_set(-r, "%s: no room for %zu bytes of shared memory: %s%s", place->what,
+                                      bytes, error_text(-r), publish_advice(-r));
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", place->what);
+}
+
+static int posix_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
+{
+    char next[sizeof place->path + sizeof next_suffix];
+    FD_CLEANUP int fd = -1;
+    void *data;
+    int r;
+
+    next_path(place, next, sizeof next);
+    r = make_at(place, order, order->old ? next : place->path, &fd);
+    if (r < 0)
+        return r;
+    /* In one step, so that nobody else can listen there in between. */
+    if (order->old && rename(next, place->path) < 0) {
+        r = error_set(errno, "%s: cannot rename %s: %s", place->what, next, error_text(errno));
+        (void)unlink(next);
+        return r;
+    }
+    if (!order->old)
+        (void)remove_dead(place->what, next); /* what one that was killed before its rename left */
+    r = map(place->what, place->path, fd, shared_size(order->ring), &data);
+    if (r == NAMED_NOBODY)
+        r = error_set(ENOENT, "%s: the segment was removed while it was being made", place->what);
+    if (r == 0)
+        r = shm_named_map(place->what, data, order->ring, seat);
+    if (r < 0 && fd_is_path(fd, place->path))
+        (void)unlink(place->path);
+    if (r == 0)
+        *seat->fd = fd_steal(&fd);
+    return r;
+}
+
+static int posix_find(struct named_place *place, struct named_seat *seat, struct named_found *ret_found)
+{
+    struct stat status;
+    int r = publish_open(place->path, O_RDWR | O_NOFOLLOW, seat->fd, &status);
+
+    if (r == -ENOENT)
+        return NAMED_NOBODY;
+    if (r < 0)
+        return open_failed(place->what, place->path, r);
+    if (status.st_size < SHM_PAGE)
+        return error_set(EPROTO, "%s: there is shared memory of that name, but it is no channel of naru's",
+                         place->what);
+    ret_found->bytes = (size_t)status.st_size;
+    return map(place->what, place->path, *seat->fd, ret_found->bytes, &ret_found->data);
+}
+
+static bool posix_is_named(const struct named_place *place, const struct named_seat *seat)
+{
+    return fd_is_path(*seat->fd, place->path);
+}
+
+static void posix_unlisten(struct named_place *place, const struct named_seat *seat)
+{
+    if (fd_is_path(*seat->fd, place->path))
+        (void)unlink(place->path);
+}
+
+static int posix_remove(struct named_place *place)
+{
+    char next[sizeof place->path + sizeof next_suffix];
+    int r = remove_dead(place->what, place->path);
+
+    next_path(place, next, sizeof next);
+    if (r == 0 || r == -ENOENT)
+        (void)remove_dead(place->what, next);
+    if (r == -ENOENT)
+        return error_set(ENOENT, "%s: there is no shared memory of that name", place->what);
+    return r == -EADDRINUSE ? error_set(EBUSY, "%s: a listener has it; end it first", place->what) : r;
+}
+
+const struct named_kind shm_named_posix = {
+    .parse = posix_parse,
+    .make = posix_make,
+    .find = posix_find,
+    .sit = posix_sit,
+    .is_taken = posix_is_taken,
+    .leave = posix_leave,
+    .is_named = posix_is_named,
+    .unlisten = posix_unlisten,
+    .remove = posix_remove,
+};
+
+/* --- the row --- */
+
+static int listen_here(struct naru_listener *l, struct url *url, const struct naru_options *opt)
+{
+    return shm_named_listen(l, url, opt, &shm_named_posix);
+}
+
+static int connect_here(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
+                        int64_t deadline)
+{
+    return shm_named_connect(ch, url, opt, deadline, &shm_named_posix);
+}
+
+static int remove_here(struct url *url)
+{
+    return shm_named_remove(url, &shm_named_posix);
+}
+
+const struct channel_ops shm_posix_ops = {
+    .row = {.size = sizeof(struct naru_mechanism),
+            .name = "shm+posix",
+            .scheme = "shm+posix",
+            .example = "shm+posix:/name",
+            .title = "ring in POSIX shared memory",
+            .use_when = "shm: where there can be no socket: the two share /dev/shm and nothing else",
+            .medium = "a ring in /dev/shm/name; both map and write all of it, and share fate",
+            .direction = "both ways",
+            .unit = "message",
+            .scope = "one machine, by file permissions",
+            .persistence = "until the last end is closed; the name goes with its listener",
+            .limit = "a message fills at most half of the ring, 128 KiB; ?ring=",
+            .wait = "looks at memory for a while, then sleeps on a futex; a death is seen within 10 ms",
+            .options = "ring=SIZE\tthe listener's: bytes in which messages wait, a power of two (256k)\n"
+                       "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)",
+            .capabilities = NAMED_CAPABILITIES},
+    .connect = connect_here,
+    .listen = listen_here,
+    .accept = shm_named_accept,
+    .unlisten = shm_named_unlisten,
+    .remove = remove_here,
+    SHM_MESSAGES,
+    .claim = shm_named_claim,
+    .close = shm_named_close,
+};
