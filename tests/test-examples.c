@@ -35,6 +35,19 @@ TEST(jobs_are_produced_and_consumed_over_any_mechanism)
           "rm jobs.fifo");
 }
 
+TEST(votes_are_gathered_once_all_voters_are_there)
+{
+    SHELL(0, "voter N has gone\nvoter N has gone\nvoter N: coffee\nvoter N: tea\n", "",
+          "for url in shm://$PWD/votes unix:votes; do\n"
+          "    example-gather $url 2 >said & example-gather $url vote tea & example-gather $url vote coffee "
+          "&&\n"
+          "        wait || exit\n"
+          "    sed 's/voter [12]/voter N/; s/ (.*//; s/gone:.*/gone/' said | sort >$(basename $url).said\n"
+          "done\n"
+          "cmp votes.said unix:votes.said && cat votes.said; rm said ./*.said");
+    SHELL(2, "", "usage: gather URL", "example-gather");
+}
+
 TEST(a_reader_sleeps_until_a_writer_has_set_the_value_and_told)
 {
     SHELL(0, "21.5\n22\n", "",

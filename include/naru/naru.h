@@ -8,6 +8,7 @@
 #include "naru/error.h"
 #include "naru/event.h"
 #include "naru/file.h"
+#include "naru/gather.h"
 #include "naru/loop.h"
 #include "naru/mechanism.h"
 #include "naru/mutex.h"

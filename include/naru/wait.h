@@ -11,6 +11,9 @@
  *           while (items[i].ready && (n = naru_recv(items[i].channel, buf, sizeof buf, NARU_NOWAIT)) >= 0)
  *               ...
  *
+ * To receive alike from many senders is naru_gather_recv() (naru/gather.h), which also accepts them, is fair,
+ * and does not ask each of them each time. This is for few things, and for unlike ones.
+ *
  * Threads: as naru_channel_fd() for each channel: in the thread that receives on it. Fork: see
  * naru/channel.h.
  */

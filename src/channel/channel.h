@@ -96,8 +96,11 @@ struct channel_ops {
      */
     bool (*holds)(struct naru_channel *ch);
 
-    /* For the same, after a send that was refused: whether there is room already. If not, this has seen to it
-     * that wfd will show room_event. NULL: it does so by itself. */
+    /* Whether a receive is worth it; asks the kernel for nothing. NULL: only the kernel knows. */
+    bool (*look)(struct naru_channel *ch);
+
+    /* For naru_channel_fd(), after a send that was refused: whether there is room already. If not, this has
+     * seen to it that wfd will show room_event. NULL: it does so by itself. */
     bool (*has_room)(struct naru_channel *ch);
 
     /* Ends sending alone. NULL: shutdown(2) on a socket, close(2) on a descriptor that only sends. */
@@ -134,6 +137,10 @@ struct channel_counters {
 };
 
 enum { CHANNEL_SENDING = 0, CHANNEL_RECEIVING = 1 };
+
+enum {
+    CHANNEL_LOOKS_FOR_EVER = 1 << 16
+}; /* of ch->looks: one does not sleep, and asks the kernel as often */
 
 enum { CHANNEL_FDS_MAX = 253 }; /* SCM_MAX_FD of include/net/scm.h: descriptors in one sendmsg(2) */
 
@@ -185,6 +192,8 @@ struct naru_channel {
     bool interruptible;
     int interrupt_fd[2];
     int64_t backoff[2]; /* channel_wait_backoff()'s last pause; 0 at the start of each call */
+
+    int looks; /* with ops->look: how often one may find nothing before it is better to sleep */
 
     struct channel_counters counters[2];
     int fd;           /* the epoll that naru_channel_fd() gave; -1: not asked for */

@@ -90,6 +90,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     held_init(&shm->held, &shm->link.rx);
     shm->how = (enum wait_how)options->how;
     shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SHM_SPINS;
+    ch->looks = shm->how == WAIT_SPIN ? CHANNEL_LOOKS_FOR_EVER : shm->spins;
     ch->state = shm;
     ch->direction = NARU_DIRECTION_BOTH;
     ch->room_event = EPOLLIN;

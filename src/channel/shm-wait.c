@@ -183,6 +183,11 @@ bool shm_holds(struct naru_channel *ch)
     return is_worth_it(shm, false) || arm_for_loop(shm, false);
 }
 
+bool shm_look(struct naru_channel *ch)
+{
+    return is_worth_it(ch->state, false);
+}
+
 bool shm_has_room(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;

@@ -356,6 +356,7 @@ const struct channel_ops shm_ops = {
     SHM_MESSAGES,
     .claim = shm_claim,
     .holds = shm_holds,
+    .look = shm_look,
     .has_room = shm_has_room,
     .close = shm_close,
 };

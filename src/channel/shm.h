@@ -147,6 +147,7 @@ void shm_unlisten(struct naru_listener *l, bool owner);
 int shm_remove(struct url *url);
 int shm_wait(struct naru_channel *ch, int event, int64_t deadline);
 bool shm_holds(struct naru_channel *ch);
+bool shm_look(struct naru_channel *ch);
 bool shm_has_room(struct naru_channel *ch);
 
 /* And what channels over shared memory have in common, whichever it is. */
