@@ -125,7 +125,7 @@ static void check_chunk(const struct bank *b, const uint8_t *found)
 /* The reader's step: looks, and takes or holds what is there. */
 static bool step(struct bank *b, unsigned choice)
 {
-    struct ring_record record = {NULL, 0};
+    struct ring_record record = {0};
     uint64_t position = b->reader.position, word;
     size_t slot = choice % HELD;
     enum ring_state state;

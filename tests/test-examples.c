@@ -58,6 +58,13 @@ TEST(a_reader_sleeps_until_a_writer_has_set_the_value_and_told)
     SHELL(2, "", "usage: cycle SEGMENT", "example-cycle");
 }
 
+TEST(a_parent_measures_into_a_ring_and_its_child_prints)
+{
+    SHELL(0, "1: 20.1 degrees\n2: 20.2 degrees\n3: 20.3 degrees\n", "", "example-ring 3");
+    SHELL(0, "1000: 120.0 degrees\n", "", "example-ring 1000 | tail -n 1"); /* twice round it, and more */
+    SHELL(2, "", "usage: ring COUNT", "example-ring");
+}
+
 TEST(frames_are_kept_in_any_order)
 {
     SHELL(0,

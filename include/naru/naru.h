@@ -15,6 +15,7 @@
 #include "naru/rwlock.h"
 #include "naru/segment.h"
 #include "naru/semaphore.h"
+#include "naru/shm.h"
 #include "naru/signal.h"
 #include "naru/sync.h"
 #include "naru/time.h"

@@ -67,9 +67,16 @@ static ssize_t model_send()
 #include "stdatomic.h"
 
 /* What none of the checks calls needs more of the library; the linker leaves it out (--gc-sections). */
+#include "shm/flat.c"
 #include "shm/link.c"
 #include "shm/ring.c"
 #include "shm/wakeup.c"
+
+/* Bells that are words are none of these checks. */
+void bell_ring(struct waker *)
+{
+    abort();
+}
 
 /* ---- The memory ---- */
 
@@ -245,6 +252,45 @@ struct batches : over_a_link<batches> {
     }
 };
 
+/* The same in memory that is mapped once: padding before the end. */
+struct flat_records : over_a_link<flat_records> {
+    enum { COUNT = 6 };
+
+    bool put(uint32_t length, uint64_t value)
+    {
+        uint8_t *payload;
+        enum ring_state state = flat_reserve(&link[SENDER].tx, length, &payload);
+
+        RL_ASSERT(state != RING_BROKEN);
+        if (state != RING_OK)
+            return false;
+        RL_ASSERT(payload + length <= memory[SENDER].ring + RING);
+        write_payload(payload, length, value);
+        ring_commit(&link[SENDER].tx, RECORD_DATA, length);
+        return true;
+    }
+
+    bool take(uint64_t value)
+    {
+        ring_record record;
+        enum ring_state state = flat_peek(&link[RECEIVER].rx, &record);
+
+        RL_ASSERT(state != RING_BROKEN);
+        if (state != RING_OK)
+            return false;
+        check_payload(&record, value);
+        ring_release(&link[RECEIVER].rx, record.length);
+        return true;
+    }
+
+    void thread(unsigned side)
+    {
+        for (uint64_t i = 1; i <= COUNT; i++)
+            while (!(side == SENDER ? put(i % 2 ? 16 : 8, i) : take(i)))
+                rl::yield(1, $);
+    }
+};
+
 /* A receiver that goes to sleep while a record comes. */
 struct record_wakes : over_a_link<record_wakes> {
     bool sleeps;
@@ -345,6 +391,7 @@ static const struct {
 } checks[] = {
     {"records", holds<records>, rl::sched_random, 100000},
     {"batches", holds<batches>, rl::sched_random, 100000},
+    {"flat-records", holds<flat_records>, rl::sched_random, 100000},
     {"record-wakes", holds<record_wakes>, rl::sched_full, 0},
     {"room-wakes", holds<room_wakes>, rl::sched_full, 0},
     {"end-wakes", holds<end_wakes>, rl::sched_full, 0},

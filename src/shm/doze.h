@@ -24,8 +24,6 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "sync/futex.h"
-
 /* S1 and S2: what to sleep on. Then look once more. */
 static inline uint32_t doze_arm(_Atomic uint32_t *asleep)
 {
@@ -36,13 +34,10 @@ static inline uint32_t doze_arm(_Atomic uint32_t *asleep)
     return found | 1;
 }
 
-/* S4: 0: look again; -ETIMEDOUT: the deadline is reached. */
-static inline int doze_sleep(_Atomic uint32_t *asleep, uint32_t armed, struct nap *nap, int64_t deadline)
-{
-    int r = nap_wait(nap, asleep, armed, deadline);
-
-    return r < 0 ? r : 0;
-}
+/* S1 to S4, as often as it takes: until look(argument), which is S3, gives something other than -EAGAIN,
+ * which is returned. timeout: as in naru/time.h; -EAGAIN (NARU_NOWAIT) or -ETIMEDOUT, explained, at its end.
+ */
+int doze_until(_Atomic uint32_t *asleep, int (*look)(void *argument), void *argument, int64_t timeout_ns);
 
 /* The rest of W3. */
 void doze_ring(_Atomic uint32_t *asleep, uint32_t found);

@@ -84,6 +84,7 @@ struct ring_reader {
  * hostile. */
 struct ring_record {
     const uint8_t *data;
+    uint64_t word; /* the header, for who has another opinion of it (flat.h): not to be fetched again */
     uint32_t length;
 };
 
@@ -237,6 +238,7 @@ static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring
 
     if (word == 0)
         return RING_EMPTY;
+    ret_record->word = word;
     ret_record->length = record_length(word);
     ret_record->data = record + RECORD_HEADER;
     if (__builtin_expect(record_kind_of(word) != RECORD_KIND(RECORD_DATA) ||

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "runner.h"
+#include "sync/futex.h"
 
 enum { BYTES = 16 * 1024 };
 

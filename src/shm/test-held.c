@@ -38,7 +38,7 @@ static void put(struct bank *b, uint32_t number)
 
 static void hold(struct bank *b, uint32_t number, struct held_record *record)
 {
-    struct ring_record found = {NULL, 0};
+    struct ring_record found = {0};
 
     CHECK_INT(ring_peek(&b->reader, &found), RING_OK);
     CHECK_INT(found.length, sizeof number);
@@ -49,7 +49,7 @@ static void hold(struct bank *b, uint32_t number, struct held_record *record)
 
 static void take(struct bank *b, uint32_t number)
 {
-    struct ring_record found = {NULL, 0};
+    struct ring_record found = {0};
 
     CHECK_INT(ring_peek(&b->reader, &found), RING_OK);
     CHECK(memcmp(found.data, &number, sizeof number) == 0);

@@ -59,7 +59,7 @@ static void put(struct shm_link *l, uint32_t number)
 
 static void take(struct shm_link *l, uint32_t number)
 {
-    struct ring_record record = {NULL, 0};
+    struct ring_record record = {0};
 
     CHECK_INT(ring_peek(&l->rx, &record), RING_OK);
     CHECK_INT(record.length, sizeof number);

@@ -120,7 +120,7 @@ static bool put(struct bank *b, uint32_t length)
 /* Takes the oldest record, which must be what was put. Whether there was one. */
 static bool take(struct bank *b)
 {
-    struct ring_record record = {NULL, 7};
+    struct ring_record record = {.length = 7};
     uint64_t position = b->reader.position;
     uint32_t length = b->queue[b->got % QUEUE].length;
 
@@ -469,7 +469,7 @@ static void stream_through(bool one_mapping)
         b.reader.data = b.writer.data;
     CHECK_INT(pthread_create(&thread, NULL, stream, &b.writer), 0);
     for (uint64_t number = 0; number < STREAMED; number++) {
-        struct ring_record record = {NULL, 0};
+        struct ring_record record = {0};
         enum ring_state state;
 
         while ((state = ring_peek(&b.reader, &record)) == RING_EMPTY)
