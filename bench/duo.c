@@ -210,6 +210,35 @@ static bool wait_on(const struct duo *duo, struct patience *p, const pid_t child
     return ++p->limits < LIMITS_MAX && used_ns >= duo->limit_ns / 100 * BUSY_PERCENT;
 }
 
+/* That the other side has gone says nothing of why. */
+static bool is_consequence(int r)
+{
+    return r == -EPIPE || r == -ECONNRESET || r == -EOWNERDEAD || r == -ECONNREFUSED;
+}
+
+/* A side has failed because the other one has gone: a process that was killed closes its descriptors before
+ * it can be seen to have ended, so the cause may be a moment behind. Returns it, or r where there is none. */
+static int find_death(const struct duo *duo, const pid_t children[2], struct pollfd fds[3], int r, char *why)
+{
+    enum { MOMENT_MS = 2000 };
+
+    for (int side = DUO_NEAR; side <= DUO_FAR; side++) {
+        char cause[DUO_WHY_MAX];
+        int theirs;
+
+        if (fds[side].fd < 0 || poll(&fds[side], 1, MOMENT_MS) != 1)
+            continue;
+        theirs = reap(duo, children[side], (enum duo_side)side, cause);
+        (void)close(fds[side].fd);
+        fds[side].fd = -1;
+        if (theirs == -ECHILD) {
+            (void)snprintf(why, DUO_WHY_MAX, "%s", cause);
+            return theirs;
+        }
+    }
+    return r;
+}
+
 /* Waits until both have ended; returns at the first failure. fds[side].fd is -1 once that child is reaped. */
 static int supervise(const struct duo *duo, const pid_t children[2], struct pollfd fds[3], char *why)
 {
@@ -239,16 +268,10 @@ static int supervise(const struct duo *duo, const pid_t children[2], struct poll
                 (void)close(fds[side].fd);
                 fds[side].fd = -1;
                 if (r < 0)
-                    return r;
+                    return is_consequence(r) ? find_death(duo, children, fds, r, why) : r;
             }
     }
     return 0;
-}
-
-/* That the other side has gone says nothing of why. */
-static bool is_consequence(int r)
-{
-    return r == -EPIPE || r == -ECONNRESET || r == -EOWNERDEAD || r == -ECONNREFUSED;
 }
 
 /* One side's failure often makes the other fail, and that may be seen first. Puts the cause first, and what

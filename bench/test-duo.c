@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor's limit: it ends a run that hangs, and not one that only is slow. */
+/* The supervisor's limit: it ends a run that hangs, and not one that only is slow. What it says of a death.
+ */
 #include "bench/duo.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,4 +85,36 @@ TEST(a_run_that_computes_for_ever_ends_as_well)
     char why[DUO_WHY_MAX];
 
     CHECK_INT(run(20 * ms, compute_for_ever, why), -ETIMEDOUT);
+}
+
+/* The far side fails as if the near one had gone, and the near one is killed once that has been seen. */
+static int fail_before_the_cause(void *context, enum duo_side side)
+{
+    _Atomic pid_t *far = context;
+    struct pollfd ended = {-1, POLLIN, 0};
+
+    if (side == DUO_FAR) {
+        *far = getpid();
+        return duo_fail(-EPIPE, "the other side has ended");
+    }
+    while (*far == 0)
+        (void)sched_yield();
+    ended.fd = (int)syscall(SYS_pidfd_open, *far, 0); /* -1: reaped already */
+    if (ended.fd >= 0)
+        (void)poll(&ended, 1, -1);
+    return kill(getpid(), SIGKILL);
+}
+
+TEST(a_death_is_the_cause_also_when_its_consequence_is_seen_first)
+{
+    _Atomic pid_t *far = duo_share(sizeof *far);
+    struct duo duo;
+    char why[DUO_WHY_MAX];
+
+    CHECK(far);
+    CHECK_INT(duo_init(&duo, DUO_PIN_NONE, 10000 * ms, -1), 0);
+    CHECK_INT(duo_run(&duo, fail_before_the_cause, NULL, far, why), -ECHILD);
+    CHECK_CONTAINS(why, "the near process was ended by signal 9");
+    duo_deinit(&duo);
+    duo_unshare(far, sizeof *far);
 }
