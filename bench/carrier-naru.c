@@ -14,6 +14,7 @@
 
 #include "bench/carrier.h"
 #include "bench/engine.h"
+#include "bench/meeting.h"
 #include "naru/naru.h"
 
 enum { URL_MAX = 320, THERE = 0, BACK = 1 };
@@ -36,7 +37,7 @@ struct link {
     int given[2][2];              /* [direction]: pipes, for fd: and -; [0] is read from */
     struct naru_channel *tx, *rx; /* in a child */
     struct rendezvous *rendezvous;
-    int told[2][2]; /* [side]: a pipe; a byte in it when that side has written its part of the rendezvous */
+    struct meeting meeting; /* told when a side has written its part of the rendezvous */
     struct naru_message messages[ENGINE_BATCH];
     struct iovec pieces[ENGINE_BATCH];
 };
@@ -114,23 +115,9 @@ static void close_pairs(struct link *link)
 static void let_go(struct link *link)
 {
     close_pairs(link);
-    for (int i = 0; i < 4; i++) {
-        link->told[i / 2][i % 2] = close_fd(link->told[i / 2][i % 2]);
+    meeting_close(&link->meeting);
+    for (int i = 0; i < 4; i++)
         link->given[i / 2][i % 2] = close_fd(link->given[i / 2][i % 2]);
-    }
-}
-
-static int tell(struct link *link, enum duo_side side)
-{
-    return write(link->told[side][1], "", 1) == 1 ? 0 : duo_fail_errno("write");
-}
-
-static int await(struct link *link, enum duo_side side)
-{
-    char byte;
-    ssize_t n = read(link->told[side][0], &byte, 1);
-
-    return n == 1 ? 0 : n == 0 ? duo_fail(-EPIPE, "the other side has ended") : duo_fail_errno("read");
 }
 
 static void close_link(struct link *link)
@@ -170,12 +157,13 @@ static int open_link(const struct carrier *carrier, const struct load *load, str
     link->polled = carrier->polled;
     link->epoll = -1;
     for (int i = 0; i < 4; i++)
-        link->told[i / 2][i % 2] = link->given[i / 2][i % 2] = -1;
+        link->given[i / 2][i % 2] = -1;
     link->rendezvous = duo_share(sizeof *link->rendezvous);
-    if (!link->rendezvous || pipe(link->told[DUO_NEAR]) < 0 || pipe(link->told[DUO_FAR]) < 0 ||
-        (is_given(link->row) && (pipe(link->given[THERE]) < 0 || pipe(link->given[BACK]) < 0))) {
+    r = meeting_open(&link->meeting);
+    if (r == 0 && (!link->rendezvous ||
+                   (is_given(link->row) && (pipe(link->given[THERE]) < 0 || pipe(link->given[BACK]) < 0))))
         r = duo_fail_errno("a rendezvous");
-    } else {
+    if (r == 0) {
         (void)make_url(link, THERE);
         (void)make_url(link, BACK);
         r = can(link, NARU_CAN_PAIR) ? open_pairs(link) : 0;
@@ -211,12 +199,12 @@ static int attach_duplex(struct link *link, enum duo_side side)
         if (r < 0)
             return failed(r);
         (void)snprintf(link->rendezvous->url, URL_MAX, "%s", naru_listener_url(link->listener));
-        r = tell(link, DUO_FAR);
+        r = meeting_tell(&link->meeting, DUO_FAR);
         if (r < 0)
             return r;
         r = naru_accept(link->listener, NARU_FOREVER, &link->rx);
     } else {
-        r = await(link, DUO_FAR);
+        r = meeting_await(&link->meeting, DUO_NEAR);
         if (r < 0)
             return r;
         r = naru_connect(link->rendezvous->url, NULL, NARU_FOREVER, &link->rx);
@@ -233,9 +221,7 @@ static int attach_one_way(struct link *link, enum duo_side side)
 
     if (r < 0)
         return failed(r);
-    r = tell(link, side);
-    if (r == 0)
-        r = await(link, side == DUO_NEAR ? DUO_FAR : DUO_NEAR);
+    r = meeting_both(&link->meeting, side);
     if (r < 0)
         return r;
     if (side == DUO_NEAR) {
@@ -261,9 +247,7 @@ static int attach_signal(struct link *link, enum duo_side side)
     if (r < 0)
         return failed(r);
     link->rendezvous->pids[side] = getpid();
-    r = tell(link, side);
-    if (r == 0)
-        r = await(link, other);
+    r = meeting_both(&link->meeting, side);
     if (r < 0)
         return r;
     (void)snprintf(link->urls[side], URL_MAX, "signal:%d?sig=RTMIN", (int)link->rendezvous->pids[other]);
@@ -299,9 +283,7 @@ static int attach_given(struct link *link, enum duo_side side)
 
 static int attach_somehow(struct link *link, enum duo_side side)
 {
-    enum duo_side other = side == DUO_NEAR ? DUO_FAR : DUO_NEAR;
-
-    link->told[other][1] = close_fd(link->told[other][1]); /* so that its end is seen */
+    meeting_attend(&link->meeting, side);
     if (is_given(link->row))
         return attach_given(link, side);
     if (strcmp(link->row->scheme, "signal") == 0)
@@ -330,11 +312,7 @@ static int attach(struct link *link, enum duo_side side)
 
     if (r == 0 && link->polled)
         r = make_epoll(link);
-    if (r == 0)
-        r = tell(link, side);
-    if (r == 0)
-        r = await(link, side == DUO_NEAR ? DUO_FAR : DUO_NEAR);
-    return r;
+    return r < 0 ? r : meeting_both(&link->meeting, side);
 }
 
 static int send_one(struct link *link, const void *data, size_t length)
