@@ -37,8 +37,10 @@ struct carrier {
     size_t max_message;    /* bytes; 0: no limit of its own */
     bool plain;            /* a floor: with the plainest receive there is; see floor.h */
     bool answers;          /* carries ping-pong alone: an answer says that there is room again */
+    bool slow;             /* takes many times as long as reading the clock, also where the load is fast */
     const char *options;   /* naru: of the URL; NULL: none */
     bool polled;           /* naru: the receiver waits in epoll_wait(2), as an event loop does */
+    const char *about;     /* of another library: its version, and how it is used */
 
     /* In the supervisor, before the fork: makes what both ends share. 0 or -errno after duo_fail(). */
     int (*open)(const struct carrier *carrier, const struct load *load, struct link **ret_link);
@@ -46,6 +48,9 @@ struct carrier {
     void (*let_go)(struct link *link);
     /* In each child: takes that side's end. */
     int (*attach)(struct link *link, enum duo_side side);
+    /* In each child, once it has sent and received everything; it exits afterwards without any clean-up. May
+     * be NULL. */
+    int (*detach)(struct link *link, enum duo_side side);
     /* In the supervisor, at the end: frees the link and removes all names. */
     void (*close)(struct link *link);
 

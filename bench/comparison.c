@@ -14,7 +14,7 @@
         .mechanism = (row), .against = { {"bare", &(floor), NULL} }                                          \
     }
 
-static const struct comparison comparisons[] = {
+const struct comparison comparisons_bare[] = {
     BARE("pipe", floor_pipe),
     BARE("fifo", floor_fifo),
     BARE("unix-stream", floor_unix_stream),
@@ -48,15 +48,15 @@ static const struct comparison comparisons[] = {
      .polled = true,
      .patterns = ONLY(PATTERN_PINGPONG),
      .against = {{"eventfd", &floor_shm_epoll, NULL}}},
+    {0},
 };
 
 const struct comparison comparison_alone = {0};
 
-const struct comparison *comparison_next(const char *mechanism, const struct comparison *previous)
+const struct comparison *comparison_next(const struct comparison *table, const char *mechanism,
+                                         const struct comparison *previous)
 {
-    const struct comparison *end = comparisons + sizeof comparisons / sizeof *comparisons;
-
-    for (const struct comparison *c = previous ? previous + 1 : comparisons; c < end; c++)
+    for (const struct comparison *c = previous ? previous + 1 : table; c->mechanism; c++)
         if (strcmp(c->mechanism, mechanism) == 0)
             return c;
     return NULL;

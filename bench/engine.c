@@ -422,11 +422,11 @@ static int body(void *context, enum duo_side side)
     if (!run->out || !run->in || (run->load->fast && !run->groups.ns))
         return duo_fail(-ENOMEM, "out of memory");
     r = run->carrier->attach(run->link, side);
-    if (r < 0)
-        return r;
-    if (run->load->pattern == PATTERN_PINGPONG)
-        return side == DUO_NEAR ? pingpong_near(run) : pingpong_far(run);
-    return side == DUO_NEAR ? stream_near(run) : stream_far(run);
+    if (r == 0 && run->load->pattern == PATTERN_PINGPONG)
+        r = side == DUO_NEAR ? pingpong_near(run) : pingpong_far(run);
+    else if (r == 0)
+        r = side == DUO_NEAR ? stream_near(run) : stream_far(run);
+    return r == 0 && run->carrier->detach ? run->carrier->detach(run->link, side) : r;
 }
 
 static void after_fork(void *context)

@@ -63,23 +63,24 @@ static int add_cell(struct results *results, const struct naru_mechanism *row,
 static int add_modes(struct results *results, const struct naru_mechanism *row, enum pattern pattern,
                      size_t size)
 {
-    const struct comparison *comparison = comparison_next(row->name, NULL);
+    const struct comparison *table = results->plan->comparisons;
+    const struct comparison *comparison = comparison_next(table, row->name, NULL);
     int r = 0;
 
     if (!comparison)
         return add_cell(results, row, &comparison_alone, pattern, size);
-    for (; comparison && r == 0; comparison = comparison_next(row->name, comparison))
+    for (; comparison && r == 0; comparison = comparison_next(table, row->name, comparison))
         r = add_cell(results, row, comparison, pattern, size);
     return r;
 }
 
 /* How many cells of one pattern and size a row has at most. */
-static size_t count_modes(const struct naru_mechanism *row)
+static size_t count_modes(const struct comparison *table, const struct naru_mechanism *row)
 {
     const struct comparison *comparison = NULL;
     size_t modes = 0;
 
-    while ((comparison = comparison_next(row->name, comparison)))
+    while ((comparison = comparison_next(table, row->name, comparison)))
         modes++;
     return modes ? modes : 1;
 }
@@ -100,7 +101,7 @@ static int add_cells(struct results *results)
     int r = 0;
 
     for (; plan->rows[rows]; rows++)
-        modes += count_modes(plan->rows[rows]);
+        modes += count_modes(plan->comparisons, plan->rows[rows]);
     results->cells = calloc(modes * PATTERNS * plan->size_count + 1, sizeof *results->cells);
     if (!results->cells)
         return -ENOMEM;
@@ -177,8 +178,11 @@ static void compare_with(const struct cell *cell, struct measurement *bare, int 
     for (int i = 0; bare->exists && i < rounds; i++) {
         const struct round *a = &naru->rounds[i], *b = &bare->rounds[i];
 
-        if (a->done && b->done && b->ns > 0 && b->rate > 0)
-            ratios[n++] = cell->load.pattern == PATTERN_BATCH ? a->rate / b->rate : a->ns / b->ns;
+        if (!a->done || !b->done || a->ns <= 0 || b->ns <= 0 || b->rate <= 0)
+            continue;
+        ratios[n++] = cell->load.pattern == PATTERN_BATCH ? a->rate / b->rate
+                      : cell->comparison->times           ? b->ns / a->ns
+                                                          : a->ns / b->ns;
     }
     if (n == 0)
         return;
@@ -192,16 +196,17 @@ static int run_cell(struct engine *engine, const struct plan *plan, struct cell 
     for (int i = 0; i < CANDIDATES; i++) {
         struct measurement *m = &cell->by[(i + round) % CANDIDATES];
         const struct engine_result *result;
+        struct load load = cell->load;
         int r;
 
         if (!m->exists || m->why[0])
             continue; /* what failed once is not tried again: its figures would not be comparable */
-        r = engine_run(engine, &m->carrier, &cell->load, plan->duration_ns, plan->max_messages, &result,
-                       m->why);
+        load.fast = load.fast && !m->carrier.slow;
+        r = engine_run(engine, &m->carrier, &load, plan->duration_ns, plan->max_messages, &result, m->why);
         if (r == -ECANCELED)
             return r;
         if (r == 0)
-            note_round(m, &cell->load, round, result);
+            note_round(m, &load, round, result);
     }
     return 0;
 }

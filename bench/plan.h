@@ -30,7 +30,8 @@ struct round {
 };
 
 /* What naru gives for what a reference gives: time per message naru/reference (ping-pong, stream), or rate
- * naru/reference (batch); the median of the rounds, and the two quartiles. 0: none. */
+ * naru/reference (batch), or, if the comparison says so, time per message reference/naru; the median of the
+ * rounds, and the two quartiles. 0: none. */
 struct ratio {
     double median, low, high;
 };
@@ -55,7 +56,8 @@ struct cell {
 };
 
 struct plan {
-    const struct naru_mechanism **rows; /* NULL-terminated; the caller's */
+    const struct naru_mechanism **rows;   /* NULL-terminated; the caller's */
+    const struct comparison *comparisons; /* a table */
     bool patterns[PATTERNS];
     size_t sizes[PLAN_SIZES_MAX];
     size_t size_count;

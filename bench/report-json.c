@@ -58,11 +58,14 @@ static void round_json(struct json *j, const char *key, const struct cell *cell,
     json_end(j);
 }
 
-/* naru's over this one's. */
+/* naru's over this one's, if it does not say otherwise. */
 static void ratio_json(struct json *j, const struct cell *cell, const struct ratio *ratio)
 {
     json_object(j, "ratio");
-    json_text(j, "of", cell->load.pattern == PATTERN_BATCH ? "rate" : "time per message");
+    json_text(j, "of",
+              cell->load.pattern == PATTERN_BATCH ? "rate"
+              : cell->comparison->times           ? "its time per message, over naru's"
+                                                  : "time per message");
     json_real(j, "median", ratio->median);
     json_real(j, "low_quartile", ratio->low);
     json_real(j, "high_quartile", ratio->high);
@@ -75,6 +78,8 @@ static void measurement_json(struct json *j, const char *key, const struct cell 
     if (!m->exists)
         return;
     json_object(j, key);
+    if (m->carrier.about)
+        json_text(j, "about", m->carrier.about);
     if (m->median.done) {
         round_json(j, "median", cell, &m->median);
         latency_json(j, m->all);

@@ -52,6 +52,7 @@ static void print_ratio(FILE *out, int width, const struct cell *cell, int which
     bool several = cell->by[CANDIDATE_BARE + 1].exists;
     const struct measurement *reference = &cell->by[several ? which : CANDIDATE_BARE];
     const struct ratio *ratio = &reference->ratio;
+    int places = ratio->median < 9.95 ? 2 : ratio->median < 99.5 ? 1 : 0;
     enum promise promise = bench_promise(cell, reference);
     enum style style = promise == PROMISE_KEPT     ? STYLE_GOOD
                        : promise == PROMISE_MISSED ? STYLE_NOTE
@@ -63,9 +64,10 @@ static void print_ratio(FILE *out, int width, const struct cell *cell, int which
         (void)fprintf(out, "%8s", "-");
         return;
     }
-    (void)fprintf(out, "%s%8.2f%s", term_style(out, style), ratio->median, term_style(out, STYLE_PLAIN));
+    (void)fprintf(out, "%s%8.*f%s", term_style(out, style), places, ratio->median,
+                  term_style(out, STYLE_PLAIN));
     if (width >= 96)
-        (void)fprintf(out, "  %.2f to %.2f", ratio->low, ratio->high);
+        (void)fprintf(out, "  %.*f to %.*f", places, ratio->low, places, ratio->high);
 }
 
 static void print_measurement(FILE *out, int width, const struct cell *cell, int which)
@@ -103,16 +105,17 @@ static void print_measurement(FILE *out, int width, const struct cell *cell, int
 static void print_heading(FILE *out, int width, const struct cell *cell)
 {
     const char *quartiles = width >= 96 ? "  quartiles" : "";
+    const char *ratio = cell->comparison->times ? "times" : "ratio";
     char title[BENCH_TITLE];
 
     (void)fprintf(out, "\n%s%s%s\n%s", term_style(out, STYLE_BOLD), bench_title(cell, title),
                   term_style(out, STYLE_PLAIN), term_style(out, STYLE_DIM));
     if (cell->load.pattern == PATTERN_PINGPONG)
         (void)fprintf(out, "%-22s%8s%8s%8s%9s%9s%8s%8s%s", "round trip, us", "p50", "p99", "p99.9", "max",
-                      "trips/s", "CPU us", "ratio", quartiles);
+                      "trips/s", "CPU us", ratio, quartiles);
     else
         (void)fprintf(out, "%-22s%9s%8s%8s%8s%9s%8s%8s%s", "", "msg/s", "MB/s", "us/msg", "CPU us",
-                      "queue us", "p99", "ratio", quartiles);
+                      "queue us", "p99", ratio, quartiles);
     (void)fprintf(out, "%s\n", term_style(out, STYLE_PLAIN));
 }
 
@@ -155,6 +158,40 @@ static void print_promise(FILE *out, const struct results *results, enum kind ki
         (void)fprintf(out, "%s: kept in %d of %d\n", text, kept, made);
 }
 
+/* What the other libraries are, each once: all of them are in the first table. */
+static void print_abouts(FILE *out, const struct results *results)
+{
+    for (int which = CANDIDATE_BARE; which < CANDIDATES; which++) {
+        const char *printed = NULL;
+
+        for (size_t i = 0; i < results->count; i++) {
+            const struct cell *cell = &results->cells[i];
+            const struct measurement *m = &cell->by[which];
+
+            if (cell->load.pattern != results->cells->load.pattern ||
+                cell->load.size != results->cells->load.size)
+                break;
+            if (!m->exists || !m->carrier.about || m->carrier.about == printed)
+                continue;
+            printed = m->carrier.about;
+            (void)fprintf(out, "%s: %s\n", m->name, printed);
+        }
+    }
+}
+
+static void print_legend(FILE *out, const struct results *results)
+{
+    bool times = results->count > 0 && results->cells->comparison->times;
+
+    (void)fprintf(
+        out, times
+                 ? "\ntimes: how many times naru's time per message the other takes, median of the rounds.\n"
+                   "CPU: both processes, all their threads. queue: from the send call until received.\n"
+                 : "\nratio: naru's time per message over the bare program's (batch: naru's rate over its),\n"
+                   "median of the rounds. CPU: both processes. queue: from the send call until received.\n");
+    print_abouts(out, results);
+}
+
 void bench_print_text(FILE *out, int width, const struct results *results, const struct environment *e)
 {
     print_where(out, results, e);
@@ -166,9 +203,7 @@ void bench_print_text(FILE *out, int width, const struct results *results, const
         for (int which = 0; which < CANDIDATES; which++)
             print_measurement(out, width, cell, which);
     }
-    (void)fprintf(out,
-                  "\nratio: naru's time per message over the bare program's (batch: naru's rate over its),\n"
-                  "median of the rounds. CPU: both processes. queue: from the send call until received.\n");
+    print_legend(out, results);
     print_promise(out, results, KIND_TIME, "Promise: ping-pong and stream take at most 1.05 of bare");
     print_promise(out, results, KIND_BATCH,
                   "Promise: small batches over pipe, unix stream and TCP run at 5 times one call a message");

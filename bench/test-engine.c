@@ -173,6 +173,7 @@ TEST(a_plan_gives_a_ratio_for_each_floor_and_counts_its_rounds)
 {
     const struct naru_mechanism *rows[] = {naru_mechanism_find("pipe"), NULL};
     struct plan plan = {.rows = rows,
+                        .comparisons = comparisons_bare,
                         .patterns = {true, true, true},
                         .sizes = {64, 4096},
                         .size_count = 2,

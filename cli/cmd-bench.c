@@ -97,8 +97,27 @@ static int choose_row(const char *name, const struct naru_mechanism *rows[ROWS_M
     }
     if (known)
         return NARU_EXIT_OK;
+    if (strcmp(name, "peers") == 0)
+        return report_usage("peers are measured by themselves: bench peers");
     return nearest ? report_usage("there is no mechanism '%s'; did you mean %s?", name, nearest)
                    : report_usage("there is no mechanism '%s'", name);
+}
+
+/* Other libraries are compared with one mechanism, and a program is linked with them or not. */
+static int choose_peers(const struct naru_mechanism *rows[ROWS_MAX])
+{
+    if (!comparisons_peers->mechanism)
+        return report(NARU_EXIT_NOT_FOUND,
+                      "this naru is not linked with other libraries, so that nobody needs "
+                      "them; where its sources are, `./dev bench peers` compares");
+    rows[0] = naru_mechanism_find(comparisons_peers->mechanism);
+    rows[1] = NULL;
+    return NARU_EXIT_OK;
+}
+
+static bool wants_peers(const struct invocation *in)
+{
+    return in->operand_count == 1 && strcmp(in->operands[0], "peers") == 0;
 }
 
 static int choose_rows(const struct invocation *in, const struct naru_mechanism *rows[ROWS_MAX])
@@ -106,6 +125,8 @@ static int choose_rows(const struct invocation *in, const struct naru_mechanism 
     const struct naru_mechanism *row = NULL;
     size_t count = 0;
 
+    if (wants_peers(in))
+        return choose_peers(rows);
     for (int i = 0; i < in->operand_count; i++) {
         int code = choose_row(in->operands[i], rows, &count);
 
@@ -115,7 +136,7 @@ static int choose_rows(const struct invocation *in, const struct naru_mechanism 
     while (in->operand_count == 0 && (row = naru_mechanism_next(row)) && count < ROWS_MAX - 1) {
         struct carrier carrier;
 
-        if (comparison_next(row->name, NULL) && carrier_naru(row, &carrier) == 0)
+        if (comparison_next(comparisons_bare, row->name, NULL) && carrier_naru(row, &carrier) == 0)
             rows[count++] = row;
     }
     rows[count] = NULL;
@@ -201,6 +222,7 @@ static int run(const struct invocation *in)
     const struct options *o = in->options;
     const struct naru_mechanism *rows[ROWS_MAX];
     struct plan plan = {.rows = rows,
+                        .comparisons = wants_peers(in) ? comparisons_peers : comparisons_bare,
                         .rounds = (int)o->rounds,
                         .duration_ns = o->duration,
                         .max_messages = (uint64_t)o->count,
@@ -216,6 +238,8 @@ static int run(const struct invocation *in)
         return code;
     if (o->json && o->csv)
         return report_usage("--json and --csv exclude each other");
+    if (o->svg && wants_peers(in))
+        return report_usage("--svg draws naru and bare system calls, not peers");
     if (o->duration <= 0 || o->duration > NARU_S(60))
         return report_usage("--duration is 60s at most");
     if (o->svg && (code = check_svg(o->svg)) != NARU_EXIT_OK)
@@ -277,6 +301,10 @@ const struct verb verb_bench = {
                "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
                "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
                "others (file signal fd stdio) have no bare counterpart and are measured when named.\n"
+               "\n"
+               "peers: shared memory in each way of waiting against nng, ZeroMQ and Boost's message_queue,\n"
+               "and how many times naru's time they take. Only `./dev bench peers` in naru's sources is\n"
+               "linked with them.\n"
                "\n"
                "  naru bench pipe tcp --size 64 --rounds 11\n"
                "  naru bench --pattern pingpong --svg latency.svg",

@@ -90,6 +90,29 @@ bench_refuses_what_makes_no_sense() {
         expect 3 "$naru" bench pipe --svg "$scratch/none/plot.svg" && [ ! -s "$scratch/out" ] # before it measures
 }
 
+# naru is not linked with them, naru-peers is with those that were there when it was built.
+bench_compares_with_other_libraries() {
+    local peers=$NARU_BUILD/naru-peers
+    expect 3 "$naru" bench peers && says err './dev bench peers' && ! ldd "$naru" | grep -E 'nng|zmq|stdc' >&3 &&
+        expect 2 "$peers" bench peers --svg "$scratch/plot.svg" && expect 2 "$peers" bench peers pipe &&
+        expect 0 "$peers" bench peers -r 2 -n 50 -s 64 && says out times &&
+        expect 0 "$peers" bench peers -r 2 -n 50 -s 64 --json && python '
+import json, os, sys
+d = json.load(sys.stdin)
+modes = {(r["mode"], r["pattern"]) for r in d["results"]}
+wanted = ["spin", "adaptive", "sleep"] if len(os.sched_getaffinity(0)) > 1 else ["sleep"]
+assert modes == {(m, p) for m in wanted for p in ("pingpong", "stream")}, modes
+for r in d["results"]:
+    assert len(r["naru"]["rounds"]) == 2, r
+    for who in ("nng", "nng-q", "zmq", "boost"):
+        if "reason" in r[who]:
+            assert "the package lib" in r[who]["reason"], r[who]
+        else:
+            assert len(r[who]["rounds"]) == 2 and r[who]["ratio"]["median"] > 0 and r[who]["about"], r[who]
+            assert r[who]["ratio"]["of"] == "its time per message, over naru\u0027s", r[who]
+' && nothing_is_left
+}
+
 bench_ends_when_interrupted() {
     timeout --preserve-status -s INT 1 "${note_pid[@]}" "$naru" bench -r 99 -d 10s >/dev/null 2>&1 3>&-
     [ $? -eq 130 ] || fail "an interrupted bench did not end with 130" || return 1
@@ -179,7 +202,8 @@ tour_refuses_what_it_cannot_read() {
 }
 
 tests="bench_prints_tables_and_the_ratio bench_prints_json_with_every_round bench_prints_csv_that_a_spreadsheet_reads
-bench_draws_svg_that_is_xml bench_refuses_what_makes_no_sense bench_ends_when_interrupted
+bench_draws_svg_that_is_xml bench_refuses_what_makes_no_sense bench_compares_with_other_libraries
+bench_ends_when_interrupted
 tour_verifies_every_row_or_says_why tour_carries_odd_sizes tour_fits_the_width two_tours_at_once_do_not_meet
 tour_leaves_nothing_when_interrupted tour_refuses_what_it_cannot_read"
 exec 3>&1
