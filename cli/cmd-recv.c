@@ -9,6 +9,7 @@
 
 #include "cli/endpoint.h"
 #include "cli/exit.h"
+#include "cli/gathering.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/output.h"
@@ -18,13 +19,16 @@
 struct recv_options {
     int frame;
     int64_t count, timeout, type;
-    bool connect, keep, json, verbose;
+    bool connect, keep, json, verbose, from;
 };
 
 struct receiver {
     const struct recv_options *options;
     const char *url;
     struct endpoint end;
+    struct naru_gather *gather;   /* instead of end, where many can connect */
+    struct naru_gather_from from; /* of the gather: whose message it is */
+    int code;                     /* what else than the end of all senders there is to say */
     struct output out;
     FILE *json; /* one message's line, in memory, so that it goes the way of all output */
     char *json_text;
@@ -48,6 +52,7 @@ static int init(struct receiver *r)
 static void deinit(struct receiver *r)
 {
     endpoint_close(&r->end);
+    (void)naru_gather_close(r->gather);
     output_deinit(&r->out);
     if (r->json)
         (void)fclose(r->json);
@@ -61,6 +66,8 @@ static int print_json(struct receiver *r, const struct naru_view *view)
     rewind(r->json);
     json_object(&j, NULL);
     json_uint(&j, "length", view->length);
+    if (r->options->from && r->from.number)
+        json_uint(&j, "from", r->from.number);
     if (view->type != 0)
         json_int(&j, "type", view->type);
     if (view->priority != 0)
@@ -114,6 +121,14 @@ static int print(struct receiver *r, const struct naru_view *view)
     warn_of_marks(r, view);
     if (r->options->json)
         return print_json(r, view);
+    if (r->options->from && r->from.number) {
+        char who[24];
+        int length = snprintf(who, sizeof who, "%" PRIu64 "\t", r->from.number);
+        int result = output_bytes(&r->out, who, (size_t)length);
+
+        if (result < 0)
+            return result;
+    }
     return output_message(&r->out, (enum mark)r->options->frame, view->data, view->length);
 }
 
@@ -122,19 +137,58 @@ static bool enough(const struct receiver *r)
     return r->options->count > 0 && r->received >= (uint64_t)r->options->count;
 }
 
+static int take(struct receiver *r, int64_t timeout, struct naru_view *ret_view)
+{
+    return r->gather ? gathering_borrow(r->gather, timeout, ret_view, &r->from)
+                     : naru_borrow(r->end.channel, timeout, ret_view);
+}
+
+static void report_dropped(const struct receiver *r, const struct naru_channel *ch);
+
+/* One of many senders has gone. 0 to go on, or -EPIPE: it was the last. Who was killed, or sent nonsense,
+ * makes the command fail, unless it is to keep going. */
+static int see_off(struct receiver *r)
+{
+    int code;
+
+    if (r->from.left != -EPIPE && r->options->keep) {
+        report_note("%s; waiting for others", naru_explain());
+    } else if (r->from.left != -EPIPE) {
+        code = report_failure_of(r->url, r->from.left, "");
+        r->code = r->code == NARU_EXIT_OK ? code : r->code;
+    }
+    report_dropped(r, r->from.channel);
+    if (r->options->keep || naru_gather_peers(r->gather) > 0)
+        return 0;
+    return naru_gather_wait_peers(r->gather, 1, NARU_NOWAIT) > 0 ? 0 : -EPIPE; /* who came meanwhile */
+}
+
+/* Nobody new can come, for now or at all: who is there is received from. 0 to go on. */
+static int carry_on(struct receiver *r, int result)
+{
+    bool known = result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOENT;
+    int code;
+
+    if (!r->gather || !known || naru_gather_peers(r->gather) == 0)
+        return result;
+    code = report_failure_of(r->url, result, "");
+    r->code = r->code == NARU_EXIT_OK ? code : r->code;
+    return 0;
+}
+
 /* Prints what is there without waiting, then flushes and waits: a slow stream appears at once, a fast one in
  * large writes. 0: enough, else why receiving ended. *ret_code: set if that was our output's fault. */
 static int receive(struct receiver *r, int *ret_code)
 {
     while (!enough(r)) {
         struct naru_view view = NARU_INIT(struct naru_view);
-        int result = naru_borrow(r->end.channel, NARU_NOWAIT, &view);
+        int result = take(r, NARU_NOWAIT, &view);
         int printed = 0;
 
         if (result == -EAGAIN) {
             printed = output_flush(&r->out);
             if (printed == 0)
-                result = naru_borrow(r->end.channel, r->options->timeout, &view);
+                result = take(r, r->options->timeout, &view);
         }
         if (result == 0 && printed == 0) {
             printed = print(r, &view);
@@ -144,6 +198,8 @@ static int receive(struct receiver *r, int *ret_code)
             *ret_code = output_report(&r->out, printed);
             return printed;
         }
+        if (result < 0)
+            result = r->gather && r->from.left ? see_off(r) : carry_on(r, result);
         if (result < 0)
             return result;
         if (interrupt_signal())
@@ -157,6 +213,8 @@ static int conclude(const struct receiver *r, int result)
 {
     int code = exit_code(result);
 
+    if (result == -EPIPE && r->code != NARU_EXIT_OK)
+        return r->code;
     if (result == 0 || (result == -EPIPE && r->options->count == 0))
         return NARU_EXIT_OK;
     if (result == -EPIPE)
@@ -170,11 +228,11 @@ static int conclude(const struct receiver *r, int result)
 }
 
 /* What the kernel or a policy threw away and told us of. */
-static void report_dropped(const struct receiver *r)
+static void report_dropped(const struct receiver *r, const struct naru_channel *ch)
 {
     struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
 
-    if (r->end.channel && naru_channel_info(r->end.channel, &info) == 0 && info.dropped > 0)
+    if (ch && naru_channel_info(ch, &info) == 0 && info.dropped > 0)
         report_note("%s: %" PRIu64 " messages were dropped before they could be received", r->url,
                     info.dropped);
 }
@@ -187,7 +245,7 @@ static int receive_all(struct receiver *r)
         result = receive(r, &code);
         if (code >= 0)
             return code;
-        if (!r->options->keep || !r->end.listener || (result != -EPIPE && result != -EOWNERDEAD))
+        if (!r->options->keep || r->gather || !r->end.listener || (result != -EPIPE && result != -EOWNERDEAD))
             break;
         flushed = output_flush(&r->out);
         if (flushed < 0)
@@ -197,7 +255,7 @@ static int receive_all(struct receiver *r)
             break;
     }
     code = conclude(r, result); /* before anything else that may change naru_explain() */
-    report_dropped(r);
+    report_dropped(r, r->end.channel);
     flushed = output_flush(&r->out);
     return flushed < 0 ? output_report(&r->out, flushed) : code;
 }
@@ -211,6 +269,8 @@ static int open_end(struct receiver *r, const char *url)
     if (result < 0)
         return result;
     options.direction = NARU_DIRECTION_RECEIVE;
+    if (!r->options->connect && gathering_can(row))
+        return gathering_open(url, &options, &r->gather);
     options.interruptible = 1;
     /* `(naru recv -n 1 -; cat)`: what we were not asked for is for the next one. */
     if (row && strcmp(row->scheme, "-") == 0 && r->options->count)
@@ -240,7 +300,10 @@ static int typed_url(const struct recv_options *o, const char *url, char **ret_u
 
 static int run(const struct invocation *in)
 {
-    struct receiver r = {.options = in->options, .url = in->operands[0]};
+    struct receiver r = {.options = in->options,
+                         .url = in->operands[0],
+                         .from = NARU_INIT(struct naru_gather_from),
+                         .code = NARU_EXIT_OK};
     char *url = NULL;
     int code, result;
 
@@ -279,10 +342,13 @@ static const struct verb_option options[] = {
      "receive messages of this type only; -N: of types up to N, the lowest first", FIELD(type), NULL,
      INT64_MIN, INT64_MAX},
     {OPTION_FLAG, 'k', "keep", NULL,
-     "wait for the next sender when one has closed (naru listen serves many at once)", FIELD(keep), NULL, 0,
-     0},
+     "wait for further senders when all have closed; one that was killed does not end it", FIELD(keep), NULL,
+     0, 0},
     {OPTION_FLAG, 'j', "json", NULL, "print a JSON object a line: data, length, type, priority, sender",
      FIELD(json), NULL, 0, 0},
+    {OPTION_FLAG, 0, "from", NULL,
+     "put the sender's number before each message, with a tab: 1 is the first that came", FIELD(from), NULL,
+     0, 0},
     {OPTION_FLAG, 'v', "verbose", NULL, "say each message's length, type, priority and sender on stderr",
      FIELD(verbose), NULL, 0, 0},
     {OPTION_FLAG, 'c', "connect", NULL, "connect to a sender that binds", FIELD(connect), NULL, 0, 0},
@@ -294,10 +360,11 @@ const struct verb verb_recv = {
     .summary = "receive messages and print them",
     .operands = "URL",
     .details =
-        "Creates the endpoint, waits for a sender and prints each message as a line, until the sender "
-        "closes,\n"
-        "COUNT messages came, or nothing came for the timeout. What arrived is printed at once. "
-        "--frame: line,\n"
+        "Creates the endpoint, waits for senders and prints each message as a line, until all of them have "
+        "closed,\n"
+        "COUNT messages came, or nothing came for the timeout. Where each sender has a connection (shm:, "
+        "unix:,\n"
+        "tcp:) they take turns. What arrived is printed at once. --frame: line,\n"
         "nul (for xargs -0), len32 (32-bit big-endian length before each), raw (nothing between).\n"
         "To take one message of a queue say -n 1; with `| head -n 1` those that follow are taken and lost.\n"
         "In JSON, payloads that are not UTF-8 stand as data_base64.\n\n"

@@ -178,6 +178,22 @@ TEST(keep_goes_on_with_the_next_sender)
           "unix://$PWD/s && wait $!");
 }
 
+TEST(several_senders_are_received_from_until_all_have_closed)
+{
+    SHELL(0, "1\tfirst\n2\tsecond\n1\tlast\n", "",
+          "for u in shm://$PWD/s unix://$PWD/s; do\n"
+          "    mkfifo in out; naru recv --from $u > out & r=$!; exec 8<> in 9< out\n"
+          "    naru send $u < in & a=$!; echo first >&8; read -r one <&9\n"
+          "    naru send -m second $u && read -r two <&9; echo last >&8; read -r three <&9\n"
+          "    kill -KILL $a; wait $a; exec 8>&-; wait $r; code=$?; rm in out\n"
+          "    [ $u = shm://$PWD/s ] || printf '%s\\n' \"$one\" \"$two\" \"$three\"\n"
+          "    [ $code -ne 0 ] || exit 1; # one of them was killed, which is told\n"
+          "done 2> told; grep -q 'was killed' told");
+    SHELL(0, "{\"length\": 1, \"from\": 1", "",
+          "naru recv --json --from unix://$PWD/s > got & naru send -m x unix://$PWD/s && wait $!; head -c 23 "
+          "got");
+}
+
 TEST(the_sender_may_listen)
 {
     SHELL(0, "x\n", "",

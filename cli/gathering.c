@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/gathering.h"
+
+#include <errno.h>
+
+#include "cli/endpoint.h"
+#include "cli/interrupt.h"
+#include "cli/report.h"
+
+bool gathering_can(const struct naru_mechanism *row)
+{
+    const uint32_t needed = NARU_CAN_ACCEPT_MANY | NARU_CAN_POLL;
+
+    return row && (row->capabilities & needed) == needed;
+}
+
+int gathering_open(const char *url, const struct naru_options *opt, struct naru_gather **ret_g)
+{
+    const char *actual;
+    struct naru_gather *g;
+    int r = interrupt_graceful();
+
+    if (r == 0)
+        r = naru_gather_new(&g);
+    if (r < 0)
+        return r;
+    r = naru_gather_listen(g, url, opt, &actual);
+    if (r < 0) {
+        (void)naru_gather_close(g);
+        return r;
+    }
+    if (endpoint_is_port_chosen(url))
+        report_note("listening on %s", actual);
+    *ret_g = g;
+    return 0;
+}
+
+/* Not all that there is to know shows in the descriptor (a name that was removed): it is asked this often. */
+static const int64_t ask_again = NARU_S(1);
+
+int gathering_borrow(struct naru_gather *g, int64_t timeout_ns, struct naru_view *ret_view,
+                     struct naru_gather_from *from)
+{
+    int64_t left = timeout_ns;
+    int r;
+
+    while ((r = naru_gather_borrow(g, NARU_NOWAIT, ret_view, from)) == -EAGAIN && timeout_ns != NARU_NOWAIT) {
+        struct naru_wait items[2] = {NARU_INIT(struct naru_wait), NARU_INIT(struct naru_wait)};
+        int64_t slice = left < ask_again ? left : ask_again;
+
+        items[0].fd = naru_gather_fd(g);
+        items[1].fd = interrupt_fd();
+        items[0].events = items[1].events = NARU_IN;
+        r = (int)naru_wait_any(items, 2, slice);
+        if (items[1].ready)
+            return -ECANCELED;
+        if (r < 0 && (r != -ETIMEDOUT || left <= ask_again))
+            return r;
+        if (r == -ETIMEDOUT && left != NARU_FOREVER)
+            left -= slice;
+    }
+    return r;
+}
