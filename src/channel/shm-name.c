@@ -84,7 +84,11 @@ static int find_directory(const struct url *url, bool make, char *ret, size_t si
     if (length >= (int)size)
         return error_set(ENAMETOOLONG, "%s: the path %s/naru is too long", url->text, parent);
     if (make && mkdir(ret, 0700) < 0 && errno != EEXIST)
-        return error_set(errno, "%s: cannot make %s: %s", url->text, ret, error_text(errno));
+        return error_set(
+            errno,
+            "%s: cannot make %s: %s; set XDG_RUNTIME_DIR to a directory of this user's alone, or "
+            "use shm:///path or shm:@abstract",
+            url->text, ret, error_text(errno));
     return check_directory(url, ret);
 }
 

@@ -134,9 +134,11 @@ TEST(a_full_pool_holds_up_large_messages_and_a_release_lets_them_go_on)
 {
     struct naru_view views[2] = {NARU_INIT(struct naru_view), NARU_INIT(struct naru_view)};
     struct naru_channel *ch[2];
+    struct test_gate polls;
     char small[4];
     int fd, pid, r;
 
+    test_gate_init(&polls);
     open_pair("shm:?pool=2M&wait=sleep", ch);
     pid = test_fork();
     if (pid == 0) {
@@ -149,6 +151,7 @@ TEST(a_full_pool_holds_up_large_messages_and_a_release_lets_them_go_on)
         CHECK_INT(send_frame(ch[0], 2, NARU_FOREVER), 0);
         fd = naru_channel_fd(ch[0]);
         CHECK_INT(send_frame(ch[0], 3, NARU_NOWAIT), -EAGAIN);
+        test_gate_open(&polls);
         do /* it may be woken for too little */
             CHECK_INT(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 20000), 1);
         while ((r = send_frame(ch[0], 3, NARU_NOWAIT)) == -EAGAIN);
@@ -166,6 +169,7 @@ TEST(a_full_pool_holds_up_large_messages_and_a_release_lets_them_go_on)
     CHECK_INT(naru_borrow(ch[1], NARU_S(20), &views[1]), 0);
     check_frame(&views[0], 0);
     check_frame(&views[1], 2);
+    test_gate_wait(&polls);
     test_wait_asleep(pid);
     naru_release(&views[0]);
     views[0].size = sizeof views[0];

@@ -80,6 +80,35 @@ int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool wr
     return r == 0 || errno == EINVAL ? 0 : -ENOMEM;
 }
 
+/* A call that kernels of our age have and allow anybody. */
+static const char *advice(int code)
+{
+    return code == EPERM || code == ENOSYS
+               ? "; a sandbox (seccomp) forbids the call: allow it there, or use unix: instead of shm:"
+               : "";
+}
+
+static int explain_reserve(const char *what, size_t bytes, int code)
+{
+    if (code == EPERM || code == ENOSYS)
+        return error_set(code, "%s: cannot reserve shared memory (fallocate): %s%s", what, error_text(code),
+                         advice(code));
+    return error_set(code, "%s: no room for %zu bytes of shared memory: %s%s", what, bytes, error_text(code),
+                     code == EFBIG ? "; this process's limit counts for it, too (ulimit -f)" : "");
+}
+
+/* So that nobody can do more than read, and nothing goes away underneath. */
+static int seal(const char *what, int fd)
+{
+    if (fcntl(fd, F_ADD_SEALS, SEALS) == 0)
+        return 0;
+    if (errno == EINVAL)
+        return error_set(EINVAL, "%s: this kernel cannot seal shared memory (Linux 5.1 can): %s", what,
+                         error_text(EINVAL));
+    return error_set(errno, "%s: cannot seal shared memory (F_ADD_SEALS): %s%s", what, error_text(errno),
+                     advice(errno));
+}
+
 int sealed_make(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
                 struct sealed *ret_memory, int *ret_fd)
 {
@@ -91,18 +120,15 @@ int sealed_make(const char *what, const char *label, size_t plain, size_t ring, 
         return r;
     fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
-        return error_set(errno, "%s: memfd_create: %s", what, error_text(errno));
+        return error_set(errno, "%s: memfd_create: %s%s", what, error_text(errno), advice(errno));
     r = reserve(fd, &memory);
     if (r < 0)
-        return error_set(-r, "%s: no room for %zu bytes of shared memory: %s%s", what, plain + ring + pool,
-                         error_text(-r),
-                         r == -EFBIG ? "; this process's limit counts for it, too (ulimit -f)" : "");
+        return explain_reserve(what, plain + ring + pool, -r);
     r = map(what, fd, PROT_READ | PROT_WRITE, &memory);
     if (r < 0)
         return r;
-    if (fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
-        r = error_set(errno, "%s: this kernel cannot seal shared memory (Linux 5.1 can): %s", what,
-                      error_text(errno));
+    r = seal(what, fd);
+    if (r < 0) {
         sealed_deinit(&memory);
         return r;
     }
@@ -135,8 +161,8 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t 
         return r;
     seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 && (errno == EPERM || errno == ENOSYS)) /* EINVAL, EBADF: what came has none */
-        return error_set(errno, "%s: this process may not ask for the seals of memory (F_GET_SEALS): %s",
-                         what, error_text(errno));
+        return error_set(errno, "%s: cannot ask for the seals of memory (F_GET_SEALS): %s%s", what,
+                         error_text(errno), advice(errno));
     if (seals < 0 || fstatfs(fd, &system) < 0 || fstat(fd, &status) < 0 || system.f_type != TMPFS_MAGIC)
         return error_set(EPROTO, "%s: the peer passed something that is not a memfd of ordinary pages", what);
     if ((seals & SEALS) != SEALS)
