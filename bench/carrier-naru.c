@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <unistd.h>
 
 #include "bench/carrier.h"
@@ -65,13 +67,18 @@ static int close_fd(int fd)
     return -1;
 }
 
+static bool is_free(int id)
+{
+    return id < 0 && errno == ENOENT;
+}
+
 /* A System V key that nobody uses: our pid makes it ours among all live processes. */
 static int free_key(int direction)
 {
     for (int i = direction; i < 256; i += 2) {
         int key = (int)(0x4e000000u | ((unsigned)getpid() & 0xffffu) << 8 | (unsigned)i);
 
-        if (msgget(key, 0) < 0 && errno == ENOENT)
+        if (is_free(msgget(key, 0)) && is_free(shmget(key, 0, 0)) && is_free(semget(key, 0, 0)))
             return key;
     }
     return 0x4e000000;
@@ -95,6 +102,12 @@ static bool make_url(struct link *link, int direction)
         (void)snprintf(url, URL_MAX, "%s://127.0.0.1:0", scheme);
     else if (strcmp(scheme, "sysvmq") == 0)
         (void)snprintf(url, URL_MAX, "sysvmq:0x%x", (unsigned)free_key(direction));
+    else if (strcmp(scheme, "shm+sysv") == 0)
+        (void)snprintf(url, URL_MAX, "shm+sysv:0x%x%s%s", (unsigned)free_key(direction),
+                       link->options ? "?" : "", link->options ? link->options : "");
+    else if (strcmp(scheme, "shm+posix") == 0)
+        (void)snprintf(url, URL_MAX, "shm+posix:/naru-bench-%d-%s%s%s", (int)getpid(), names[direction],
+                       link->options ? "?" : "", link->options ? link->options : "");
     else if (is_given(link->row))
         (void)snprintf(url, URL_MAX, "%s", scheme);
     else if (strcmp(scheme, "signal") == 0)

@@ -300,7 +300,7 @@ const struct verb verb_bench = {
                "\n"
                "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
                "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
-               "others (file signal fd stdio) have no bare counterpart and are measured when named.\n"
+               "others (file signal fd stdio shm+posix shm+sysv) have no bare counterpart and are measured when named.\n"
                "\n"
                "peers: shared memory in each way of waiting against nng, ZeroMQ and Boost's message_queue,\n"
                "and how many times naru's time they take. Only `./dev bench peers` in naru's sources is\n"

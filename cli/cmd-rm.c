@@ -47,9 +47,20 @@ static int remove_sync(enum naru_sync_kind kind, const char *name, bool force)
     return r == 0 || (r == -ENOENT && force) ? NARU_EXIT_OK : report_failure(r);
 }
 
+/* What a channel's listener left, with all that belongs to it, or any other segment of that name. A channel
+ * that somebody listens to stays. */
+static int remove_segment(const char *url)
+{
+    int r = naru_remove(url);
+
+    return r == 0 || r == -EBUSY ? r : naru_segment_remove(url);
+}
+
 static int remove_url(const char *url)
 {
-    if (has_scheme(url, "shm+posix:") || has_scheme(url, "shm+sysv:") || has_scheme(url, "mmap:"))
+    if (has_scheme(url, "shm+posix:") || has_scheme(url, "shm+sysv:"))
+        return remove_segment(url);
+    if (has_scheme(url, "mmap:"))
         return naru_segment_remove(url);
     if (has_scheme(url, "sem+posix:") || has_scheme(url, "sem+sysv:"))
         return naru_raw_semaphore_remove(url);

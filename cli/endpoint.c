@@ -106,31 +106,30 @@ static int wait_for(int fd, short events, int64_t timeout_ns)
     }
 }
 
-/* Not all that ends a listener shows in its descriptor (naru_listener_fd(3)): it is tried this often. */
-static const int64_t try_again = NARU_S(1);
+/* Not all that ends a listener shows in its descriptor (naru_listener_fd(3)), and some have none: it is tried
+ * this often. */
+static const int64_t try_again_with_fd = NARU_S(1), try_again_without = NARU_MS(10);
 
 int endpoint_accept(struct endpoint *e, int64_t timeout_ns)
 {
     int64_t deadline = timeout_ns == NARU_FOREVER ? NARU_FOREVER : now() + timeout_ns;
-    int fd = naru_listener_fd(e->listener);
+    int fd = naru_listener_fd(e->listener); /* negative: it has none, and poll(2) leaves it out */
+    int64_t try_again = fd < 0 ? try_again_without : try_again_with_fd;
     int r;
 
     interrupt_unwatch(e->channel);
     e->channel = naru_channel_close(e->channel);
-    if (fd < 0) /* nothing to wait for: such a mechanism's one channel is there at once */
-        r = naru_accept(e->listener, timeout_ns, &e->channel);
-    else
-        do {
-            int64_t left;
+    do {
+        int64_t left;
 
-            r = naru_accept(e->listener, NARU_NOWAIT, &e->channel);
-            if (r != -EAGAIN)
-                break;
-            left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
-            r = wait_for(fd, (short)naru_listener_want(e->listener), left < try_again ? left : try_again);
-            if (r == 0 && left <= try_again)
-                return naru_accept(e->listener, NARU_US(1), &e->channel); /* which explains that time is up */
-        } while (r >= 0);
+        r = naru_accept(e->listener, NARU_NOWAIT, &e->channel);
+        if (r != -EAGAIN)
+            break;
+        left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+        r = wait_for(fd, (short)naru_listener_want(e->listener), left < try_again ? left : try_again);
+        if (r == 0 && left <= try_again)
+            return naru_accept(e->listener, NARU_US(1), &e->channel); /* which explains that time is up */
+    } while (r >= 0);
     if (r == 0)
         interrupt_watch(e->channel);
     return r;

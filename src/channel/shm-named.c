@@ -92,6 +92,14 @@ static int parse(struct url *url, const struct naru_options *opt, const struct n
     return r;
 }
 
+/* Whether both sides may run on one CPU only, the same. */
+static bool is_one_cpu(const struct shm_shared *header)
+{
+    uint32_t cpu = header->listener_cpu;
+
+    return cpu != 0 && cpu == header->connector_cpu;
+}
+
 /* Takes the seat, whose memory the channel takes, also after an error. */
 static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct named_seat *seat)
 {
@@ -107,6 +115,7 @@ static int open_channel(struct naru_channel *ch, const struct shm_options *optio
     shm = ch->state;
     shm->seat = seat;
     shared_hang_bells(&shm->link, memory->header, seat->side, is_peer_gone, seat);
+    shm_set_patience(ch, is_one_cpu(memory->header));
     if (ch->max_message == shm->inline_max)
         ch->limit_mend = "it may fill half of the ring; the listener makes that larger with ?ring=";
     shm_link_claim(&shm->link);
@@ -157,11 +166,13 @@ static int make_segment(struct naru_listener *l, const struct named_seat *old, i
     if (!seat)
         return error_set(ENOMEM, "%s: out of memory for a listener", l->url);
     r = n->place.kind->make(&n->place, &order, seat);
-    if (r < 0)
+    if (r < 0) {
         (void)seat_free(seat);
-    else
-        *ret_seat = seat;
-    return r;
+        return r;
+    }
+    seat->memory.header->listener_cpu = shm_sole_cpu(); /* a connector that is faster takes it for several */
+    *ret_seat = seat;
+    return 0;
 }
 
 int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt,
@@ -280,6 +291,7 @@ static int join(const struct named_place *place, struct named_seat *seat)
         seat->kind->leave(seat);
         return BUSY;
     }
+    header->connector_cpu = shm_sole_cpu();
     atomic_store_explicit(&header->joined, 1, memory_order_release);
     (void)futex_wake(&header->joined, INT_MAX);
     return 0;

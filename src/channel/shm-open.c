@@ -65,12 +65,24 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
     return m;
 }
 
-/* Whether two processes can run at once here: spinning on one CPU keeps the other from going on. */
-static bool has_two_cpus(void)
+uint32_t shm_sole_cpu(void)
 {
     cpu_set_t set;
 
-    return sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) > 1;
+    if (sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) != 1)
+        return 0;
+    for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &set))
+            return cpu + 1;
+    return 0;
+}
+
+void shm_set_patience(struct naru_channel *ch, bool one_cpu)
+{
+    struct shm *shm = ch->state;
+
+    shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && one_cpu) ? 0 : SHM_SPINS;
+    ch->looks = shm->how == WAIT_SPIN ? CHANNEL_LOOKS_FOR_EVER : shm->spins;
 }
 
 int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
@@ -89,9 +101,8 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     pool_reader_init(&shm->their_pool, &shm->link.theirs, shm->link.page);
     held_init(&shm->held, &shm->link.rx);
     shm->how = (enum wait_how)options->how;
-    shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && !has_two_cpus()) ? 0 : SHM_SPINS;
-    ch->looks = shm->how == WAIT_SPIN ? CHANNEL_LOOKS_FOR_EVER : shm->spins;
     ch->state = shm;
+    shm_set_patience(ch, shm_sole_cpu() != 0);
     ch->direction = NARU_DIRECTION_BOTH;
     ch->room_event = EPOLLIN;
     shm->receive_max = ch->max_message;

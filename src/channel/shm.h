@@ -123,6 +123,13 @@ int shm_commit(struct naru_channel *ch, size_t length, bool block);
 void shm_cancel(struct naru_channel *ch);
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
+/* The number of the only CPU that this thread may run on, counted from 1; 0: it has several. */
+uint32_t shm_sole_cpu(void);
+
+/* How long to look before sleeping. one_cpu: the two sides have one between them, and whoever looks keeps the
+ * other from going on. shm_open_channel() takes a sole CPU for one that the other side has, too. */
+void shm_set_patience(struct naru_channel *ch, bool one_cpu);
+
 /* What this side says of itself. */
 struct handshake_message shm_say(enum handshake_kind kind, const struct shm_options *options);
 

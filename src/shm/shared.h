@@ -35,8 +35,10 @@ struct shm_shared {
     _Alignas(SHM_LINE) _Atomic uint64_t magic;
     uint64_t size;                                /* bytes of the segment */
     uint32_t place;                               /* System V: which two semaphores are the seats */
+    uint32_t listener_cpu;                        /* the only one it may run on, counted from 1; 0: several */
     _Alignas(SHM_LINE) uint8_t word[SHARED_WORD]; /* what the listener says of itself: its HELLO */
     _Alignas(SHM_LINE) _Atomic uint32_t joined;   /* not 0: somebody has been in seat 1 */
+    uint32_t connector_cpu;                       /* as listener_cpu; before `joined` */
     struct shm_bells bells[2];                    /* by the side that rings them */
     _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - 8 * SHM_LINE];
 };
@@ -44,6 +46,8 @@ struct shm_shared {
 static_assert(sizeof(struct shm_shared) == SHM_PAGE, "layout");
 static_assert(offsetof(struct shm_shared, size) == 8, "layout");
 static_assert(offsetof(struct shm_shared, place) == 16, "layout");
+static_assert(offsetof(struct shm_shared, listener_cpu) == 20, "layout");
+static_assert(offsetof(struct shm_shared, connector_cpu) == 196, "layout");
 static_assert(offsetof(struct shm_shared, word) == 64, "layout");
 static_assert(offsetof(struct shm_shared, joined) == 192, "layout");
 static_assert(offsetof(struct shm_shared, bells) == 256, "layout");
