@@ -169,6 +169,9 @@ TEST(a_child_has_nothing_of_what_other_threads_open_and_close)
          {test_format("fifo:%s/f?unlink=yes", directory), test_format("file:%s/l?unlink=yes", directory)},
          0},
         {open_endpoints, {"tcp://127.0.0.1:0", "udp://127.0.0.1:0"}, 0},
+        {open_endpoints,
+         {test_format("shm://%s/m", directory), test_format("shm://%s/n?ring=16k", directory)},
+         0},
         {run_commands, {NULL, NULL}, 0},
         {watch_and_loop, {directory, test_format("fifo:%s/none", directory)}, 0},
     };

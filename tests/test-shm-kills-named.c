@@ -13,7 +13,7 @@
 #include "naru/error.h"
 #include "runner.h"
 
-static const char url[] = "shm://killed?ring=4k&wait=sleep";
+static const char url[] = "shm://killed?ring=4k&wait=sleep&service=manual";
 static const char next[] = "next"; /* what the one who comes after the victim sends, of a length of its own */
 
 static struct naru_channel *connect_within(struct kill_run *run, int64_t timeout)

@@ -64,6 +64,16 @@ enum naru_frame {
     NARU_FRAME_HEADER = 6   /* "Content-Length: N\r\n\r\n", then the payload (as language servers speak) */
 };
 
+/*
+ * Who answers those who connect to a listener of shm: while the program is busy (elsewhere the kernel does).
+ * By default the keeper: one sleeping thread of naru's for all listeners of the process, which the first one
+ * starts and the last one's close ends and joins. It blocks all signals, and makes no system call while
+ * nobody connects. With MANUAL there is no thread: naru_connect() ends when the listener's program calls
+ * naru_accept() or naru_listener_dispatch(). For programs that must have one thread only (unshare(2) of a
+ * user namespace, credentials or capabilities that are changed thread by thread).
+ */
+enum naru_service { NARU_SERVICE_DEFAULT = 0, NARU_SERVICE_KEEPER = 1, NARU_SERVICE_MANUAL = 2 };
+
 enum naru_choice { NARU_CHOICE_DEFAULT = 0, NARU_CHOICE_NO = 1, NARU_CHOICE_YES = 2 };
 
 /*
@@ -99,9 +109,11 @@ struct naru_options {
     int keep_on_fork;  /* keep the descriptors in forked children, for naru_channel_adopt() there */
     struct naru_type type; /* of the payloads; see above */
     int64_t linger_ns; /* exec: how long naru_channel_close() lets the command end by itself; 0: one second */
+    enum naru_service service; /* ?service=keeper|manual  of a listener of shm:, see above */
 };
 
-/* A process at the other end; -1 where the mechanism does not tell. */
+/* A process at the other end; -1 where the mechanism does not tell, and for pid where the process is in a PID
+ * namespace that this one does not see. */
 struct naru_peer {
     int64_t pid;
     int64_t uid;
@@ -143,8 +155,9 @@ struct naru_channel_info {
 
 /*
  * Connects to url. Waits for the other side to appear (a listener, a FIFO's reader, a queue, a process that
- * blocks the signal) until the timeout; shm: waits for the listener to accept, so that NARU_NOWAIT finds
- * nobody there.
+ * blocks the signal) until the timeout. On shm: that is until the listener's process has answered: its keeper
+ * does at once, though the program is busy, up to ?backlog= times (64) ahead of naru_accept(); with
+ * ?service=manual the program itself does. It takes a moment, which NARU_NOWAIT does not wait for: -EAGAIN.
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
  * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EPROTO:
@@ -165,7 +178,8 @@ NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_opt
  *
  * -EACCES or -EPERM: permission. -EEXIST: something of another kind, or of another size, has the name.
  * -ENOENT: the directory is missing, or the object with ?create=no. -EADDRNOTAVAIL: not an address of this
- * machine. Any other errno of the system calls beneath: bind(2), mkfifo(3), mq_open(3), msgget(2). Never
+ * machine. -EAGAIN: shm: no thread is to be had for the keeper (RLIMIT_NPROC, a sandbox); ?service=manual
+ * needs none. Any other errno of the system calls beneath: bind(2), mkfifo(3), mq_open(3), msgget(2). Never
  * waits, except for a name server.
  */
 NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_options *opt,
@@ -180,6 +194,9 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * -EMFILE, -ENFILE: out of descriptors; whoever came stays in the queue. -ENOENT: the FIFO or the socket's
  * path was removed, or replaced, so that nobody new can come; channels that are open go on. An accept that
  * waits at a path of unix: or shm: learns of it within a second, one at a FIFO at once.
+ *
+ * On unix:, tcp: and shm: a peer may have connected, sent and died before: the channel gives what it sent,
+ * and then its end.
  */
 NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeout_ns,
                                          struct naru_channel **ret_ch);
@@ -193,10 +210,19 @@ NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeou
 NARU_API NARU_MUST_CHECK int naru_listener_fd(struct naru_listener *l);
 NARU_API int naru_listener_want(struct naru_listener *l);
 
+/*
+ * Answers those who have connected, without waiting for anybody and without accepting: for a program that
+ * listens on shm: with ?service=manual and does not accept for a while. The next naru_accept()s give what
+ * comes of it, and the listener's descriptor is ready until they have. Returns how many wait for that: 0
+ * where the kernel answers (and keeps them), or nobody came. -EMFILE, -ENFILE, -ENOMEM as naru_accept().
+ */
+NARU_API NARU_MUST_CHECK int naru_listener_dispatch(struct naru_listener *l);
+
 /* The URL to connect to, with what the kernel chose filled in (port 0, exec's pid). Valid until the close. */
 NARU_API const char *naru_listener_url(const struct naru_listener *l);
 
-/* Ends the listener; channels it accepted live on. NULL is allowed. Returns NULL. Never blocks. */
+/* Ends the listener; channels it accepted live on. Who has connected and was not accepted sees a close. NULL
+ * is allowed. Returns NULL. Waits for nobody but, on shm:, the keeper, for the time of one answer. */
 NARU_API struct naru_listener *naru_listener_close(struct naru_listener *l);
 
 /*

@@ -53,6 +53,8 @@ struct channel_ops {
     int (*pair)(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);
     int (*listen)(struct naru_listener *l, struct url *url, const struct naru_options *opt);
     int (*accept)(struct naru_listener *l, struct naru_channel *ch); /* an attempt; -EAGAIN: poll l->fd */
+    int (*dispatch)(
+        struct naru_listener *l); /* naru_listener_dispatch(), likewise; NULL: the kernel does it */
     void (*unlisten)(struct naru_listener *l, bool owner); /* before l->fd is closed: free l->state and, if
                                                               owner, remove names; may be NULL */
     int (*remove)(struct url *url);
@@ -268,6 +270,10 @@ int channel_peer_gone(struct naru_channel *ch);
 /* Remembers who is at the other end of a unix socket (SO_PEERCRED) and holds a pidfd on it. What is unknown
  * stays -1. */
 void channel_learn_peer(struct naru_channel *ch, int fd);
+
+/* The same for a channel that is still to come: *ret_pidfd is the caller's; both stay as they are where
+ * nothing is known. */
+void channel_ask_peer(int fd, struct naru_peer *ret_peer, int *ret_pidfd);
 
 /* Takes an interruption of a channel that can have one. Whether there was one. */
 bool channel_take_interruption(struct naru_channel *ch, int direction);

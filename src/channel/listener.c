@@ -178,6 +178,18 @@ int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel
     return 0;
 }
 
+int naru_listener_dispatch(struct naru_listener *l)
+{
+    int r = fork_guard_enter(&l->guard);
+
+    if (r < 0 || !l->ops->dispatch)
+        return r;
+    fork_hold(); /* it does not wait */
+    r = l->ops->dispatch(l);
+    fork_release();
+    return r;
+}
+
 int naru_listener_fd(struct naru_listener *l)
 {
     int r = fork_guard_enter(&l->guard);

@@ -21,11 +21,14 @@
 
 enum { MESSAGE_MAX_DEFAULT = 64 * 1024 * 1024, BUFFER_MAX = 1 << 30 /* bytes; the kernel takes an int */ };
 
+/* In the order of enum naru_service, without its default. */
+static const char *const service_names[] = {"keeper", "manual", NULL};
+
 int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt)
 {
     struct naru_options options = NARU_INIT(struct naru_options);
     bool read_ahead;
-    int r, frame;
+    int r, frame, service;
 
     if (opt && opt->size < sizeof options)
         return error_set(EINVAL,
@@ -34,8 +37,11 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
     if (opt)
         options = *opt;
     frame = (int)options.frame - 1;
+    service = (int)options.service - 1;
     read_ahead = options.read_ahead == NARU_CHOICE_YES;
     r = url_option_word(url, "frame", frame_names, &frame);
+    if (r == 0)
+        r = url_option_word(url, "service", service_names, &service);
     if (r == 0)
         r = url_option_size(url, "max-message", 1, UINT32_MAX, &options.max_message);
     if (r == 0)
@@ -48,13 +54,14 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
         return r;
     if (options.direction > NARU_DIRECTION_BOTH || frame < -1 || frame >= NARU_FRAME_HEADER ||
         options.max_message > UINT32_MAX || options.buffer > BUFFER_MAX || options.mode > 0777 ||
-        options.read_ahead > NARU_CHOICE_YES)
-        return error_set(
-            EINVAL,
-            "%s: options.direction, frame, max_message (up to %" PRIu32
-            "), buffer (up to %d), mode (up to 0777) or read_ahead is out of range; start from NARU_INIT()",
-            url->text, UINT32_MAX, BUFFER_MAX);
+        options.read_ahead > NARU_CHOICE_YES || service < -1 || service >= NARU_SERVICE_MANUAL)
+        return error_set(EINVAL,
+                         "%s: options.direction, frame, max_message (up to %" PRIu32
+                         "), buffer (up to %d), mode (up to 0777), read_ahead or service is out of range; "
+                         "start from NARU_INIT()",
+                         url->text, UINT32_MAX, BUFFER_MAX);
     options.frame = (enum naru_frame)(frame + 1);
+    options.service = (enum naru_service)(service + 1);
     if (url_option(url, "read-ahead"))
         options.read_ahead = read_ahead ? NARU_CHOICE_YES : NARU_CHOICE_NO;
     if (options.max_message == 0)
@@ -320,17 +327,25 @@ struct naru_channel *naru_channel_close(struct naru_channel *ch)
     return channel_free(ch);
 }
 
-void channel_learn_peer(struct naru_channel *ch, int fd)
+void channel_ask_peer(int fd, struct naru_peer *ret_peer, int *ret_pidfd)
 {
     struct ucred who;
     socklen_t length = sizeof who;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 || who.pid <= 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0)
         return;
-    ch->peer = (struct naru_peer){who.pid, who.uid, who.gid};
+    /* A process of another PID namespace that this one does not see has number 0 here: pid_namespaces(7). */
+    *ret_peer = (struct naru_peer){who.pid > 0 ? who.pid : -1, who.uid, who.gid};
+    if (who.pid <= 0)
+        return;
     fork_hold();
-    ch->peer_pidfd = process_pidfd(who.pid);
+    *ret_pidfd = process_pidfd(who.pid);
     fork_release();
+}
+
+void channel_learn_peer(struct naru_channel *ch, int fd)
+{
+    channel_ask_peer(fd, &ch->peer, &ch->peer_pidfd);
 }
 
 int channel_peer_gone(struct naru_channel *ch)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Connecting to a listener of shm:. This side makes its memory and both bells, passes them with its HELLO and
- * waits for the WELCOME, which comes when the listener accepts.
+ * waits for the WELCOME, which comes when the listener's keeper, or without one its program, answers.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -26,12 +26,14 @@ struct meeting {
     struct sealed own;
 };
 
-static int not_accepted(const struct url *url)
+static int no_answer(const struct url *url)
 {
-    return error_set(ETIMEDOUT,
-                     "%s: the listener is there and has not accepted; it must call naru_accept(), or wait "
-                     "longer for it",
-                     url->text);
+    return error_set(
+        ETIMEDOUT,
+        "%s: a listener is there and does not answer: it is stopped, or as many wait for its "
+        "naru_accept() as it lets (its ?backlog=), or it listens with ?service=manual and does not "
+        "call that; wait longer for it",
+        url->text);
 }
 
 /* Makes what is passed, and passes it. The bells' far ends are nobody else's by the time that forks go on: a
@@ -101,7 +103,7 @@ static int await_welcome(struct meeting *m, struct naru_channel *ch)
     if (r < 0)
         return error_set(-r, "%s: poll: %s", m->url->text, error_text(-r));
     if (r == 0)
-        return not_accepted(m->url);
+        return no_answer(m->url);
     fork_hold();
     r = handshake_recv(m->fd, &packet);
     if (r == 0) {
@@ -173,6 +175,6 @@ int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_opti
         return r;
     while ((r = meet_once(&m, ch)) == TRY_AGAIN)
         if (!backoff_sleep(&step, deadline))
-            return not_accepted(url);
+            return no_answer(url);
     return r;
 }

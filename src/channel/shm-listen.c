@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Listening for shm:. Whoever connects to the socket has to say HELLO (shm-handshake.h), and may be silent,
- * slow or hostile meanwhile: so a few connections stand open side by side, none longer than a second. The
- * listener's descriptor is an epoll(7) of the socket, of those connections, and of a timer for their ends.
+ * slow or hostile meanwhile: so a few connections stand open side by side, none longer than a second. An
+ * epoll(7) of the socket, of those connections and of a timer for their ends tells when there is something to
+ * do, and work() does it: it answers them, and what comes of it waits in a queue for naru_accept().
+ *
+ * Who calls it: the keeper (keeper.h), whenever there is something to do; naru_accept(), if it finds the
+ * queue empty; naru_listener_dispatch(). So the handshake is the same with a keeper and without, and with one
+ * naru_accept() is told at first hand what is missing (descriptors, memory).
+ *
+ * An eventfd says that accepting is worth a call: the queue is not empty, or the keeper failed. With a keeper
+ * it is the listener's descriptor, else one more thing in the epoll, which is.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -14,9 +24,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "channel/keeper.h"
+#include "channel/shm-arrival.h"
 #include "channel/shm-handshake.h"
 #include "channel/shm-name.h"
-#include "channel/shm.h"
 #include "channel/unix-endpoint.h"
 
 enum {
@@ -25,6 +36,7 @@ enum {
 };
 
 static const int64_t hello_within = NARU_S(1);
+static const int64_t keeper_tries_again = NARU_MS(100); /* after a lack of descriptors or memory */
 
 struct pending {
     int fd; /* -1: free */
@@ -33,25 +45,242 @@ struct pending {
 
 /* l->state */
 struct shm_listener {
+    struct naru_listener *l;
     struct shm_options options;
     struct unix_endpoint *endpoint;
+    bool manual; /* without a keeper */
+    struct keeper_task task;
     int socket, timer;
+    int inner_fd; /* of the epoll and the eventfd, the one that is not l->fd */
+    struct fork_guard guard, pending_guard;
+
+    /* Of the keeper's thread and of the program's, but for new_listener(): what is below. Taken with forks
+     * held off. */
+    pthread_mutex_t lock;
     bool takes_more;  /* the socket is polled: there is room for one more connection */
     int64_t timer_at; /* 0: not set */
+    int64_t again_at; /* the socket is left alone until then; 0: it is not */
+    bool failed;      /* the keeper, since somebody was told */
+    bool ready;       /* what the eventfd is set to */
     struct pending pending[PENDING_MAX];
-    struct fork_guard guard, pending_guard;
+    struct list arrivals; /* struct shm_arrival: answered, not accepted */
+    size_t arrived;       /* how many */
 };
+
+static int epoll_of(const struct shm_listener *s)
+{
+    return s->manual ? s->l->fd : s->inner_fd;
+}
+
+static int eventfd_of(const struct shm_listener *s)
+{
+    return s->manual ? s->inner_fd : s->l->fd;
+}
+
+static int poll_for(const struct shm_listener *s, int operation, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events};
+
+    return epoll_ctl(epoll_of(s), operation, fd, &event) < 0
+               ? error_set(errno, "%s: epoll_ctl: %s", s->l->url, error_text(errno))
+               : 0;
+}
+
+/* --- connections whose HELLO is awaited --- */
+
+static void drop(const struct shm_listener *s, struct pending *p)
+{
+    (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, p->fd, NULL); /* -ENOENT: it was answered at once */
+    p->fd = handshake_hang_up(p->fd);
+}
+
+/* Goes on with one. 0 or explained. */
+static int advance(struct shm_listener *s, struct pending *p)
+{
+    struct shm_arrival *arrival = NULL;
+    int r = shm_answer(s->l->url, &s->options, p->fd, &arrival);
+
+    if (r != SHM_SILENT)
+        drop(s, p);
+    if (arrival) {
+        list_append(&s->arrivals, &arrival->node);
+        s->arrived++;
+    }
+    return r < 0 ? r : 0;
+}
+
+static struct pending *find_room(struct shm_listener *s)
+{
+    for (int i = 0; i < PENDING_MAX; i++)
+        if (s->pending[i].fd < 0)
+            return &s->pending[i];
+    return NULL;
+}
+
+/* Takes one connection from the socket into p, which stays free if the peer may not connect. 0, -EAGAIN:
+ * there is none; or explained. */
+static int take(struct shm_listener *s, struct pending *p)
+{
+    FD_CLEANUP int fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int r;
+
+    if (fd < 0 && errno == ECONNABORTED)
+        return 0;
+    if (fd < 0)
+        return errno == EAGAIN || errno == EINTR
+                   ? -EAGAIN
+                   : error_set(errno, "%s: accept: %s", s->l->url, error_text(errno));
+    if (!shm_allow_peer(&s->options.allowed, fd)) {
+        const struct handshake_message own = shm_say(HANDSHAKE_REFUSED, &s->options);
+
+        handshake_refuse(fd, REASON_PERMISSION, &own);
+        (void)handshake_hang_up(fd_steal(&fd));
+        return 0;
+    }
+    r = poll_for(s, EPOLL_CTL_ADD, fd, EPOLLIN);
+    if (r == 0)
+        *p = (struct pending){fd_steal(&fd), clock_now() + hello_within};
+    return r;
+}
+
+/* --- what there is to do --- */
+
+/* Answers those who are there, until `enough` wait in the queue; some more, if they were let in already. 0 or
+ * what this process is short of, explained. */
+static int work(struct shm_listener *s, size_t enough)
+{
+    struct pending *p;
+    int r = 0;
+
+    for (int i = 0; i < PENDING_MAX && r == 0; i++)
+        if (s->pending[i].fd >= 0)
+            r = advance(s, &s->pending[i]);
+    for (int i = 0; i < TAKEN_MAX && r == 0 && s->arrived < enough && (p = find_room(s)); i++) {
+        r = take(s, p);
+        if (r == 0 && p->fd >= 0)
+            r = advance(s, p);
+    }
+    return r == -EAGAIN ? 0 : r;
+}
+
+/* Drops who did not speak in time, and sets the timer for who still may. */
+static void mind_the_time(struct shm_listener *s)
+{
+    int64_t now = s->timer_at ? clock_now() : 0, next;
+    struct itimerspec when = {{0, 0}, {0, 0}};
+
+    if (s->again_at <= now)
+        s->again_at = 0;
+    next = s->again_at;
+    for (int i = 0; i < PENDING_MAX; i++) {
+        struct pending *p = &s->pending[i];
+
+        if (p->fd >= 0 && p->deadline <= now)
+            drop(s, p);
+        if (p->fd >= 0 && (next == 0 || p->deadline < next))
+            next = p->deadline;
+    }
+    if (next == s->timer_at)
+        return;
+    when.it_value.tv_sec = (time_t)(next / NARU_S(1));
+    when.it_value.tv_nsec = (long)(next % NARU_S(1));
+    if (timerfd_settime(s->timer, TFD_TIMER_ABSTIME, &when, NULL) == 0) /* cannot fail: both are valid */
+        s->timer_at = next;
+}
+
+/* After any change: the descriptors tell what is true now. */
+static void settle(struct shm_listener *s)
+{
+    bool takes_more, ready;
+    eventfd_t ignored;
+
+    mind_the_time(s);
+    takes_more = s->arrived < s->options.backlog && find_room(s) && s->again_at == 0;
+    if (takes_more != s->takes_more && poll_for(s, EPOLL_CTL_MOD, s->socket, takes_more ? EPOLLIN : 0) == 0)
+        s->takes_more = takes_more;
+    ready = s->arrived > 0 || s->failed;
+    if (ready != s->ready && /* neither can fail: it holds 0, or 1 */
+        (ready ? eventfd_write(eventfd_of(s), 1) : eventfd_read(eventfd_of(s), &ignored)) == 0)
+        s->ready = ready;
+}
+
+/* The keeper's. Who fails tries again after a while, or when the program accepts: the socket stays ready. */
+static void attend(void *data)
+{
+    struct shm_listener *s = data;
+
+    (void)pthread_mutex_lock(&s->lock);
+    if (work(s, s->options.backlog) < 0) {
+        s->failed = true;
+        s->again_at = clock_now() + keeper_tries_again;
+    }
+    settle(s);
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static struct shm_arrival *take_arrival(struct shm_listener *s)
+{
+    struct shm_arrival *first;
+
+    if (list_is_empty(&s->arrivals))
+        return NULL;
+    first = list_entry(s->arrivals.next, struct shm_arrival, node);
+    list_remove(&first->node);
+    s->arrived--;
+    return first;
+}
+
+int shm_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    struct shm_listener *s = l->state;
+    struct shm_arrival *first;
+    int r = 0;
+
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->arrived == 0) {
+        s->failed = false;
+        r = work(s, 1);
+        if (r == 0) /* what the keeper was short of is there again */
+            s->again_at = 0;
+    }
+    first = take_arrival(s);
+    settle(s);
+    (void)pthread_mutex_unlock(&s->lock);
+    if (first)
+        return shm_arrival_open(first, &s->options, ch);
+    return r < 0 ? r : -EAGAIN;
+}
+
+int shm_dispatch(struct naru_listener *l)
+{
+    struct shm_listener *s = l->state;
+    int r;
+
+    (void)pthread_mutex_lock(&s->lock);
+    s->failed = false;
+    r = work(s, s->options.backlog);
+    settle(s);
+    if (r == 0)
+        r = (int)s->arrived;
+    (void)pthread_mutex_unlock(&s->lock);
+    return r;
+}
 
 /* --- the listener --- */
 
-static void free_listener(struct shm_listener *s)
+static void free_listener(struct shm_listener *s, bool owner)
 {
+    struct shm_arrival *arrival;
+
+    while ((arrival = take_arrival(s)))
+        shm_arrival_drop(arrival, owner);
     fork_guard_close(&s->pending_guard);
     fork_guard_close(&s->guard);
+    (void)pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
-static struct shm_listener *new_listener(const char *what)
+static struct shm_listener *new_listener(struct naru_listener *l, const char *what)
 {
     struct shm_listener *s = calloc(1, sizeof *s);
 
@@ -59,10 +288,14 @@ static struct shm_listener *new_listener(const char *what)
         (void)error_set(ENOMEM, "%s: out of memory for a listener", what);
         return NULL;
     }
-    s->socket = s->timer = -1;
+    s->l = l;
+    s->socket = s->timer = s->inner_fd = -1;
+    list_init(&s->arrivals);
+    (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail with default attributes */
     fork_guard_init(&s->guard);
     fork_guard_add(&s->guard, &s->socket);
     fork_guard_add(&s->guard, &s->timer);
+    fork_guard_add(&s->guard, &s->inner_fd);
     fork_guard_init(&s->pending_guard);
     for (int i = 0; i < PENDING_MAX; i++) {
         s->pending[i].fd = -1;
@@ -71,28 +304,24 @@ static struct shm_listener *new_listener(const char *what)
     return s;
 }
 
-static int poll_for(const struct naru_listener *l, int operation, int fd, uint32_t events)
-{
-    struct epoll_event event = {.events = events};
-
-    return epoll_ctl(l->fd, operation, fd, &event) < 0
-               ? error_set(errno, "%s: epoll_ctl: %s", l->url, error_text(errno))
-               : 0;
-}
-
-/* What the listener's descriptor is made of. */
+/* What the listener's descriptors are made of. */
 static int open_descriptors(struct naru_listener *l, struct shm_listener *s)
 {
+    int *epoll_place = s->manual ? &l->fd : &s->inner_fd;
+    int *eventfd_place = s->manual ? &s->inner_fd : &l->fd;
     int r;
 
     s->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    l->fd = epoll_create1(EPOLL_CLOEXEC);
-    if (s->socket < 0 || s->timer < 0 || l->fd < 0)
+    *eventfd_place = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    *epoll_place = epoll_create1(EPOLL_CLOEXEC);
+    if (s->socket < 0 || s->timer < 0 || l->fd < 0 || s->inner_fd < 0)
         return error_set(errno, "%s: no descriptor for a listener: %s", l->url, error_text(errno));
-    r = poll_for(l, EPOLL_CTL_ADD, s->socket, EPOLLIN);
+    r = poll_for(s, EPOLL_CTL_ADD, s->socket, EPOLLIN);
     if (r == 0)
-        r = poll_for(l, EPOLL_CTL_ADD, s->timer, EPOLLIN);
+        r = poll_for(s, EPOLL_CTL_ADD, s->timer, EPOLLIN);
+    if (r == 0 && s->manual)
+        r = poll_for(s, EPOLL_CTL_ADD, eventfd_of(s), EPOLLIN);
     s->takes_more = true;
     return r;
 }
@@ -108,15 +337,21 @@ int shm_listen(struct naru_listener *l, struct url *url, const struct naru_optio
         r = shm_name_parse(url, true, &name);
     if (r < 0)
         return r;
-    s = new_listener(url->text);
+    s = new_listener(l, url->text);
     if (!s)
         return -ENOMEM;
     s->options = options;
+    s->manual = opt->service == NARU_SERVICE_MANUAL;
     r = open_descriptors(l, s);
     if (r == 0)
         r = unix_endpoint_open(l, s->socket, url, &name, opt->mode, &s->endpoint);
+    if (r == 0 && !s->manual) {
+        r = keeper_add(l->url, &s->task, epoll_of(s), attend, s);
+        if (r < 0)
+            s->endpoint = unix_endpoint_close(s->endpoint, l->lock_fd, true);
+    }
     if (r < 0)
-        free_listener(s);
+        free_listener(s, true);
     else
         l->state = s;
     return r;
@@ -126,8 +361,9 @@ void shm_unlisten(struct naru_listener *l, bool owner)
 {
     struct shm_listener *s = l->state;
 
+    keeper_remove(&s->task);
     s->endpoint = unix_endpoint_close(s->endpoint, l->lock_fd, owner);
-    free_listener(s);
+    free_listener(s, owner);
     l->state = NULL;
 }
 
@@ -137,192 +373,4 @@ int shm_remove(struct url *url)
     int r = shm_name_parse(url, false, &name);
 
     return r < 0 ? r : unix_endpoint_remove(url, &name, SOCK_SEQPACKET);
-}
-
-/* --- a connection --- */
-
-static void drop(struct naru_listener *l, struct pending *p)
-{
-    (void)epoll_ctl(l->fd, EPOLL_CTL_DEL, p->fd, NULL); /* -ENOENT: it was answered at once */
-    p->fd = handshake_hang_up(p->fd);
-}
-
-/* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. */
-static enum handshake_reason check_fds(const struct handshake_packet *packet)
-{
-    if (packet->fd_count < HELLO_FDS && packet->fds_lost) /* there was room for them: not in this process */
-        return REASON_SHORT;
-    return packet->fd_count == HELLO_FDS && handshake_is_bell(packet->fds[HELLO_RECEIVER_BELL]) &&
-                   handshake_is_bell(packet->fds[HELLO_SENDER_BELL])
-               ? REASON_NONE
-               : REASON_PROTOCOL;
-}
-
-/* Makes our memory, passes it, and makes ch a channel. -EAGAIN: the peer has gone meanwhile; or another
- * explained -errno. Takes theirs. */
-static int welcome(struct naru_listener *l, struct naru_channel *ch, int fd, struct handshake_packet *packet,
-                   struct sealed *theirs)
-{
-    const struct shm_listener *s = l->state;
-    struct handshake_message m = shm_say(HANDSHAKE_WELCOME, &s->options);
-    struct sealed own = {0};
-    FD_CLEANUP int memory = -1;
-    int r = shm_link_make(l->url, s->options.ring, s->options.pool, &own, &memory);
-
-    if (r == 0 && handshake_send(fd, &m, &memory, WELCOME_FDS) < 0)
-        r = -EAGAIN;
-    if (r < 0) {
-        sealed_deinit(&own);
-        sealed_deinit(theirs);
-        return r;
-    }
-    channel_learn_peer(ch, fd);
-    ch->rfd = fd_steal(&packet->fds[HELLO_RECEIVER_BELL]);
-    ch->wfd = fd_steal(&packet->fds[HELLO_SENDER_BELL]);
-    r = shm_open_channel(ch, &s->options, &own, theirs);
-    if (r == 0)
-        shm_link_claim(&((struct shm *)ch->state)->link);
-    return r;
-}
-
-/* Answers a HELLO. 0: ch is open; -EAGAIN: the peer was refused, or has gone; or what this process is short
- * of, explained. */
-static int answer(struct naru_listener *l, struct naru_channel *ch, int fd, struct handshake_packet *packet)
-{
-    const struct shm_listener *s = l->state;
-    const struct handshake_message own = shm_say(HANDSHAKE_WELCOME, &s->options);
-    struct handshake_message hello;
-    struct sealed theirs = {0};
-    enum handshake_reason reason = handshake_read(packet->bytes, packet->length, &own, &hello);
-    int r = -EAGAIN;
-
-    if (reason == REASON_NONE)
-        reason = hello.kind == HANDSHAKE_HELLO ? check_fds(packet) : REASON_PROTOCOL;
-    if (reason == REASON_NONE) {
-        r = shm_link_attach(l->url, packet->fds[HELLO_MEMORY], hello.ring, &theirs);
-        reason = r == -EPROTO ? REASON_PROTOCOL : r < 0 ? REASON_SHORT : REASON_NONE;
-    } else if (reason == REASON_SHORT) {
-        r = error_set(EMFILE, "%s: no room for the descriptors of a connection; raise RLIMIT_NOFILE", l->url);
-    }
-    if (reason == REASON_NONE) {
-        r = welcome(l, ch, fd, packet, &theirs);
-        reason = r < 0 && r != -EAGAIN ? REASON_SHORT : REASON_NONE;
-    }
-    if (reason != REASON_NONE)
-        handshake_refuse(fd, reason, &own);
-    return reason == REASON_SHORT ? r : r == 0 && reason == REASON_NONE ? 0 : -EAGAIN;
-}
-
-/* Goes on with a connection. As answer(); -EAGAIN: it has said nothing yet, too. */
-static int advance(struct naru_listener *l, struct naru_channel *ch, struct pending *p)
-{
-    struct handshake_packet packet;
-    int r = handshake_recv(p->fd, &packet);
-
-    if (r == -EAGAIN)
-        return r;
-    if (r == 0) {
-        r = answer(l, ch, p->fd, &packet);
-        handshake_packet_close(&packet);
-    } else {
-        r = -EAGAIN; /* it has gone, whatever the kernel says of it */
-    }
-    drop(l, p);
-    return r;
-}
-
-/* --- accepting --- */
-
-static struct pending *find_room(struct shm_listener *s)
-{
-    for (int i = 0; i < PENDING_MAX; i++)
-        if (s->pending[i].fd < 0)
-            return &s->pending[i];
-    return NULL;
-}
-
-/* Takes one connection from the socket into p, which stays free if the peer may not connect. 0, -EAGAIN:
- * there is none; or explained. */
-static int take(struct naru_listener *l, struct pending *p)
-{
-    const struct shm_listener *s = l->state;
-    FD_CLEANUP int fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    int r;
-
-    if (fd < 0 && errno == ECONNABORTED)
-        return 0;
-    if (fd < 0)
-        return errno == EAGAIN || errno == EINTR
-                   ? -EAGAIN
-                   : error_set(errno, "%s: accept: %s", l->url, error_text(errno));
-    if (!shm_allow_peer(&s->options.allowed, fd)) {
-        const struct handshake_message own = shm_say(HANDSHAKE_REFUSED, &s->options);
-
-        handshake_refuse(fd, REASON_PERMISSION, &own);
-        (void)handshake_hang_up(fd_steal(&fd));
-        return 0;
-    }
-    r = poll_for(l, EPOLL_CTL_ADD, fd, EPOLLIN);
-    if (r == 0)
-        *p = (struct pending){fd_steal(&fd), clock_now() + hello_within};
-    return r;
-}
-
-/* Drops who did not speak in time, and sets the timer for who still may. */
-static void mind_the_time(struct naru_listener *l)
-{
-    struct shm_listener *s = l->state;
-    int64_t now = s->timer_at ? clock_now() : 0, next = 0;
-    struct itimerspec when = {{0, 0}, {0, 0}};
-
-    for (int i = 0; i < PENDING_MAX; i++) {
-        struct pending *p = &s->pending[i];
-
-        if (p->fd >= 0 && p->deadline <= now)
-            drop(l, p);
-        if (p->fd >= 0 && (next == 0 || p->deadline < next))
-            next = p->deadline;
-    }
-    if (next == s->timer_at)
-        return;
-    when.it_value.tv_sec = (time_t)(next / NARU_S(1));
-    when.it_value.tv_nsec = (long)(next % NARU_S(1));
-    if (timerfd_settime(s->timer, TFD_TIMER_ABSTIME, &when, NULL) == 0) /* cannot fail: both are valid */
-        s->timer_at = next;
-}
-
-static int try_to_accept(struct naru_listener *l, struct naru_channel *ch)
-{
-    struct shm_listener *s = l->state;
-    struct pending *p;
-
-    for (int i = 0; i < PENDING_MAX; i++) {
-        int r = s->pending[i].fd < 0 ? -EAGAIN : advance(l, ch, &s->pending[i]);
-
-        if (r != -EAGAIN)
-            return r;
-    }
-    for (int i = 0; i < TAKEN_MAX && (p = find_room(s)); i++) {
-        int r = take(l, p);
-
-        if (r < 0)
-            return r;
-        r = p->fd < 0 ? -EAGAIN : advance(l, ch, p);
-        if (r != -EAGAIN)
-            return r;
-    }
-    return -EAGAIN;
-}
-
-int shm_accept(struct naru_listener *l, struct naru_channel *ch)
-{
-    struct shm_listener *s = l->state;
-    int r = try_to_accept(l, ch);
-    bool room;
-
-    mind_the_time(l);
-    room = find_room(s) != NULL;
-    if (room != s->takes_more && poll_for(l, EPOLL_CTL_MOD, s->socket, room ? EPOLLIN : 0) == 0)
-        s->takes_more = room;
-    return r;
 }

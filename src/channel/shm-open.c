@@ -34,7 +34,10 @@ static int take_type(const char *what, const struct naru_options *opt, struct sh
 int shm_parse_options(struct url *url, const struct naru_options *opt, bool named,
                       struct shm_options *ret_options)
 {
-    struct shm_options options = {.ring = SHM_RING_DEFAULT, .pool = SHM_POOL_DEFAULT, .how = WAIT_ADAPTIVE};
+    struct shm_options options = {.ring = SHM_RING_DEFAULT,
+                                  .pool = SHM_POOL_DEFAULT,
+                                  .backlog = SHM_BACKLOG_DEFAULT,
+                                  .how = WAIT_ADAPTIVE};
     int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
 
     if (r == 0)
@@ -44,6 +47,8 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
     if (r == 0 && (options.ring & (options.ring - 1)) != 0)
         r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
                       options.ring);
+    if (r == 0 && named)
+        r = url_option_size(url, "backlog", 1, 4096, &options.backlog);
     if (r == 0 && named)
         r = shm_allow_parse(url, &options.allowed);
     if (r == 0)

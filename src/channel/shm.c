@@ -341,7 +341,9 @@ const struct channel_ops shm_ops = {
                 "pool=SIZE\tbytes for messages larger than half of that, and all that are out (64M)\n"
                 "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
                 "allow-uid=N,...\tusers who may be at the other end, by number (those whom ?mode= lets)\n"
-                "allow-gid=N,...\tgroups likewise",
+                "allow-gid=N,...\tgroups likewise\n"
+                "backlog=N\tconnections answered ahead of accepting them (64)\n"
+                "service=keeper|manual\twho answers: a thread, or the program (keeper)",
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_CONNECT | NARU_CAN_LISTEN |
                             NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
                             NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |
@@ -351,6 +353,7 @@ const struct channel_ops shm_ops = {
     .connect = shm_connect,
     .listen = shm_listen,
     .accept = shm_accept,
+    .dispatch = shm_dispatch,
     .unlisten = shm_unlisten,
     .remove = shm_remove,
     SHM_MESSAGES,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What shm.c (attempts), shm-batch.c (many at once), shm-wait.c (waiting), shm-loan.c (messages where they
- * lie), shm-open.c (options, pairs), shm-listen.c and shm-connect.c share. */
+ * lie), shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -13,6 +13,7 @@
 
 enum {
     SHM_RING_DEFAULT = 256 * 1024,       /* bytes; fits the second-level cache of two processors */
+    SHM_BACKLOG_DEFAULT = 64,            /* connections answered and not accepted; three descriptors each */
     SHM_POOL_DEFAULT = 64 * 1024 * 1024, /* bytes of address space; the largest message by default */
     /* Looks of the adaptive wait before it sleeps, twice: on the short way and on the long one; some 50 us
      * together, about as long as to sleep and be woken takes. 4000 let the receiver of a stream of 64 KiB,
@@ -26,7 +27,7 @@ enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
 
 /* Of a URL. */
 struct shm_options {
-    size_t ring, pool;
+    size_t ring, pool, backlog;
     int how; /* enum wait_how */
     struct shm_allowed allowed;
     struct handshake_type type;
@@ -150,6 +151,7 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
 int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline);
 int shm_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt);
 int shm_accept(struct naru_listener *l, struct naru_channel *ch);
+int shm_dispatch(struct naru_listener *l);
 void shm_unlisten(struct naru_listener *l, bool owner);
 int shm_remove(struct url *url);
 int shm_wait(struct naru_channel *ch, int event, int64_t deadline);

@@ -200,11 +200,19 @@ static const char *each_lie(size_t index)
     return index < sizeof lies / sizeof *lies ? lies[index].label : NULL;
 }
 
+static bool has_hung_up(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLHUP);
+}
+
 static void expect_refusal(int fd, enum handshake_reason reason)
 {
     struct handshake_message mine = handshake_make(HANDSHAKE_HELLO, RING), word;
     struct handshake_packet packet;
 
+    WAIT_UNTIL(has_hung_up(fd)); /* the word can still be read */
     fork_hold();
     CHECK_INT(handshake_recv(fd, &packet), 0);
     CHECK_INT(handshake_read(packet.bytes, packet.length, &mine, &word), REASON_NONE);
@@ -215,32 +223,47 @@ static void expect_refusal(int fd, enum handshake_reason reason)
     fork_release();
 }
 
+static void lie_to(const char *query, const struct peer *peer, enum handshake_reason reason)
+{
+    struct naru_listener *l = listen_there(query);
+    struct naru_channel *ch = NULL;
+    int fd = raw_connect();
+
+    say(fd, peer, NULL);
+    if (*query) { /* nobody else answers */
+        CHECK(test_is_readable(naru_listener_fd(l)));
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    }
+    expect_refusal(fd, reason);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK(ch == NULL && !test_is_readable(naru_listener_fd(l)));
+    close(fd);
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
 TEST_EACH(a_liar_is_refused_and_the_next_one_served, each_lie)
 {
     struct peer peer = honest_peer(HANDSHAKE_HELLO);
-    struct naru_channel *ch = NULL;
-    struct naru_listener *l;
-    int fd;
 
     lies[index].lie(&peer); /* which may skip the test */
-    l = listen_there("");
-    fd = raw_connect();
-    say(fd, &peer, NULL);
-    CHECK(test_is_readable(naru_listener_fd(l)));
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
-    expect_refusal(fd, lies[index].reason);
-    CHECK(ch == NULL && !test_is_readable(naru_listener_fd(l)));
-    close(fd);
+    lie_to("?service=manual", &peer, lies[index].reason);
+    lie_to("", &peer, lies[index].reason);
     peer_end(&peer); /* the runner counts what else is open */
-    check_still_serves(l);
-    naru_listener_close(l);
+}
+
+static const char *const services[] = {"?service=manual", "?service=keeper"};
+
+static const char *each_service(size_t index)
+{
+    return index < sizeof services / sizeof *services ? services[index] : NULL;
 }
 
 TEST(an_honest_peer_is_welcome_and_known)
 {
     struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
     struct peer peer = honest_peer(HANDSHAKE_HELLO);
-    struct naru_listener *l = listen_there("?ring=16k");
+    struct naru_listener *l = listen_there("?service=manual&ring=16k");
     struct handshake_message mine = handshake_make(HANDSHAKE_HELLO, RING), word;
     struct handshake_packet packet;
     struct naru_channel *ch = NULL;
@@ -299,7 +322,7 @@ static const char *each_place(size_t index)
 TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
 {
     struct peer peer = honest_peer(HANDSHAKE_HELLO), empty = {.length = 0};
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there("?service=manual");
     struct naru_channel *ch = NULL;
     int others[2], fd = raw_connect(), lingering = lingering_socket(others);
 
@@ -325,9 +348,9 @@ TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
     naru_listener_close(l);
 }
 
-TEST(garbage_of_any_length_is_refused)
+TEST_EACH(garbage_of_any_length_is_refused, each_service)
 {
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there(services[index]);
     struct naru_channel *ch = NULL;
     uint64_t bytes[64];
 
@@ -349,7 +372,7 @@ TEST(garbage_of_any_length_is_refused)
 
 TEST(who_leaves_at_any_step_is_forgotten)
 {
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there("?service=manual");
     struct naru_channel *ch = NULL;
     int fd = raw_connect();
 
@@ -378,17 +401,10 @@ TEST(who_leaves_at_any_step_is_forgotten)
 
 /* --- time --- */
 
-static bool has_hung_up(int fd)
-{
-    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-
-    return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLHUP);
-}
-
 TEST(the_silent_are_dropped_and_hold_nobody_up)
 {
     enum { SILENT = 30 }; /* more than a listener keeps open */
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there("?service=manual");
     struct naru_channel *ch = NULL;
     int fds[SILENT];
 
@@ -406,16 +422,22 @@ TEST(the_silent_are_dropped_and_hold_nobody_up)
     naru_listener_close(l);
 }
 
-TEST(an_accept_with_a_limit_ends_at_it_whoever_floods)
+TEST_EACH(an_accept_with_a_limit_ends_at_it_whoever_floods, each_service)
 {
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there(services[index]);
     struct naru_channel *ch = NULL;
-    int pid = test_fork();
+    struct test_gate floods;
+    int pid;
 
+    test_gate_init(&floods);
+    pid = test_fork();
     if (pid == 0)
-        for (;;)
+        for (int i = 0;; i++) {
             close(raw_connect());
-    WAIT_UNTIL(test_is_readable(naru_listener_fd(l)));
+            if (i == 10)
+                test_gate_open(&floods);
+        }
+    test_gate_wait(&floods);
     for (int i = 0; i < 3; i++)
         CHECK_INT(naru_accept(l, NARU_MS(30), &ch), -ETIMEDOUT);
     test_kill(pid);
@@ -427,7 +449,7 @@ TEST(an_accept_with_a_limit_ends_at_it_whoever_floods)
 
 TEST(a_child_keeps_no_half_open_connection)
 {
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there("?service=manual");
     struct naru_channel *ch = NULL;
     struct test_gate done;
     int fd = raw_connect(), pid;

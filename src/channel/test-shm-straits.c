@@ -47,7 +47,7 @@ static void ask(struct naru_channel *ch)
 
 TEST(a_listener_without_descriptors_says_so_and_keeps_who_came)
 {
-    struct naru_listener *l = listen_there("");
+    struct naru_listener *l = listen_there("?service=manual"); /* which descriptor it is that is missing */
     int refused = 0, pid = test_fork();
 
     if (pid == 0) {

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Answering who connects to a listener of shm:, whoever does it: see shm-arrival.h. */
+#include "channel/shm-arrival.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "channel/shm-handshake.h"
+
+static struct shm_arrival *new_arrival(const char *what)
+{
+    struct shm_arrival *a = calloc(1, sizeof *a);
+
+    if (!a) {
+        (void)error_set(ENOMEM, "%s: out of memory for a connection", what);
+        return NULL;
+    }
+    list_init(&a->node);
+    a->rfd = a->wfd = a->peer_pidfd = -1;
+    a->peer = (struct naru_peer){-1, -1, -1};
+    fork_guard_init(&a->guard);
+    fork_guard_add(&a->guard, &a->rfd);
+    fork_guard_add(&a->guard, &a->wfd);
+    fork_guard_add(&a->guard, &a->peer_pidfd);
+    return a;
+}
+
+void shm_arrival_drop(struct shm_arrival *a, bool owner)
+{
+    if (owner)
+        shm_link_forsake(&a->own);
+    sealed_deinit(&a->own);
+    sealed_deinit(&a->theirs);
+    fork_guard_close(&a->guard);
+    free(a);
+}
+
+/* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. */
+static enum handshake_reason check_fds(const struct handshake_packet *packet)
+{
+    if (packet->fd_count < HELLO_FDS && packet->fds_lost) /* there was room for them: not in this process */
+        return REASON_SHORT;
+    return packet->fd_count == HELLO_FDS && handshake_is_bell(packet->fds[HELLO_RECEIVER_BELL]) &&
+                   handshake_is_bell(packet->fds[HELLO_SENDER_BELL])
+               ? REASON_NONE
+               : REASON_PROTOCOL;
+}
+
+/* Makes our memory and passes it. 0, SHM_REFUSED (the peer has gone meanwhile) or explained. */
+static int welcome(const char *what, const struct shm_options *options, int fd,
+                   struct handshake_packet *packet, struct shm_arrival *a)
+{
+    struct handshake_message m = shm_say(HANDSHAKE_WELCOME, options);
+    FD_CLEANUP int memory = -1;
+    int r = shm_link_make(what, options->ring, options->pool, &a->own, &memory);
+
+    if (r == 0 && handshake_send(fd, &m, &memory, WELCOME_FDS) < 0)
+        r = SHM_REFUSED;
+    if (r != 0)
+        return r;
+    channel_ask_peer(fd, &a->peer, &a->peer_pidfd);
+    a->rfd = fd_steal(&packet->fds[HELLO_RECEIVER_BELL]);
+    a->wfd = fd_steal(&packet->fds[HELLO_SENDER_BELL]);
+    return 0;
+}
+
+/* To a HELLO that is one, with its descriptors. As welcome(), or -EPROTO: the memory is none. */
+static int receive(const char *what, const struct shm_options *options, int fd,
+                   struct handshake_packet *packet, uint64_t ring, struct shm_arrival **ret_arrival)
+{
+    struct shm_arrival *a = new_arrival(what);
+    int r = a ? shm_link_attach(what, packet->fds[HELLO_MEMORY], ring, &a->theirs) : -ENOMEM;
+
+    if (r == 0)
+        r = welcome(what, options, fd, packet, a);
+    if (r == 0)
+        *ret_arrival = a;
+    else if (a)
+        shm_arrival_drop(a, true);
+    return r;
+}
+
+/* To whatever it said. */
+static int answer(const char *what, const struct shm_options *options, int fd,
+                  struct handshake_packet *packet, struct shm_arrival **ret_arrival)
+{
+    const struct handshake_message own = shm_say(HANDSHAKE_WELCOME, options);
+    struct handshake_message hello;
+    enum handshake_reason reason = handshake_read(packet->bytes, packet->length, &own, &hello);
+    int r = SHM_REFUSED;
+
+    if (reason == REASON_NONE)
+        reason = hello.kind == HANDSHAKE_HELLO ? check_fds(packet) : REASON_PROTOCOL;
+    if (reason == REASON_SHORT)
+        r = error_set(EMFILE, "%s: no room for the descriptors of a connection; raise RLIMIT_NOFILE", what);
+    if (reason == REASON_NONE) {
+        r = receive(what, options, fd, packet, hello.ring, ret_arrival);
+        reason = r == -EPROTO ? REASON_PROTOCOL : r < 0 ? REASON_SHORT : REASON_NONE;
+    }
+    if (reason != REASON_NONE)
+        handshake_refuse(fd, reason, &own);
+    return r == -EPROTO ? SHM_REFUSED : r;
+}
+
+int shm_answer(const char *what, const struct shm_options *options, int fd, struct shm_arrival **ret_arrival)
+{
+    struct handshake_packet packet;
+    int r = handshake_recv(fd, &packet);
+
+    if (r == -EAGAIN)
+        return SHM_SILENT;
+    if (r < 0)
+        return SHM_REFUSED; /* it has gone, whatever the kernel says of it */
+    r = answer(what, options, fd, &packet, ret_arrival);
+    handshake_packet_close(&packet);
+    return r;
+}
+
+int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, struct naru_channel *ch)
+{
+    int r;
+
+    ch->rfd = fd_steal(&a->rfd);
+    ch->wfd = fd_steal(&a->wfd);
+    ch->peer = a->peer;
+    ch->peer_pidfd = fd_steal(&a->peer_pidfd);
+    r = shm_open_channel(ch, options, &a->own, &a->theirs);
+    if (r == 0)
+        shm_link_claim(&((struct shm *)ch->state)->link);
+    shm_arrival_drop(a, false);
+    return r;
+}
