@@ -8,6 +8,8 @@
  *     header says;
  *   - each record goes forward by its size, `taken` with it, and never past what a record can take;
  *   - nonsense is nonsense, and nothing else is: a word is empty, a record, or broken, by its bits alone;
+ *   - validate.h accepts the ring if and only if the reader comes to its end, and finds no two chunks there
+ *     that overlap;
  *   - views of records that are held stay inside, whatever else is received, and `taken` waits for the
  * oldest.
  *
@@ -20,6 +22,7 @@
 #include "check.h"
 #include "shm/held.h"
 #include "shm/pool.h"
+#include "shm/validate.h"
 
 enum { STEPS = 400, HELD = 4 };
 
@@ -80,6 +83,49 @@ static enum ring_state judge(uint64_t word, uint64_t capacity)
         return RING_CHUNK;
     return word >> 32 == (uint64_t)RECORD_DATA << 24 && (uint32_t)word <= capacity / 2 - 16 ? RING_OK
                                                                                             : RING_BROKEN;
+}
+
+/* A reader of its own that goes as far as it can: whether it comes to the end, and to no chunks that cannot
+ * be out at once. *ret_end: where that is. */
+static bool comes_to_the_end(const struct bank *b, uint64_t pool, uint64_t *ret_end)
+{
+    const struct pool_reader chunks = {.size = pool};
+    struct shm_chunk found[SHM_RETURNS];
+    uint64_t position = b->reader.position;
+    unsigned count = 0;
+
+    for (;;) {
+        const uint8_t *record = b->data + position % b->capacity;
+        enum ring_state state;
+        uint64_t word;
+
+        memcpy(&word, record, sizeof word);
+        state = judge(word, b->capacity);
+        *ret_end = position;
+        if (state == RING_EMPTY || state == RING_BROKEN)
+            return state == RING_EMPTY;
+        if (state == RING_CHUNK) {
+            if (count == SHM_RETURNS || pool_read(&chunks, record + RECORD_HEADER, &found[count]) != RING_OK)
+                return false;
+            for (unsigned i = 0; i < count; i++)
+                if (found[i].offset / SHM_PAGE * SHM_PAGE < found[count].offset + found[count].length &&
+                    found[count].offset < found[i].offset + found[i].length)
+                    return false;
+            count++;
+        }
+        position += record_bytes(record_length(word));
+        if (position - b->reader.position > b->capacity - RECORD_HEADER)
+            return false;
+    }
+}
+
+static void check_validate(const struct bank *b)
+{
+    uint64_t pool = b->capacity * 64, end = 0, wanted = 0;
+    bool good = comes_to_the_end(b, pool, &wanted);
+
+    CHECK((validate_ring("fuzz", b->data, b->capacity, b->reader.position, pool, &end) == 0) == good);
+    CHECK(!good || end == wanted);
 }
 
 static void read_all(const struct bank *b, const uint8_t *data, uint32_t length)
@@ -167,6 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     script = data;
     script_left = size;
     open_bank(&b);
+    check_validate(&b);
     for (int i = 0; whole && i < STEPS; i++) {
         unsigned choice = (unsigned)next(1);
 
@@ -181,6 +228,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             whole = step(&b, choice);
         }
         check_taken(&b);
+        if (choice % 8 == 7)
+            check_validate(&b);
     }
     for (size_t i = 0; i < HELD; i++)
         give_back(&b, i);

@@ -10,6 +10,7 @@
 #include "channel/shm.h"
 #include "naru/error.h"
 #include "runner.h"
+#include "shm/validate.h"
 
 /* --- messages --- */
 
@@ -56,6 +57,15 @@ short loop_events(struct naru_channel *ch)
 
 /* --- what holds at the end --- */
 
+/* The other side is dead, or sleeps in the kernel: what it has left, and what is ours, can be so. */
+static void check_valid(struct kill_run *run, const struct naru_channel *ch)
+{
+    const struct shm *shm = ch->state;
+
+    if (validate_link(ch->url, &shm->link) < 0 || validate_pool(ch->url, &shm->pool) < 0)
+        kill_complain(run, "validate() does not hold: %s", naru_explain());
+}
+
 /* The invariants of ring.h that this side can see, when the other side is gone and everything is received. */
 static void check_ring(struct kill_run *run, const struct naru_channel *ch, bool received_all)
 {
@@ -64,6 +74,7 @@ static void check_ring(struct kill_run *run, const struct naru_channel *ch, bool
     uint64_t theirs = atomic_load(&link->their_page->taken);
     struct ring_record record;
 
+    check_valid(run, ch);
     if (atomic_load(&link->page->taken) != link->rx.position)
         kill_complain(run, "I1: the position that was published is not the reader's");
     if (received_all && ring_peek(&link->rx, &record) != RING_EMPTY)
@@ -127,9 +138,11 @@ void survive_receiving(struct kill_run *run, struct naru_channel *ch)
 {
     bool goes_on = true;
 
-    if (!run->scenario->eager)
+    if (!run->scenario->eager) {
         while (kill_may_act(run) && goes_on)
             goes_on = take(run, ch, NARU_NOWAIT);
+        check_valid(run, ch);
+    }
     while (goes_on)
         goes_on = take(run, ch, NARU_FOREVER);
     check_gone(run, ch, true);
@@ -164,9 +177,11 @@ void survive_sending(struct kill_run *run, struct naru_channel *ch)
 {
     int r = 0;
 
-    if (!run->scenario->eager)
+    if (!run->scenario->eager) {
         while (kill_may_act(run) && r >= 0)
             r = give(run, ch, NARU_NOWAIT);
+        check_valid(run, ch);
+    }
     while (r >= 0)
         r = give(run, ch, NARU_FOREVER);
     check_gone(run, ch, false);

@@ -8,7 +8,9 @@
 #include <sys/mman.h>
 
 #include "killpoints.h"
+#include "naru/error.h"
 #include "naru/segment.h"
+#include "naru/shm.h"
 #include "runner.h"
 #include "shm/cell.h"
 
@@ -103,6 +105,8 @@ static void survive(struct kill_run *run, struct naru_channel *none)
         if (run->done > 0 || run->begun > 0)
             kill_complain(run, "there is no cell any more");
     } else {
+        if (naru_cell_validate(memory, bytes) < 0)
+            kill_complain(run, "%s", naru_explain());
         run->arrived = look(run, &c);
         for (uint64_t v = run->arrived + 1; v < run->arrived + 4; v++) { /* the next writer */
             fill(value, v);

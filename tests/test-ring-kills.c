@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "killpoints.h"
+#include "naru/error.h"
 #include "naru/segment.h"
 #include "naru/shm.h"
 #include "runner.h"
@@ -152,6 +153,12 @@ static bool await_death(struct kill_run *run)
     return true;
 }
 
+static void check_valid(struct kill_run *run)
+{
+    if (naru_ring_validate(memory, bytes) != 0)
+        kill_complain(run, "%s", naru_explain());
+}
+
 /* Takes what is there; the first is message n. How many there were. */
 static uint64_t take_all(struct kill_run *run, struct naru_ring_reader *reader, uint64_t n)
 {
@@ -194,8 +201,11 @@ static void survive_reading(struct kill_run *run, struct naru_channel *none)
         if (run->begun > 0 || start > 0)
             kill_complain(run, "there is no ring any more");
     } else {
+        check_valid(run);
         run->arrived = take_all(run, &reader, 0);
+        check_valid(run);
         go_on(run, &reader, run->arrived);
+        check_valid(run);
     }
     leave();
 }
@@ -224,6 +234,7 @@ static void survive_writing(struct kill_run *run, struct naru_channel *none)
     if (taken < run->done || taken > run->begun)
         kill_complain(run, "it has taken %d messages, begun %d, and had %d", (int)taken, (int)run->begun,
                       (int)run->done);
+    check_valid(run);
     CHECK_INT(naru_ring_attach_reader(memory, bytes, &reader), 0);
     if (take_all(run, &reader, taken) != filled - taken)
         kill_complain(run, "not all that it had left is there");

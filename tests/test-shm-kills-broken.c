@@ -120,7 +120,7 @@ TEST(a_next_header_that_is_not_zeroed_is_caught)
 {
     expect_caught(&(struct kill_scenario){"leaves the next header", RING, leaves_the_next_header,
                                           survive_receiving, .sends = true, .thorough = true, .messages = 3},
-                  "-71"); /* EPROTO */
+                  "is no record, by its header 0x101010101010101");
 }
 
 TEST(a_bell_that_is_not_rung_is_caught)

@@ -143,6 +143,15 @@ NARU_API NARU_MUST_CHECK int naru_ring_info(const void *memory, size_t bytes,
                                             struct naru_ring_info *ret_info);
 
 /*
+ * Whether the ring is one that writers and readers can have left there, wherever they were killed: every
+ * message that is not taken is one, and behind the last there is none. For who comes after a death, or wants
+ * to know why a call said -EPROTO: naru_explain() tells what is wrong and where. Ring and cell may be in use
+ * meanwhile. 0; -EPROTO; -EINVAL: the alignment; -EAGAIN: it changed each time that it was looked at.
+ */
+NARU_API NARU_MUST_CHECK int naru_ring_validate(const void *memory, size_t bytes);
+NARU_API NARU_MUST_CHECK int naru_cell_validate(const void *memory, size_t bytes);
+
+/*
  * The bytes of memory that a cell takes; 0: there is no such one. capacity: of the largest value, up to 1
  * GiB. slots: how many values it has room for, 2 to 64. With two, a reader is overtaken by a writer that
  * finishes a value and begins another while one is read; each more gives it the time of one more.

@@ -64,21 +64,14 @@ enum ring_state flat_wrap(struct ring_writer *w, uint64_t length)
     return RING_OK;
 }
 
-/* Whether it fills the ring up to its end. I5: never from its beginning on, so never twice in a row. */
-static bool is_padding(const struct ring_reader *r, uint64_t word)
-{
-    uint64_t left = left_before_end(r->position, r->mask);
-
-    return left <= r->mask && word == padding_word(left);
-}
-
 enum ring_state flat_skip(struct ring_reader *r, struct ring_record *record)
 {
+    uint64_t left = left_before_end(r->position, r->mask);
     enum ring_state state;
 
-    if (!is_padding(r, record->word))
+    if (left > r->mask || record->word != padding_word(left)) /* I5: never twice in a row */
         return RING_BROKEN;
-    r->position += left_before_end(r->position, r->mask);
+    r->position += left;
     atomic_store_explicit(r->taken, r->position, memory_order_release); /* [P2] */
     state = ring_peek(r, record);
     return state == RING_OK || state == RING_EMPTY ? state : RING_BROKEN; /* from here, none is too long */
@@ -88,25 +81,23 @@ enum ring_state flat_find_end(struct flat_page *page, uint64_t capacity, uint64_
                               uint64_t *ret_end)
 {
     uint64_t taken = atomic_load_explicit(&page->taken, memory_order_acquire); /* [C2] */
-    struct ring_reader r = {.data = flat_ring(page), .mask = capacity - 1, .position = taken};
+    _Atomic uint64_t aside = taken;                                            /* a reader that nobody sees */
+    struct ring_reader r;
+    struct ring_record record;
+    enum ring_state state = taken % RECORD_HEADER ? RING_BROKEN : RING_OK;
 
-    if (taken % RECORD_HEADER != 0)
-        return RING_BROKEN;
-    while (r.position - taken <= capacity - RECORD_HEADER) {
-        struct ring_record record;
-        enum ring_state state = ring_peek(&r, &record);
-
-        if (state == RING_EMPTY) {
-            *ret_taken = taken;
-            *ret_end = r.position;
-            return RING_OK;
-        }
-        if (state == RING_OK && flat_ends_inside(r.position, r.mask, record.length))
-            r.position += record_bytes(record.length);
-        else if (state != RING_OK && is_padding(&r, record.word))
-            r.position += left_before_end(r.position, r.mask);
-        else
+    ring_reader_init(&r, flat_ring(page), capacity, &aside);
+    r.position = taken;
+    while (state == RING_OK) {
+        state = flat_peek(&r, &record);
+        if (r.position - taken > capacity - RECORD_HEADER) /* I1 */
             return RING_BROKEN;
+        if (state == RING_OK)
+            ring_release(&r, record.length);
     }
-    return RING_BROKEN;
+    if (state != RING_EMPTY)
+        return state;
+    *ret_taken = taken;
+    *ret_end = r.position;
+    return RING_OK;
 }

@@ -2,10 +2,11 @@
 /* naru/shm.h: shared variables in memory of the program's own. What a cell is and does is in cell.h. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/error.h"
 #include "naru/shm.h"
-#include "shm/cell.h"
+#include "shm/validate.h"
 
 static_assert(sizeof(struct cell) <= sizeof(struct naru_cell), "a handle holds it");
 
@@ -126,4 +127,25 @@ int naru_cell_wait(struct naru_cell *cell, uint64_t version, int64_t timeout_ns)
 void naru_cell_wake(struct naru_cell *cell)
 {
     doze_wake(&cell_of(cell)->page->asleep);
+}
+
+enum { LOOKS = 100 };
+
+int naru_cell_validate(const void *memory, size_t bytes)
+{
+    struct naru_cell cell;
+    int r = naru_cell_attach((void *)(uintptr_t)memory, bytes, &cell); /* which does not write */
+    char what[64];
+
+    if (r < 0)
+        return r;
+    (void)snprintf(what, sizeof what, "cell at %p", memory);
+    for (int i = 0; i < LOOKS; i++) {
+        uint64_t version = naru_cell_version(&cell);
+
+        r = validate_cell(what, cell_of(&cell));
+        if (r == 0 || version == naru_cell_version(&cell))
+            return r;
+    }
+    return error_set(EAGAIN, "%s: it changes faster than it can be looked at", what);
 }

@@ -2,12 +2,14 @@
 /* naru/shm.h: rings in memory of the program's own. What a ring is and does is in flat.h and ring.h. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "naru/shm.h"
 #include "shm/doze.h"
 #include "shm/flat.h"
+#include "shm/validate.h"
 
 #define NOWHERE UINT64_MAX /* no position: they are multiples of 8 */
 
@@ -327,4 +329,27 @@ int naru_ring_info(const void *memory, size_t bytes, struct naru_ring_info *ret_
     info.size = ret_info->size < sizeof info ? ret_info->size : sizeof info;
     memcpy(ret_info, &info, info.size);
     return 0;
+}
+
+enum { LOOKS = 100 };
+
+int naru_ring_validate(const void *memory, size_t bytes)
+{
+    const struct flat_page *page = memory;
+    int r = check_address(memory);
+    char what[64];
+
+    if (r < 0)
+        return r;
+    (void)snprintf(what, sizeof what, "ring at %p", memory);
+    for (int i = 0; i < LOOKS; i++) {
+        uint64_t taken = bytes < sizeof *page ? 0 : atomic_load_explicit(&page->taken, memory_order_acquire);
+
+        r = validate_flat(what, page, bytes);
+        /* What was taken meanwhile may have been overwritten while we looked at it. */
+        if (r == 0 || bytes < sizeof *page ||
+            taken == atomic_load_explicit(&page->taken, memory_order_acquire))
+            return r;
+    }
+    return error_set(EAGAIN, "%s: it changes faster than it can be looked at", what);
 }

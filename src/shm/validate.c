@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* Whether shared memory holds what it can hold: see validate.h. */
+#include "shm/validate.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/error.h"
+
+/* --- rings --- */
+
+static uint64_t whole_pages(uint64_t length)
+{
+    return (length + SHM_PAGE - 1) & ~(uint64_t)(SHM_PAGE - 1);
+}
+
+/* Chunks that are described by records: no more than can be out. */
+struct chunks {
+    unsigned count;
+    struct shm_chunk chunk[SHM_RETURNS];
+};
+
+static int add_chunk(const char *what, uint64_t position, const uint8_t *found, uint64_t pool,
+                     struct chunks *chunks)
+{
+    const struct pool_reader reader = {.size = pool};
+    struct shm_chunk chunk;
+
+    if (pool_read(&reader, found, &chunk) != RING_OK)
+        return error_set(EPROTO,
+                         "%s: the record at %" PRIu64 " describes no chunk of a pool of %" PRIu64 " bytes",
+                         what, position, pool);
+    if (chunks->count == SHM_RETURNS)
+        return error_set(EPROTO, "%s: more than %d chunks are described, which is more than can be out", what,
+                         SHM_RETURNS);
+    for (unsigned i = 0; i < chunks->count; i++) {
+        const struct shm_chunk *other = &chunks->chunk[i];
+
+        if (chunk.offset < other->offset + whole_pages(other->length) &&
+            other->offset < chunk.offset + whole_pages(chunk.length))
+            return error_set(EPROTO,
+                             "%s: the record at %" PRIu64 " describes a chunk at %" PRIu64
+                             " of the pool that overlaps another at %" PRIu64,
+                             what, position, chunk.offset, other->offset);
+    }
+    chunks->chunk[chunks->count++] = chunk;
+    return 0;
+}
+
+/* From the reader's position on up to the first header of 0. */
+static int walk(const char *what, struct ring_reader *reader, bool flat, uint64_t pool)
+{
+    uint64_t from = reader->position, capacity = reader->mask + 1;
+    struct chunks chunks = {.count = 0};
+
+    if (from % RECORD_HEADER != 0)
+        return error_set(EPROTO, "%s: the position %" PRIu64 " is no multiple of %d", what, from,
+                         RECORD_HEADER);
+    for (;;) {
+        struct ring_record record;
+        enum ring_state state = flat ? flat_peek(reader, &record) : ring_peek(reader, &record);
+        int r = 0;
+
+        if (reader->position - from > capacity - RECORD_HEADER) /* I1 of ring.h */
+            return error_set(EPROTO,
+                             "%s: the records from %" PRIu64 " on fill more than a ring of %" PRIu64
+                             " bytes, with no header of 0 behind them",
+                             what, from, capacity);
+        if (state == RING_EMPTY)
+            return 0;
+        if (state == RING_BROKEN)
+            return error_set(EPROTO, "%s: at %" PRIu64 " is no record, by its header %#" PRIx64, what,
+                             reader->position, record.word);
+        if (state == RING_CHUNK)
+            r = add_chunk(what, reader->position, record.data, pool, &chunks);
+        if (r < 0)
+            return r;
+        ring_release(reader, record.length);
+    }
+}
+
+int validate_ring(const char *what, const uint8_t *data, uint64_t capacity, uint64_t from, uint64_t pool,
+                  uint64_t *ret_end)
+{
+    _Atomic uint64_t aside = from; /* a reader that nobody sees */
+    struct ring_reader reader;
+    int r;
+
+    ring_reader_init(&reader, data, capacity, &aside);
+    reader.position = from;
+    r = walk(what, &reader, false, pool);
+    if (r == 0)
+        *ret_end = reader.position;
+    return r;
+}
+
+int validate_flat(const char *what, const struct flat_page *page, size_t bytes)
+{
+    uint64_t capacity = flat_check(page, bytes);
+    _Atomic uint64_t aside = 0;
+    struct ring_reader reader;
+
+    if (capacity == 0)
+        return error_set(EPROTO, "%s: it does not begin with the page of a ring of layout %d", what,
+                         FLAT_LAYOUT);
+    ring_reader_init(&reader, (const uint8_t *)(page + 1), capacity, &aside);
+    reader.position = atomic_load_explicit(&page->taken, memory_order_acquire); /* [C2] */
+    return walk(what, &reader, true, 0);
+}
+
+/* --- pools --- */
+
+static int pool_wrong(const char *what, const char *why, unsigned slot)
+{
+    return error_set(EPROTO, "%s: the pool's slot %u %s", what, slot, why);
+}
+
+/* What was given back and not noticed yet: tokens of chunks that are out, each once. */
+static int validate_returns(const char *what, const struct pool *p)
+{
+    uint64_t returned = atomic_load_explicit(&p->their_page->returned, memory_order_acquire); /* [C3] */
+    bool back[SHM_RETURNS] = {false};
+
+    if (returned - p->seen > p->sent)
+        return error_set(EPROTO, "%s: the peer has given back %" PRIu64 " chunks, and has %u", what,
+                         returned - p->seen, p->sent);
+    for (uint64_t i = p->seen; i != returned; i++) {
+        /* relaxed: C3 orders it */
+        uint32_t token = atomic_load_explicit(&p->their_page->returns[i % SHM_RETURNS], memory_order_relaxed);
+        unsigned slot = token % SHM_RETURNS; /* pool.c: SLOT_MASK */
+
+        if (!p->slots[slot].sent || p->slots[slot].token != token || back[slot])
+            return error_set(EPROTO, "%s: the peer has given back token %" PRIu32 ", which is not out", what,
+                             token);
+        back[slot] = true;
+    }
+    return 0;
+}
+
+int validate_pool(const char *what, const struct pool *p)
+{
+    unsigned used = 0, sent = 0;
+    uint64_t end = 0;
+
+    if (p->used > SHM_RETURNS || p->reached > p->size)
+        return error_set(EPROTO, "%s: the pool's count %u or its mark %" PRIu64 " cannot be", what, p->used,
+                         p->reached);
+    for (unsigned i = 0; i < p->used; i++) { /* I1 of pool.h */
+        unsigned number = p->by_offset[i];
+        const struct pool_slot *slot = &p->slots[number % SHM_RETURNS];
+
+        if (number >= SHM_RETURNS || !slot->used || slot->token % SHM_RETURNS != number)
+            return pool_wrong(what, "is listed, and not in use", number);
+        if (slot->offset < end || slot->offset % SHM_PAGE != 0 || slot->bytes % SHM_PAGE != 0 ||
+            slot->bytes > p->size - slot->offset || slot->offset + slot->bytes > p->reached)
+            return pool_wrong(what, "overlaps another, or the pool's end", number);
+        end = slot->offset + slot->bytes;
+    }
+    for (unsigned i = 0; i < SHM_RETURNS; i++) {
+        used += p->slots[i].used;
+        sent += p->slots[i].sent;
+        if (p->slots[i].sent && !p->slots[i].used)
+            return pool_wrong(what, "was sent, and is not in use", i);
+    }
+    if (used != p->used || sent != p->sent)
+        return error_set(EPROTO, "%s: the pool counts %u chunks, %u of them sent, and has %u and %u", what,
+                         p->used, p->sent, used, sent);
+    return validate_returns(what, p);
+}
+
+/* --- channels --- */
+
+static int validate_page(const char *what, const char *whose, const struct shm_page *page,
+                         const struct sealed *memory)
+{
+    uint32_t end = atomic_load_explicit(&page->end, memory_order_relaxed); /* its value alone counts */
+
+    if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
+        page->ring != memory->ring || page->pool != memory->pool)
+        return error_set(EPROTO, "%s: %s page does not say what it is", what, whose);
+    if (end > SHM_CLOSED)
+        return error_set(EPROTO, "%s: %s end is %" PRIu32 ", which is none", what, whose, end);
+    return 0;
+}
+
+/* What this side has sent and the other has not taken. */
+static int validate_sent(const char *what, const struct shm_link *l)
+{
+    uint64_t taken = atomic_load_explicit(l->tx.their_taken, memory_order_acquire), end = 0; /* [C2] */
+    int r;
+
+    if (taken - l->tx.taken > l->tx.position - l->tx.taken)
+        return error_set(EPROTO, "%s: the peer has taken up to %" PRIu64 " of %" PRIu64, what, taken,
+                         l->tx.position);
+    r = validate_ring(what, l->tx.data, l->tx.mask + 1, taken, l->own.pool, &end);
+    if (r == 0 && end != l->tx.position) /* I2 of ring.h */
+        r = error_set(EPROTO, "%s: what was sent ends at %" PRIu64 ", and not at %" PRIu64, what, end,
+                      l->tx.position);
+    return r;
+}
+
+int validate_link(const char *what, const struct shm_link *l)
+{
+    uint64_t end;
+    int r = validate_page(what, "our", l->page, &l->own);
+
+    if (r == 0)
+        r = validate_page(what, "the peer's", l->their_page, &l->theirs);
+    if (r == 0)
+        r = validate_sent(what, l);
+    return r < 0 ? r : validate_ring(what, l->rx.data, l->rx.mask + 1, l->rx.position, l->theirs.pool, &end);
+}
+
+/* --- cells --- */
+
+int validate_cell(const char *what, const struct cell *c)
+{
+    uint64_t version = cell_version(c);
+
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct cell_slot *slot = cell_slot_of(c, i);
+        uint64_t begun = atomic_load_explicit(&slot->version, memory_order_acquire); /* [C6] */
+        uint64_t length = atomic_load_explicit(&slot->length, memory_order_relaxed);
+        uint64_t back = (version % c->count + c->count - i) % c->count; /* so much older than the latest */
+        uint64_t last = back < version ? version - back : 0;
+
+        if (begun != last && !(begun == version + 1 && begun % c->count == i)) /* I2 of cell.h */
+            return error_set(
+                EPROTO, "%s: slot %" PRIu32 " was begun for version %" PRIu64 ", and the latest is %" PRIu64,
+                what, i, begun, version);
+        if (length > c->capacity)
+            return error_set(EPROTO, "%s: the value in slot %" PRIu32 " has %" PRIu64 " bytes of %" PRIu64,
+                             what, i, length, c->capacity);
+    }
+    return 0;
+}
