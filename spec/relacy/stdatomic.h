@@ -69,6 +69,11 @@ T atomic_fetch_or_explicit(T *address, V value, rl::memory_order order, place wh
     return old;
 }
 
+template <typename T, typename V> void atomic_store(T *address, V value)
+{
+    atomic_store_explicit(address, value, memory_order_seq_cst);
+}
+
 /* On words that only one thread touches. */
 template <typename T> bool atomic_compare_exchange_weak(T *address, T *expected, T value)
 {

@@ -32,8 +32,9 @@ struct fork_guard {
 /* Changes with each fork() on the child's side, never 0. */
 uint64_t fork_generation(void);
 
-/* Where the generation stands; 0 in a child that has not asked for its own yet. */
-extern _Atomic uint64_t *fork_word;
+/* Where the generation stands; 0 in a child that has not asked for its own yet. Hidden, so that it is read
+ * without a look into the global offset table. */
+extern __attribute__((visibility("hidden"))) _Atomic uint64_t *fork_word;
 
 /* Makes this process the owner. */
 void fork_guard_init(struct fork_guard *guard);
@@ -79,6 +80,12 @@ static inline bool fork_guard_is_owner(const struct fork_guard *guard)
     uint64_t owner = fork_guard_generation(guard);
 
     return __builtin_expect(owner == atomic_load_explicit(fork_word, memory_order_relaxed) && owner != 0, 1);
+}
+
+/* Whether it still is, of a guard that somebody owns. */
+static inline bool fork_guard_is_still_owner(const struct fork_guard *guard)
+{
+    return fork_guard_generation(guard) == atomic_load_explicit(fork_word, memory_order_relaxed);
 }
 
 /* 0 for the owner; takes ownership of what nobody owns; -ECHILD (explained) in another process. */

@@ -17,33 +17,6 @@
 #include "channel/channel.h"
 #include "channel/stream.h"
 
-static inline void count(struct naru_channel *ch, int direction, size_t messages, size_t bytes)
-{
-    struct channel_counters *counters = &ch->counters[direction];
-    /* One thread a direction counts, so a load and a store do; relaxed: figures for people. */
-    uint64_t m = atomic_load_explicit(&counters->messages, memory_order_relaxed);
-    uint64_t b = atomic_load_explicit(&counters->bytes, memory_order_relaxed);
-
-    atomic_store_explicit(&counters->messages, m + messages, memory_order_relaxed);
-    atomic_store_explicit(&counters->bytes, b + bytes, memory_order_relaxed);
-}
-
-/* A message went. Inline, with a constant direction: in the path of every one. */
-static inline __attribute__((always_inline)) void count_one(struct naru_channel *ch, int direction,
-                                                            size_t bytes)
-{
-    count(ch, direction, 1, bytes);
-    if (direction == CHANNEL_SENDING)
-        PROBE3(send, ch, ch->url, bytes);
-    else
-        PROBE3(receive, ch, ch->url, bytes);
-}
-
-void channel_count(struct naru_channel *ch, int direction, size_t bytes)
-{
-    count_one(ch, direction, bytes);
-}
-
 int channel_ended(struct naru_channel *ch, int r)
 {
     bool end = r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET || r == -EREMOTEIO || r == -EPROTO;
@@ -143,7 +116,7 @@ static int receive(struct naru_channel *ch, struct naru_message *m, int64_t time
     while (r < 0 && (r = after_attempt(ch, NARU_IN, r, &patience)) == 0)
         r = receive_attempt(ch, m, block);
     if (r == 0)
-        count_one(ch, CHANNEL_RECEIVING, m->length);
+        channel_count(ch, CHANNEL_RECEIVING, m->length);
     else if (ch->stream)
         (void)stream_pause_recv(ch, m); /* if that fails, the next call says so */
     channel_update_ready(ch, CHANNEL_RECEIVING);
@@ -221,7 +194,7 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
     else
         r = give_up_sending(ch, m, r);
     if (r == 0 || r == -EINPROGRESS)
-        count_one(ch, CHANNEL_SENDING, message_length(m));
+        channel_count(ch, CHANNEL_SENDING, message_length(m));
     channel_update_ready(ch, CHANNEL_SENDING);
     return channel_ended(ch, r);
 }
@@ -231,42 +204,29 @@ int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t 
     return send_message(ch, m, timeout_ns, 0);
 }
 
-/* Whether the short way may be tried: what it leaves out has nothing to do. */
-static inline bool may_be_short(const struct naru_channel *ch, int64_t timeout_ns,
-                                enum naru_direction direction)
+int channel_send_slowly(struct naru_channel *ch, const void *data, size_t length, int64_t timeout_ns,
+                        int tried)
 {
-    return timeout_ns == NARU_FOREVER && fork_guard_is_owner(&ch->guard) && (ch->direction & direction) &&
-           !ch->interruptible && ch->fd < 0;
-}
-
-/* The long way of naru_send(), out of its way: setting up a message costs as much as all of the short one. */
-static __attribute__((noinline)) int send_bytes(struct naru_channel *ch, const void *data, size_t len,
-                                                int64_t timeout_ns, int tried)
-{
-    struct iovec piece = {(void *)(uintptr_t)data, len};
+    struct iovec piece = {(void *)(uintptr_t)data, length};
     struct naru_message m = {.size = sizeof m, .iov = &piece, .iov_count = 1};
 
     return send_message(ch, &m, timeout_ns, tried);
 }
 
+/* An empty message, whose pointer may be NULL, goes the long way: 0 - 1 is never less. */
 int naru_send(struct naru_channel *ch, const void *data, size_t len, int64_t timeout_ns)
 {
-    int r = 0;
-
-    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_SEND) && ch->ops->send_bytes && !ch->sends_long &&
-        len - 1 < ch->max_message) /* nor an empty one, whose pointer may be NULL */
-        r = ch->ops->send_bytes(ch, data, len);
-    if (r <= 0)
-        return send_bytes(ch, data, len, timeout_ns, r);
-    ch->refused = false;
-    count_one(ch, CHANNEL_SENDING, len);
-    return 0;
+    if (__builtin_expect(timeout_ns == NARU_FOREVER && len - 1 < ch->short_way[CHANNEL_SENDING] &&
+                             fork_guard_is_still_owner(&ch->guard),
+                         1))
+        return ch->ops->send_bytes(ch, data, len);
+    return channel_send_slowly(ch, data, len, timeout_ns, 0);
 }
 
-static __attribute__((noinline)) ssize_t receive_bytes(struct naru_channel *ch, void *buf, size_t cap,
-                                                       int64_t timeout_ns, int tried)
+ssize_t channel_recv_slowly(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns,
+                            int tried)
 {
-    struct iovec piece = {buf, cap};
+    struct iovec piece = {buf, capacity};
     struct naru_message m = {.size = sizeof m, .iov = &piece, .iov_count = 1};
     int r = receive(ch, &m, timeout_ns, tried);
 
@@ -275,15 +235,11 @@ static __attribute__((noinline)) ssize_t receive_bytes(struct naru_channel *ch, 
 
 ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap, int64_t timeout_ns)
 {
-    size_t length = 0;
-    int r = 0;
-
-    if (may_be_short(ch, timeout_ns, NARU_DIRECTION_RECEIVE) && ch->ops->recv_bytes && !ch->kept.full && cap)
-        r = ch->ops->recv_bytes(ch, buf, cap, &length);
-    if (r <= 0)
-        return receive_bytes(ch, buf, cap, timeout_ns, r);
-    count_one(ch, CHANNEL_RECEIVING, length);
-    return (ssize_t)length;
+    if (__builtin_expect(timeout_ns == NARU_FOREVER && cap - 1 < ch->short_way[CHANNEL_RECEIVING] &&
+                             fork_guard_is_still_owner(&ch->guard),
+                         1))
+        return ch->ops->recv_bytes(ch, buf, cap, timeout_ns);
+    return channel_recv_slowly(ch, buf, cap, timeout_ns, 0);
 }
 
 static int check_message(const struct naru_message *m)
@@ -362,7 +318,7 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
     if (sent > 0) {
         size_t bytes = sum_lengths(m, (size_t)sent);
 
-        count(ch, CHANNEL_SENDING, (size_t)sent, bytes);
+        channel_count_many(ch, CHANNEL_SENDING, (size_t)sent, bytes);
         PROBE4(send_batch, ch, ch->url, bytes, sent);
     }
     channel_update_ready(ch, CHANNEL_SENDING);
@@ -426,7 +382,7 @@ int naru_channel_finish(struct naru_channel *ch)
     if (ch->ops->finish) {
         r = ch->ops->finish(ch);
         ch->finished = r == 0;
-        ch->sends_long |= ch->finished;
+        ch->short_way[CHANNEL_SENDING] = 0;
         return r;
     }
     if (ch->stream && stream_has_rest(ch->stream))
@@ -437,7 +393,8 @@ int naru_channel_finish(struct naru_channel *ch)
         return error_set(ENOTSUP, "%s: %s cannot end one direction alone", ch->url, ch->ops->row.name);
     if (ch->wfd != ch->rfd)
         fork_close(&ch->wfd);
-    ch->finished = ch->sends_long = true;
+    ch->finished = true;
+    ch->short_way[CHANNEL_SENDING] = 0;
     return 0;
 }
 

@@ -24,6 +24,7 @@
 
 #include "base/fork.h"
 #include "base/list.h"
+#include "base/probe.h"
 #include "base/url.h"
 #include "naru/channel.h"
 
@@ -68,10 +69,11 @@ struct channel_ops {
     int (*recv)(struct naru_channel *ch, struct naru_message *m, bool block);
 
     /* The short way of most messages, for calls that wait without limit: bytes in one piece, with nothing
-     * begun, kept or beside them. An attempt that may sleep. 1: done; 0: the long way is to go on from here;
-     * or -errno, as send and recv say it. NULL: there is none. */
+     * begun, kept or beside them, while ch->short_way says so. They are the rest of naru_send() and
+     * naru_recv(): they may sleep, and end in channel_sent() and channel_received(). Where there is a look,
+     * after one that found something, recv_bytes may be called with any limit. NULL: there is none. */
     int (*send_bytes)(struct naru_channel *ch, const void *data, size_t length);
-    int (*recv_bytes)(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
+    ssize_t (*recv_bytes)(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns);
 
     /* Bytes, one attempt: what stream.c moves frames with. read returns 0 at the end of the stream. fds may
      * be NULL. */
@@ -159,6 +161,11 @@ struct channel_address {
 
 struct naru_channel {
     const struct channel_ops *ops;
+    /* By direction: the longest message (the largest room for one) that may go by the short way; 0: none may,
+     * until the long way has been gone once. One number in place of everything that stands against it:
+     * channel_update_ready(), called by the thread of that direction. */
+    size_t short_way[2];
+    size_t short_max; /* the longest message for which send_bytes is of any use */
     char *url;
     enum naru_direction direction; /* never DEFAULT once open */
     int rfd, wfd;                  /* what is read and written; may be the same; -1: none */
@@ -204,7 +211,6 @@ struct naru_channel {
     bool armed, room; /* what the epoll's interest in NARU_OUT is; room: to be shown at once */
     bool refused;     /* the last send found no room */
     bool finished;    /* naru_channel_finish(): the sending thread's own */
-    bool sends_long;  /* no short way for naru_send(): finished, or a loan is out; likewise */
     /* A unix socket's peer closed with messages of ours unread. The kernel says so once, to whichever
      * direction asks first; naru_flush() needs to know. */
     _Atomic bool unread_lost;
@@ -326,9 +332,15 @@ int channel_repeat(struct naru_channel *ch, int event, int64_t timeout_ns, chann
                    void *data);
 /* Before a call returns r: notes if it tells of the peer's end. Returns r. */
 int channel_ended(struct naru_channel *ch, int r);
-void channel_count(struct naru_channel *ch, int direction, size_t bytes); /* one message */
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
+/* What follows from a call that may have changed more than the short way does: what the fd shows, if there is
+ * one, and whether there is a short way. */
 void channel_update_ready(struct naru_channel *ch, int direction);
+/* naru_send() and naru_recv() but for the short way. tried: what that said, as an attempt; 0: nothing. */
+int channel_send_slowly(struct naru_channel *ch, const void *data, size_t length, int64_t timeout_ns,
+                        int tried);
+ssize_t channel_recv_slowly(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns,
+                            int tried);
 void channel_free_blocks(struct naru_channel *ch);
 void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
 /* This process is the owner: what is opened into its fields, by an attempt that fails as well, children
@@ -336,5 +348,48 @@ void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism f
 int channel_new_owned(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
                       struct naru_channel **ret_ch);
 int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt);
+
+/* --- in the path of every message --- */
+
+static inline void channel_count_many(struct naru_channel *ch, int direction, size_t messages, size_t bytes)
+{
+    struct channel_counters *counters = &ch->counters[direction];
+    /* One thread a direction counts, so a load and a store do; relaxed: figures for people. */
+    uint64_t m = atomic_load_explicit(&counters->messages, memory_order_relaxed);
+    uint64_t b = atomic_load_explicit(&counters->bytes, memory_order_relaxed);
+
+    atomic_store_explicit(&counters->messages, m + messages, memory_order_relaxed);
+    atomic_store_explicit(&counters->bytes, b + bytes, memory_order_relaxed);
+}
+
+/* A message went. Always inline, for a constant direction. */
+static inline __attribute__((always_inline)) void channel_count(struct naru_channel *ch, int direction,
+                                                                size_t bytes)
+{
+    channel_count_many(ch, direction, 1, bytes);
+    if (direction == CHANNEL_SENDING)
+        PROBE3(send, ch, ch->url, bytes);
+    else
+        PROBE3(receive, ch, ch->url, bytes);
+}
+
+/* The end of send_bytes (recv_bytes). r: 1: done; 0: the long way is to go on from here; or -errno, as send
+ * and recv say it. */
+static inline int channel_sent(struct naru_channel *ch, const void *data, size_t length, int r)
+{
+    if (__builtin_expect(r <= 0, 0))
+        return channel_send_slowly(ch, data, length, NARU_FOREVER, r);
+    channel_count(ch, CHANNEL_SENDING, length);
+    return 0;
+}
+
+static inline ssize_t channel_received(struct naru_channel *ch, void *buf, size_t capacity,
+                                       int64_t timeout_ns, int r, size_t length)
+{
+    if (__builtin_expect(r <= 0, 0))
+        return channel_recv_slowly(ch, buf, capacity, timeout_ns, r);
+    channel_count(ch, CHANNEL_RECEIVING, length);
+    return (ssize_t)length;
+}
 
 #endif

@@ -311,7 +311,7 @@ int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     return n < 0 ? receive_failed(ch) : arrived(ch, m, &rx, (size_t)n);
 }
 
-int datagram_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+static int try_to_send(struct naru_channel *ch, const void *data, size_t length)
 {
     const struct datagram *d = ch->state;
     struct channel_address to;
@@ -328,6 +328,11 @@ int datagram_send_bytes(struct naru_channel *ch, const void *data, size_t length
     return n < 0 ? send_failed(ch, length) : 1;
 }
 
+int datagram_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    return channel_sent(ch, data, length, try_to_send(ch, data, length));
+}
+
 /* Whether the sender's credentials are all that came beside the bytes, or nothing. */
 static bool came_alone(struct msghdr *header)
 {
@@ -338,7 +343,7 @@ static bool came_alone(struct msghdr *header)
                        first->cmsg_type == SCM_CREDENTIALS && first->cmsg_level == SOL_SOCKET));
 }
 
-int datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+static int try_to_recv(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct datagram *d = ch->state;
     struct iovec iov[2] = {{buf, capacity}, {NULL, 0}};
@@ -367,4 +372,12 @@ int datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, siz
     r = arrived(ch, &m, &rx, (size_t)n);
     *ret_length = m.length;
     return r < 0 ? r : 1;
+}
+
+ssize_t datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns)
+{
+    size_t length = 0;
+    int r = try_to_recv(ch, buf, capacity, &length);
+
+    return channel_received(ch, buf, capacity, timeout_ns, r, length);
 }

@@ -28,7 +28,7 @@ int datagram_recv(struct naru_channel *ch, struct naru_message *m, bool block);
 
 /* Their short ways: see channel_ops. */
 int datagram_send_bytes(struct naru_channel *ch, const void *data, size_t length);
-int datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
+ssize_t datagram_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns);
 
 /* In a row of channel_ops. */
 #define DATAGRAM_MESSAGES                                                                                    \

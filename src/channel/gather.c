@@ -248,13 +248,8 @@ struct taking {
 /* The short way, if a look has seen a message: then it does not sleep. */
 static ssize_t take_bytes(struct naru_channel *ch, const struct taking *t, bool seen)
 {
-    size_t length;
-
-    if (seen && ch->ops->recv_bytes && !ch->kept.full && t->capacity && ch->fd < 0 &&
-        ch->ops->recv_bytes(ch, t->buf, t->capacity, &length) == 1) {
-        channel_count(ch, CHANNEL_RECEIVING, length);
-        return (ssize_t)length;
-    }
+    if (seen && t->capacity - 1 < ch->short_way[CHANNEL_RECEIVING] && fork_guard_is_still_owner(&ch->guard))
+        return ch->ops->recv_bytes(ch, t->buf, t->capacity, NARU_NOWAIT);
     return naru_recv(ch, t->buf, t->capacity, NARU_NOWAIT);
 }
 

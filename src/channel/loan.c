@@ -117,7 +117,6 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
     if (r == 0) {
         ch->lent = ret_loan->internal = ret_loan->data;
         ch->lent_timeout_ns = timeout_ns;
-        ch->sends_long = true;
     }
     channel_update_ready(ch, CHANNEL_SENDING);
     return channel_ended(ch, r);
@@ -155,7 +154,7 @@ static void end_loan(struct naru_loan *loan)
 
     if (ch->lent) {
         ch->lent = NULL;
-        ch->sends_long = ch->finished;
+        channel_update_ready(ch, CHANNEL_SENDING);
     } else {
         ch->loan_spare = ch->loan;
         ch->loan = NULL;

@@ -119,6 +119,7 @@ static int channel_new(const struct channel_ops *ops, const char *url, const str
     ch->room_event = POLLOUT;
     ch->peer = (struct naru_peer){-1, -1, -1};
     ch->max_message = opt->max_message;
+    ch->short_max = SIZE_MAX;
     ch->limit_mend = "raise it with ?max-message= at both ends";
     ch->keep_on_fork = opt->keep_on_fork;
     ch->interruptible = opt->interruptible;

@@ -126,7 +126,7 @@ static int recv_singly(struct naru_channel *ch, void *buf, size_t capacity, size
     return 1;
 }
 
-int pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+static int try_to_recv(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
     ssize_t n;
@@ -145,6 +145,14 @@ int pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size
     s->tail = (size_t)n;
     s->ended = n == 0;
     return plain_take(ch, buf, capacity, ret_length);
+}
+
+ssize_t pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns)
+{
+    size_t length = 0;
+    int r = try_to_recv(ch, buf, capacity, &length);
+
+    return channel_received(ch, buf, capacity, timeout_ns, r, length);
 }
 
 /* Whether the program ignores SIGPIPE, as it did when the channel first wrote. */
@@ -221,7 +229,7 @@ ssize_t pipe_io_write(struct naru_channel *ch, const struct iovec *iov, int coun
     return n < 0 ? write_failed(ch) : n;
 }
 
-int pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+static int try_to_send(struct naru_channel *ch, const void *data, size_t length)
 {
     uint8_t frame[STREAM_COPY_MAX];
     ssize_t n;
@@ -231,6 +239,11 @@ int pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
         return 0;
     n = write(ch->wfd, frame, plain_frame(frame, data, length));
     return n < 0 ? write_failed(ch) : plain_sent(ch->stream, length, (size_t)n);
+}
+
+int pipe_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    return channel_sent(ch, data, length, try_to_send(ch, data, length));
 }
 
 int64_t pipe_io_untaken(struct naru_channel *ch)

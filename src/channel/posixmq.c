@@ -274,12 +274,17 @@ static int posixmq_recv(struct naru_channel *ch, struct naru_message *m, bool bl
     return channel_keep(ch, m, m->length);
 }
 
-static int posixmq_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+static int try_to_send(struct naru_channel *ch, const void *data, size_t length)
 {
     return mq_send(ch->wfd, data, length, 0) < 0 ? failed(ch, errno, "send") : 1;
 }
 
-static int posixmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+static int posixmq_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    return channel_sent(ch, data, length, try_to_send(ch, data, length));
+}
+
+static int try_to_recv(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     const struct queue *q = ch->state;
     bool direct = capacity >= q->msgsize;
@@ -297,6 +302,14 @@ static int posixmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacit
         memcpy(buf, ch->kept.data, (size_t)n);
     *ret_length = (size_t)n;
     return 1;
+}
+
+static ssize_t posixmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns)
+{
+    size_t length = 0;
+    int r = try_to_recv(ch, buf, capacity, &length);
+
+    return channel_received(ch, buf, capacity, timeout_ns, r, length);
 }
 
 /* An upper bound: what others sent counts as well. */

@@ -203,8 +203,25 @@ static void update_armed(struct naru_channel *ch)
     (void)epoll_ctl(ch->fd, operation, ch->wfd, &event);
 }
 
+/* What the short way leaves out has nothing to do: neither before the message nor after it. */
+static size_t find_short_way(const struct naru_channel *ch, int direction)
+{
+    bool sending = direction == CHANNEL_SENDING;
+    size_t longest = ch->max_message < ch->short_max ? ch->max_message : ch->short_max;
+
+    if (ch->interruptible || ch->fd >= 0 || fork_guard_generation(&ch->guard) == 0)
+        return 0;
+    if (sending)
+        return (ch->direction & NARU_DIRECTION_SEND) && ch->ops->send_bytes && !ch->finished && !ch->lent &&
+                       !ch->refused
+                   ? longest
+                   : 0;
+    return (ch->direction & NARU_DIRECTION_RECEIVE) && ch->ops->recv_bytes && !ch->kept.full ? SIZE_MAX : 0;
+}
+
 void channel_update_ready(struct naru_channel *ch, int direction)
 {
+    ch->short_way[direction] = find_short_way(ch, direction);
     if (ch->fd < 0)
         return;
     if (direction == CHANNEL_SENDING && ch->wfd >= 0)

@@ -111,7 +111,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     ch->direction = NARU_DIRECTION_BOTH;
     ch->room_event = EPOLLIN;
     shm->receive_max = ch->max_message;
-    shm->inline_max = record_max(shm->link.own.ring);
+    shm->inline_max = ch->short_max = record_max(shm->link.own.ring);
     shm->lent_chunk = -1;
     most = shm->link.own.pool > shm->inline_max ? shm->link.own.pool : shm->inline_max;
     if (ch->max_message > most) {

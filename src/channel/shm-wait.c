@@ -17,7 +17,7 @@ enum { SPINS_PER_LOOK = 1 << 16 }; /* between two questions to the kernel whethe
 bool shm_is_alone(struct shm *shm, struct sleeper *sleeper)
 {
     if (!shm->link.gone && sleeper_take(sleeper) == 1)
-        shm->link.gone = true;
+        shm_link_lose(&shm->link);
     return shm->link.gone;
 }
 
@@ -41,7 +41,7 @@ static enum ring_state look(struct shm *shm, bool sending)
         sending ? shm_look_for_room(shm, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
 
     if (__builtin_expect(state == RING_BROKEN, 0))
-        shm->link.broken = true; /* for good: it could be put right again before the attempt, for ever */
+        shm_link_break(&shm->link); /* for good: it could be put right again before the attempt, for ever */
     return state;
 }
 
@@ -101,7 +101,7 @@ static int sleep_until_rung(struct naru_channel *ch, bool sending)
     }
     sleeper_disarm(sleeper);
     if (r == 1)
-        shm->link.gone = true;
+        shm_link_lose(&shm->link);
     return r == -EINTR ? r : 0;
 }
 

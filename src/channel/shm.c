@@ -16,7 +16,6 @@
 
 #include "base/error.h"
 #include "channel/table.h"
-#include "shm/copy.h"
 
 /* --- the end --- */
 
@@ -63,7 +62,7 @@ int shm_say_broken(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
-    shm->link.broken = true;
+    shm_link_break(&shm->link);
     return error_set(EPROTO, "%s: the peer's memory holds what naru cannot have written; close the channel",
                      ch->url);
 }
@@ -228,7 +227,8 @@ static bool is_endless(struct shm *shm)
 
     if (shm->asked != (uint32_t)(rx->position >> 32)) {
         shm->asked = (uint32_t)(rx->position >> 32);
-        (void)shm_is_alone(shm, &shm->link.receiver);
+        if (!shm_is_alone(shm, &shm->link.receiver))
+            shm_link_go_on(&shm->link);
     }
     if (!shm->link.gone)
         return false;
@@ -269,37 +269,6 @@ int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     int r = shm_find_message(ch, block, &found);
 
     return r < 0 ? r : deliver(ch, m, &found);
-}
-
-int shm_send_bytes(struct naru_channel *ch, const void *data, size_t bytes)
-{
-    struct shm *shm = ch->state;
-
-    if (receiver_left(shm) || shm->link.broken || bytes > shm->inline_max ||
-        ring_put(&shm->link.tx, RECORD_DATA, data, (uint32_t)bytes) != RING_OK)
-        return 0;
-    waker_published(&shm->link.their_receiver);
-    return 1;
-}
-
-int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
-{
-    struct shm *shm = ch->state;
-    struct ring_record record;
-    int spins = shm->spins;
-    enum ring_state state;
-
-    if (shm->link.broken || shm->link.gone || shm->asked != (uint32_t)(shm->link.rx.position >> 32))
-        return 0;
-    while ((state = ring_peek(&shm->link.rx, &record)) == RING_EMPTY && spins-- > 0)
-        ;
-    if (state != RING_OK || record.length > capacity)
-        return 0;
-    copy_payload(buf, record.data, record.length);
-    ring_release(&shm->link.rx, record.length);
-    waker_published(&shm->link.their_sender);
-    *ret_length = record.length;
-    return 1;
 }
 
 /* What has not been received yet. */

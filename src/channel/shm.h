@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts), shm-batch.c (many at once), shm-wait.c (waiting), shm-loan.c (messages where they
- * lie), shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and shm-connect.c share. */
+/* What shm.c (attempts), shm-short.c (the short way), shm-batch.c (many at once), shm-wait.c (waiting),
+ * shm-loan.c (messages where they lie), shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and
+ * shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -166,7 +167,7 @@ int shm_finish(struct naru_channel *ch);
 int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block);
 int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block);
 int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length);
-int shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
+ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns);
 int64_t shm_untaken(struct naru_channel *ch);
 
 #define SHM_MESSAGES                                                                                         \

@@ -163,7 +163,7 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
     return n;
 }
 
-int socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+static int try_to_send(struct naru_channel *ch, const void *data, size_t length)
 {
     uint8_t frame[STREAM_COPY_MAX];
     ssize_t n;
@@ -174,7 +174,12 @@ int socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t lengt
     return n < 0 ? (int)write_failed(ch, errno) : plain_sent(ch->stream, length, (size_t)n);
 }
 
-int socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+int socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    return channel_sent(ch, data, length, try_to_send(ch, data, length));
+}
+
+static int try_to_recv(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     struct stream *s = ch->stream;
     struct iovec all = {s->buffer, s->capacity};
@@ -191,4 +196,12 @@ int socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, si
         return (int)n;
     s->tail = (size_t)n;
     return plain_take(ch, buf, capacity, ret_length);
+}
+
+ssize_t socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns)
+{
+    size_t length = 0;
+    int r = try_to_recv(ch, buf, capacity, &length);
+
+    return channel_received(ch, buf, capacity, timeout_ns, r, length);
 }

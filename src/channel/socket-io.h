@@ -13,7 +13,7 @@ ssize_t socket_io_read(struct naru_channel *ch, const struct iovec *iov, int cou
 
 /* Their short ways: see channel_ops. */
 int socket_io_send_bytes(struct naru_channel *ch, const void *data, size_t length);
-int socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
+ssize_t socket_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns);
 
 /* In a row of channel_ops. */
 #define SOCKET_IO                                                                                            \

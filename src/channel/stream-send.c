@@ -129,7 +129,7 @@ void stream_abandon_send(struct stream *s, bool receiver_gone)
     s->sent = s->rest_length = s->rest_offset = 0;
 }
 
-/* As channel_ops.send_bytes. */
+/* As channel_sent() takes it. */
 static int send_plain(struct naru_channel *ch, const void *payload, size_t length, bool block)
 {
     uint8_t frame[STREAM_COPY_MAX];

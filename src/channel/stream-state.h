@@ -58,7 +58,7 @@ void stream_shrink(struct stream *s);
 ssize_t stream_read(struct naru_channel *ch, const struct iovec *iov, int count, bool block);
 
 /* The short way after a large message, for another one: length and payload by one read, the payload straight
- * to where it is wanted, with nothing held. As channel_ops.recv_bytes. */
+ * to where it is wanted, with nothing held. As channel_received() takes it. */
 int stream_recv_large(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length);
 
 /* The pieces of m from byte offset on, length bytes at most, into iov. Returns how many pieces. */

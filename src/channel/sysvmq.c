@@ -308,7 +308,7 @@ static int sysvmq_send(struct naru_channel *ch, const struct naru_message *m, bo
     return 0;
 }
 
-static int sysvmq_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+static int try_to_send(struct naru_channel *ch, const void *data, size_t length)
 {
     const struct queue *q = ch->state;
 
@@ -317,6 +317,11 @@ static int sysvmq_send_bytes(struct naru_channel *ch, const void *data, size_t l
     q->out.parcel->type = q->send_type;
     memcpy(q->out.parcel->bytes, data, length);
     return msgsnd(q->id, q->out.parcel, length, 0) < 0 ? send_failed(ch, errno, length) : 1;
+}
+
+static int sysvmq_send_bytes(struct naru_channel *ch, const void *data, size_t length)
+{
+    return channel_sent(ch, data, length, try_to_send(ch, data, length));
 }
 
 /* msgrcv(2) into q->in, which grows until the message fits: too large a message stays in the queue (E2BIG).
@@ -367,7 +372,7 @@ static int sysvmq_recv(struct naru_channel *ch, struct naru_message *m, bool blo
 }
 
 /* With the buffers as the long way has left them; it also makes them larger. */
-static int sysvmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
+static int try_to_recv(struct naru_channel *ch, void *buf, size_t capacity, size_t *ret_length)
 {
     const struct queue *q = ch->state;
     ssize_t n;
@@ -382,6 +387,14 @@ static int sysvmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity
     memcpy(buf, q->in.parcel->bytes, (size_t)n);
     *ret_length = (size_t)n;
     return 1;
+}
+
+static ssize_t sysvmq_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns)
+{
+    size_t length = 0;
+    int r = try_to_recv(ch, buf, capacity, &length);
+
+    return channel_received(ch, buf, capacity, timeout_ns, r, length);
 }
 
 /* An upper bound: what others sent counts as well. */

@@ -2,8 +2,9 @@
 /*
  * Payload in and out of shared memory. A call of memcpy() for 8 bytes, through the procedure linkage table
  * and its choice by length, costs as much as the rest of a small message's way; so up to a cache line is
- * copied right here, by the first and the last bytes, which may overlap. What is copied from may change
- * meanwhile, if its writer is hostile: each byte then has one of the values that it had.
+ * copied right here, by the first and the last bytes, which may overlap: without a call, for which whoever
+ * copies would have to save registers. What is copied from may change meanwhile, if its writer is hostile:
+ * each byte then has one of the values that it had.
  */
 #ifndef NARU_SHM_COPY_H
 #define NARU_SHM_COPY_H
@@ -23,21 +24,49 @@
         memcpy(to + length - (n), last, n);                                                                  \
     } while (0)
 
-static inline void copy_payload(void *target, const void *source, size_t length)
+/* For 33 to 64 bytes. In pieces of a register: larger ones go by the stack. */
+static inline void copy_halves(uint8_t *to, const uint8_t *from, size_t length)
+{
+    uint8_t piece[4][16];
+
+    memcpy(piece[0], from, 16);
+    memcpy(piece[1], from + 16, 16);
+    memcpy(piece[2], from + length - 32, 16);
+    memcpy(piece[3], from + length - 16, 16);
+    memcpy(to, piece[0], 16);
+    memcpy(to + 16, piece[1], 16);
+    memcpy(to + length - 32, piece[2], 16);
+    memcpy(to + length - 16, piece[3], 16);
+}
+
+enum { COPY_SHORT = 64 };
+
+/* Up to COPY_SHORT bytes. */
+static inline void copy_short(void *target, const void *source, size_t length)
 {
     uint8_t *to = (uint8_t *)target;
     const uint8_t *from = (const uint8_t *)source;
 
-    if (length > 64 || length < 4)
-        memcpy(to, from, length);
+    if (length - 8 <= 8)
+        COPY_ENDS(8);
     else if (length > 32)
-        COPY_ENDS(32);
+        copy_halves(to, from, length);
     else if (length > 16)
         COPY_ENDS(16);
-    else if (length >= 8)
-        COPY_ENDS(8);
-    else
+    else if (length >= 4)
         COPY_ENDS(4);
+    else if (length >= 2)
+        COPY_ENDS(2);
+    else if (length)
+        *to = *from;
+}
+
+static inline void copy_payload(void *target, const void *source, size_t length)
+{
+    if (length > COPY_SHORT)
+        memcpy(target, source, length);
+    else
+        copy_short(target, source, length);
 }
 
 #undef COPY_ENDS

@@ -95,6 +95,9 @@ static inline enum ring_state flat_put(struct ring_writer *w, const void *payloa
 {
     enum ring_state state = __builtin_expect(flat_wraps(w, length), 0) ? flat_wrap(w, length) : RING_OK;
 
+    if (state != RING_OK || __builtin_expect(ring_put(w, RECORD_DATA, payload, length) == RING_OK, 1))
+        return state;
+    state = ring_find_room(w, record_bytes(length) + RECORD_HEADER);
     return state == RING_OK ? ring_put(w, RECORD_DATA, payload, length) : state;
 }
 

@@ -63,6 +63,7 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
     l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep, .fence = true, .fd = rfd};
     l->receiver = (struct sleeper){.ticket = &l->page->receiver_asleep, .fd = rfd};
     l->sender = (struct sleeper){.ticket = &l->page->sender_asleep, .fd = wfd};
+    l->receive_up_to = SHM_FAR;
 }
 
 void shm_link_claim(struct shm_link *l)
@@ -82,19 +83,54 @@ void shm_link_end(struct shm_link *l, enum shm_end end)
         waker_published(&l->their_sender);
 }
 
+/* Each of the two words has a last value, which nothing but itself follows. */
+static void end_short_ways(struct shm_link *l)
+{
+    atomic_store(&l->send_while, SHM_NO_END);
+    atomic_store(&l->receive_up_to, 0);
+}
+
+void shm_link_lose(struct shm_link *l)
+{
+    l->gone = true;
+    end_short_ways(l);
+}
+
+void shm_link_break(struct shm_link *l)
+{
+    l->broken = true;
+    end_short_ways(l);
+}
+
+void shm_link_go_on(struct shm_link *l)
+{
+    uint64_t up_to = atomic_load(&l->receive_up_to);
+
+    while (up_to && up_to <= l->rx.position &&
+           !atomic_compare_exchange_weak(&l->receive_up_to, &up_to, (l->rx.position | (SHM_FAR - 1)) + 1))
+        ;
+}
+
 enum shm_end shm_link_note_end(struct shm_link *l)
 {
     uint32_t said = atomic_load(&l->said), end;
+    uint64_t going_on = SHM_GOES_ON;
 
     /* After `said`: the thread that stored it had loaded it here, so this load finds as much, or the other
      * side took it back. */
     end = atomic_load_explicit(&l->their_page->end, memory_order_acquire); /* [C3] */
     if (end < said || end > SHM_CLOSED) {
-        l->broken = true;
+        shm_link_break(l);
         return SHM_CLOSED;
     }
     while (said < end && !atomic_compare_exchange_weak(&l->said, &said, end))
         ;
+    if (end == SHM_CLOSED)
+        atomic_store(&l->send_while, SHM_NO_END);
+    else
+        while (going_on < end &&
+               !atomic_compare_exchange_weak(&l->send_while, &going_on, (uint64_t)SHM_FINISHED))
+            ;
     return (enum shm_end)end;
 }
 

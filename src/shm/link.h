@@ -20,10 +20,20 @@ struct shm_link {
     struct sleeper receiver, sender;
     /* Found out by a thread that sends or by one that receives, and told to both; what a side stored before
      * it went is seen by whoever sees `gone`. */
-    _Atomic bool gone;     /* the other side's sockets hung up */
-    _Atomic bool broken;   /* its memory held nonsense */
+    _Atomic bool gone;     /* the other side's sockets hung up: shm_link_lose() */
+    _Atomic bool broken;   /* its memory held nonsense: shm_link_break() */
     _Atomic uint32_t said; /* enum shm_end: the most that it has said of its end */
+    /* All of that in one word for each direction, for who has no time: while their `end` is that, there is
+     * nothing against sending; up to that position, nothing against receiving. SHM_NO_END and 0: the long way
+     * is to judge, for good. */
+    _Atomic uint64_t send_while;
+    _Atomic uint64_t receive_up_to;
 };
+
+#define SHM_NO_END (UINT64_C(1) << 32) /* no `end` is that, whatever the other side writes there */
+
+/* How far is received without asking whether there is anybody: see is_endless() in channel/shm.c. */
+#define SHM_FAR (UINT64_C(1) << 32)
 
 /* Fills in the first page of a side's memory, which is all zero. */
 void shm_link_fill(struct shm_page *page, uint64_t ring, uint64_t pool);
@@ -63,6 +73,25 @@ static inline enum shm_end shm_link_their_end(struct shm_link *l)
     if (__builtin_expect(end != atomic_load_explicit(&l->said, memory_order_relaxed), 0))
         return shm_link_note_end(l);
     return (enum shm_end)end;
+}
+
+/* The other side is gone; it is broken. For good. */
+void shm_link_lose(struct shm_link *l);
+void shm_link_break(struct shm_link *l);
+
+/* By the thread that receives: there is somebody, so SHM_FAR further. */
+void shm_link_go_on(struct shm_link *l);
+
+static inline bool shm_link_may_send(const struct shm_link *l)
+{
+    /* relaxed: `end` licenses reading nothing here, and what is set by another thread is seen soon */
+    return atomic_load_explicit(&l->their_page->end, memory_order_relaxed) ==
+           atomic_load_explicit(&l->send_while, memory_order_relaxed);
+}
+
+static inline bool shm_link_may_receive(const struct shm_link *l)
+{
+    return l->rx.position < atomic_load_explicit(&l->receive_up_to, memory_order_relaxed); /* likewise */
 }
 
 void shm_link_deinit(struct shm_link *l);

@@ -14,11 +14,11 @@
  *
  * Invariants
  * I1  taken <= reader.position <= writer.position <= taken + capacity - 8, as 64-bit positions that run on.
- * I2  The header at writer.position is 0 whenever the writer is not inside ring_commit()
- * (ring_batch_publish()): a reader that has caught up sees nothing. I3  The writer stores only in
- * [writer.position, taken + capacity), the reader reads only in [taken, writer.position] (the header there
- * included): they never meet but in that header. I4  Headers are accessed in the ring's first copy alone;
- * payloads run on into the second.
+ * I2  The header at writer.position is 0 whenever the writer is not inside ring_commit() (ring_put(),
+ *     ring_batch_publish()): a reader that has caught up sees nothing.
+ * I3  The writer stores only in [writer.position, taken + capacity), the reader reads only in
+ *     [taken, writer.position] (the header there included): they never meet but in that header.
+ * I4  Headers are accessed in the ring's first copy alone; payloads run on into the second.
  *
  * Crash between any two stores of ring_commit(): the payload without header is no record, and its bytes are
  * written again by nobody. The zeroed next header without this one: I2 holds already for the old position.
@@ -28,11 +28,12 @@
  *
  * Order
  * [P1] ring_commit(), release: the payload and the zeroed next header are visible before the header; of a
- * batch all payloads and the other headers, too. [C1] ring_peek(), acquire: pairs with P1; licenses reading
- * the payload and the next header. [P2] ring_release(), release: the reader's loads of the payload are done
- * before `taken` is. [C2] ring_find_room(), acquire: pairs with P2; licenses overwriting what was taken. [P3]
- * shm_link_end(), release: every commit is visible before the end is. [C3] shm_link_their_end(), acquire:
- * pairs with P3; an empty ring, looked at after it, stays empty.
+ *      batch all payloads and the other headers, too.
+ * [C1] ring_look(), acquire: pairs with P1; licenses reading the payload and the next header.
+ * [P2] ring_release(), release: the reader's loads of the payload are done before `taken` is.
+ * [C2] ring_find_room(), acquire: pairs with P2; licenses overwriting what was taken.
+ * [P3] shm_link_end(), release: every commit is visible before the end is.
+ * [C3] shm_link_their_end(), acquire: pairs with P3; an empty ring, looked at after it, stays empty.
  *
  * An old payload lies where a header will be, and may look like one. No reader sees it: it reads a header
  * there only after C1 of the record before, so it sees the zero or what came later. P2 and C2 put the
@@ -150,21 +151,19 @@ static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uin
     w->position = next;
 }
 
-/* All of it for a payload in one piece: RING_OK, RING_FULL, RING_BROKEN. The next header is zeroed before the
- * payload is written, not after: if the other processor has that line, payload and header then wait for it
- * together, and no reader that polls takes the line of this header away between the two. */
-static inline enum ring_state ring_put(struct ring_writer *w, enum record_kind kind, const void *payload,
-                                       uint32_t length)
+/* All of it for a payload in one piece, at most record_max() bytes: RING_OK; or RING_FULL as far as the
+ * writer knows, and ring_find_room() may find more. The next header is zeroed before the payload is written,
+ * not after: if the other processor has that line, payload and header then wait for it together, and no
+ * reader that polls takes the line of this header away between the two. */
+static inline __attribute__((always_inline)) enum ring_state ring_put(struct ring_writer *w,
+                                                                      enum record_kind kind,
+                                                                      const void *payload, uint32_t length)
 {
     uint64_t position = w->position, mask = w->mask, next = position + record_bytes(length);
     uint8_t *data = w->data;
 
-    if (__builtin_expect(next + RECORD_HEADER - w->taken > mask + 1, 0)) {
-        enum ring_state state = ring_find_room(w, next + RECORD_HEADER - position);
-
-        if (state != RING_OK)
-            return state;
-    }
+    if (__builtin_expect(next - w->taken > mask + 1 - RECORD_HEADER, 0))
+        return RING_FULL;
     atomic_signal_fence(memory_order_seq_cst); /* as in ring_commit() */
     ring_prefetch(data + ((next + RING_PREFETCH) & mask));
     /* relaxed: P1 orders it */
@@ -229,12 +228,24 @@ static inline void ring_batch_publish(struct ring_writer *w, const struct ring_b
 /* Of a record that is none of RECORD_DATA: RING_CHUNK or RING_BROKEN. */
 enum ring_state ring_judge(uint64_t word);
 
+/* Where the next record begins, or will. */
+static inline const uint8_t *ring_next(const struct ring_reader *r)
+{
+    return r->data + (r->position & r->mask);
+}
+
+/* Its header; 0: there is none yet. */
+static inline uint64_t ring_look(const uint8_t *record)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)(const void *)record,
+                                memory_order_acquire); /* [C1] */
+}
+
 /* Looks at the next record without taking it: RING_OK, RING_CHUNK, RING_EMPTY, RING_BROKEN. */
 static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring_record *ret_record)
 {
-    const uint8_t *record = r->data + (r->position & r->mask);
-    uint64_t word =
-        atomic_load_explicit((const _Atomic uint64_t *)(const void *)record, memory_order_acquire); /* [C1] */
+    const uint8_t *record = ring_next(r);
+    uint64_t word = ring_look(record);
 
     if (word == 0)
         return RING_EMPTY;

@@ -198,6 +198,57 @@ TEST(an_end_cannot_be_taken_back_and_must_be_one)
     }
 }
 
+TEST(the_short_ways_end_with_what_stands_against_them)
+{
+    static void (*const end[])(struct shm_link *) = {shm_link_lose, shm_link_break};
+    struct sides s;
+    struct shm_link *l = &s.links[1];
+
+    open_sides(&s);
+    CHECK(shm_link_may_send(l) && shm_link_may_receive(l));
+    shm_link_end(&s.links[0], SHM_FINISHED);
+    CHECK(!shm_link_may_send(l)); /* until it is known */
+    CHECK_INT(shm_link_their_end(l), SHM_FINISHED);
+    CHECK(shm_link_may_send(l) && shm_link_may_receive(l));
+    shm_link_end(&s.links[0], SHM_CLOSED);
+    CHECK(!shm_link_may_send(l));
+    CHECK_INT(shm_link_their_end(l), SHM_CLOSED);
+    CHECK(!shm_link_may_send(l) && shm_link_may_receive(l));
+    close_sides(&s);
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++) {
+        open_sides(&s);
+        end[i](l);
+        CHECK(!shm_link_may_send(l) && !shm_link_may_receive(l));
+        shm_link_go_on(l); /* though the other side is asked after all, or says something else */
+        atomic_store(&s.links[0].page->end, SHM_FINISHED);
+        (void)shm_link_their_end(l);
+        CHECK(!shm_link_may_send(l) && !shm_link_may_receive(l));
+        atomic_store(&s.links[0].page->end, (uint32_t)SHM_NO_END);
+        CHECK(!shm_link_may_send(l));
+        close_sides(&s);
+    }
+}
+
+TEST(who_receives_much_asks_from_time_to_time_whether_there_is_anybody)
+{
+    struct sides s;
+    struct shm_link *l = &s.links[1];
+
+    open_sides(&s);
+    l->rx.position = SHM_FAR - 8;
+    CHECK(shm_link_may_receive(l));
+    l->rx.position = SHM_FAR;
+    CHECK(!shm_link_may_receive(l));
+    shm_link_go_on(l);
+    CHECK(shm_link_may_receive(l));
+    l->rx.position = 3 * SHM_FAR - 8;
+    shm_link_go_on(l);
+    CHECK(shm_link_may_receive(l));
+    l->rx.position = 3 * SHM_FAR;
+    CHECK(!shm_link_may_receive(l));
+    close_sides(&s);
+}
+
 static void *watch_the_end(void *argument)
 {
     struct shm_link *l = argument;

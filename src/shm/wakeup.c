@@ -52,6 +52,13 @@ void waker_ring(struct waker *w)
     errno = saved;
 }
 
+void waker_call(struct waker *w)
+{
+    w->seen = atomic_load_explicit(w->ticket, memory_order_relaxed);
+    if (w->seen)
+        waker_ring(w);
+}
+
 void sleeper_arm(struct sleeper *s)
 {
     s->last = s->last + 1 ? s->last + 1 : 1;

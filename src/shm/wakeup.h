@@ -75,22 +75,24 @@ bool wakeup_register(void);
 /* Rings. Never blocks: a socket that is full holds bytes that its reader has to read anyway. */
 void waker_ring(struct waker *w);
 
-/* W2 and W3. */
-static inline void waker_published(struct waker *w)
+/* W2 and W3: whether the sleeper has another ticket than last time, or none any more; then waker_call(). */
+static inline bool waker_is_called(const struct waker *w)
 {
-    uint32_t ticket;
-
     if (__builtin_expect(atomic_load_explicit(&w->fence, memory_order_relaxed), 0))
         atomic_thread_fence(memory_order_seq_cst);
     else
         atomic_signal_fence(memory_order_seq_cst);
     /* relaxed: the barriers order it, and it publishes nothing */
-    ticket = atomic_load_explicit(w->ticket, memory_order_relaxed);
-    if (__builtin_expect(ticket != w->seen, 0)) {
-        w->seen = ticket;
-        if (ticket)
-            waker_ring(w);
-    }
+    return atomic_load_explicit(w->ticket, memory_order_relaxed) != w->seen;
+}
+
+/* Looks again, and rings for a new one: one that was left since was the sleeper's, who is awake. */
+void waker_call(struct waker *w);
+
+static inline void waker_published(struct waker *w)
+{
+    if (__builtin_expect(waker_is_called(w), 0))
+        waker_call(w);
 }
 
 /* S1 and S2. Then look once more. */
