@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* naru help [VERB|urls [SCHEME]] */
+/* naru help [VERB|urls|MECHANISM] */
 #include <stdio.h>
 #include <string.h>
 
@@ -30,6 +30,8 @@ static int run(const struct invocation *in)
     if (in->operand_count > 1)
         return report_usage("unexpected '%s'", in->operands[1]);
     verb = verb_find(in->operands[0]);
+    if (!verb && !o->manual && help_is_mechanism(in->operands[0]))
+        return help_print_urls(stdout, in->operands[0]);
     if (!verb)
         return help_unknown_verb(in->operands[0]);
     if (o->manual)
@@ -47,8 +49,8 @@ static const struct verb_option options[] = {{OPTION_FLAG, 0, "man", NULL,
 const struct verb verb_help = {
     .name = "help",
     .group = GROUP_HELP,
-    .summary = "describe a verb, or the URLs",
-    .operands = "[VERB|urls [SCHEME]]",
+    .summary = "describe a verb, a mechanism, or the URLs",
+    .operands = "[VERB|MECHANISM|urls]",
     .options = options,
     .options_size = sizeof(struct help_options),
     .operands_max = 2,

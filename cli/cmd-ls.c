@@ -158,6 +158,7 @@ static void print_mechanisms_json(void)
         json_text(&j, "name", row->name);
         json_text(&j, "scheme", row->scheme);
         json_text(&j, "example", row->example);
+        json_text(&j, "also", row->also);
         json_text(&j, "title", row->title);
         json_text(&j, "use_when", row->use_when);
         json_text(&j, "medium", row->medium);

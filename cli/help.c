@@ -32,7 +32,7 @@ void help_print_all(FILE *out)
     }
     (void)fprintf(
         out,
-        "\n`naru VERB --help` describes one verb, `naru help urls` the mechanisms and their URLs.\n"
+        "\n`naru VERB --help` describes a verb, `naru help shm` a mechanism, `naru help urls` all of them.\n"
         "`naru --version` prints the version.\n"
         "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 permission denied, 124 the time was up,\n"
         "130 interrupted; lock and sem run pass on that of their command.\n");
@@ -112,7 +112,7 @@ static bool is_called(const struct naru_mechanism *row, const char *name)
     return strcmp(row->scheme, name) == 0 || strcmp(row->name, name) == 0;
 }
 
-static bool is_mechanism(const char *name)
+bool help_is_mechanism(const char *name)
 {
     const struct naru_mechanism *row = NULL;
 
@@ -126,6 +126,8 @@ static void print_mechanism(FILE *out, const struct naru_mechanism *row)
 {
     (void)fprintf(out, "\n%s%s%s  %s\n", term_style(out, STYLE_BOLD), row->example,
                   term_style(out, STYLE_PLAIN), row->title);
+    if (row->also)
+        (void)fprintf(out, "    also         %s\n", row->also);
     (void)fprintf(out, "    use when     %s\n", row->use_when);
     (void)fprintf(out, "    carries      %s, %s, %s\n", row->unit, row->direction, row->scope);
     (void)fprintf(out, "    lives        %s\n", row->persistence);
@@ -137,7 +139,7 @@ int help_print_urls(FILE *out, const char *only)
 {
     const struct naru_mechanism *row = NULL;
 
-    if (only && !is_mechanism(only))
+    if (only && !help_is_mechanism(only))
         return report_usage("there is no mechanism '%s'; `naru help urls` describes all of them", only);
     (void)fprintf(
         out,
@@ -165,11 +167,11 @@ int help_unknown_verb(const char *name)
     const char *nearest = NULL;
     int distance = INT_MAX;
 
+    if (help_is_mechanism(name))
+        return report_usage("there is no verb '%s'; `naru help %s` describes the mechanism", name, name);
     for (size_t i = 0; verbs[i]; i++)
         suggest(name, verbs[i]->name, &distance, &nearest);
     if (nearest)
         return report_usage("there is no verb '%s'; did you mean '%s'?", name, nearest);
-    if (is_mechanism(name))
-        return report_usage("there is no verb '%s'; `naru help urls %s` describes the mechanism", name, name);
     return report_usage("there is no verb '%s'", name);
 }

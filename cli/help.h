@@ -3,6 +3,7 @@
 #ifndef CLI_HELP_H
 #define CLI_HELP_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 struct verb;
@@ -12,6 +13,9 @@ void help_print_all(FILE *out);
 /* The mechanisms and how their URLs are written, from the library's table; only: those of that scheme or
  * name, or NULL. NARU_EXIT_OK, or NARU_EXIT_USAGE, reported: there are none. */
 int help_print_urls(FILE *out, const char *only);
+
+/* Whether a mechanism or a scheme is called that. */
+bool help_is_mechanism(const char *name);
 
 void help_print_verb(FILE *out, const struct verb *verb);
 

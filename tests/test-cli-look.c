@@ -128,7 +128,9 @@ TEST(one_mechanism_is_described)
     SHELL(0, "3\n", "", "naru help urls unix | grep -c '^unix:'");
     SHELL(0, "1\n", "", "naru help urls unix-dgram | grep -c '^unix:'");
     SHELL(2, "", "there is no mechanism 'smoke'; `naru help urls` describes", "naru help urls smoke");
-    SHELL(2, "", "`naru help urls tcp` describes the mechanism", "naru help tcp");
+    SHELL(0, "", "",
+          "naru help urls shm > urls && naru help shm | cmp - urls && grep -q 'also.*shm:@' urls; rm urls");
+    SHELL(2, "", "naru: there is no verb 'shm'; `naru help shm` describes the mechanism", "naru shm");
     SHELL(2, "", "naru help: unexpected 'now'", "naru help send now");
 }
 

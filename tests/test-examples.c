@@ -35,6 +35,20 @@ TEST(jobs_are_produced_and_consumed_over_any_mechanism)
           "rm jobs.fifo");
 }
 
+TEST(questions_are_answered_by_a_program_with_its_own_loop)
+{
+    SHELL(0, "you said one\nyou said two\nyou said one\nyou said two\nyou said one\nyou said two\n", "",
+          "for url in shm://$PWD/ask unix:ask tcp://127.0.0.1:$port; do\n"
+          "    example-ask $url >said & example-ask $url one && example-ask $url two || exit\n"
+          "    kill $!; wait $!\n"
+          "done\n"
+          "rm -f said ask ask.lock");
+    /* One with no descriptor to poll. */
+    SHELL(1, "", "ask: shm+posix:/naru-ask: shm+posix has no descriptor to poll",
+          "example-ask shm+posix:/naru-ask; r=$?; naru rm -f shm+posix:/naru-ask; exit $r");
+    SHELL(2, "", "ask: expected URL", "example-ask");
+}
+
 TEST(votes_are_gathered_once_all_voters_are_there)
 {
     SHELL(0, "voter N has gone\nvoter N has gone\nvoter N: coffee\nvoter N: tea\n", "",

@@ -48,6 +48,7 @@ struct naru_mechanism {
     const char *name;        /* unique: "pipe", "unix-stream", ... */
     const char *scheme;      /* of the URL: "pipe", "unix", ... */
     const char *example;     /* a URL that works as printed */
+    const char *also;        /* other forms of it: "shm:///path/of/socket"; NULL: there are none */
     const char *title;       /* the textbook's name: "anonymous pipe" */
     const char *use_when;    /* one line of advice */
     const char *medium;      /* where the bytes wait: "kernel pipe buffer" */

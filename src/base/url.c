@@ -275,8 +275,8 @@ int url_check_unused(const struct url *url)
 {
     for (size_t i = 0; i < url->option_count; i++)
         if (!url->options[i].used)
-            return error_set(EINVAL, "%s: option '%s' means nothing to %s; see `naru help urls`", url->text,
-                             url->options[i].key, url->scheme);
+            return error_set(EINVAL, "%s: option '%s' means nothing to %s; see `naru help %s`", url->text,
+                             url->options[i].key, url->scheme, url->scheme);
     return 0;
 }
 

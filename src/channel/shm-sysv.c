@@ -457,6 +457,7 @@ const struct channel_ops shm_sysv_ops = {
             .name = "shm+sysv",
             .scheme = "shm+sysv",
             .example = "shm+sysv:0x4d2",
+            .also = "shm+sysv:1234, the same key",
             .title = "ring in System V shared memory",
             .use_when = "likewise, with an IPC namespace in common; or the other program attaches by key",
             .medium = "a ring in shared memory with a key; both map and write all of it, and share fate",

@@ -76,9 +76,12 @@ static int peer_gone(struct naru_channel *ch, bool sending)
 
     if (shm->link.broken)
         return shm_say_broken(ch);
-    if (!shm->pair && (end == SHM_GOES_ON || (sending && end != SHM_CLOSED)))
-        return error_set(EOWNERDEAD, "%s: the peer was killed, or ended without closing", ch->url);
-    return error_set(EPIPE, "%s: the peer has closed", ch->url);
+    if (shm->pair || (end != SHM_GOES_ON && (!sending || end == SHM_CLOSED)))
+        return error_set(EPIPE, "%s: the peer has closed", ch->url);
+    if (ch->peer.pid > 0)
+        return error_set(EOWNERDEAD, "%s: process %lld at the other end was killed, or ended without closing",
+                         ch->url, (long long)ch->peer.pid);
+    return error_set(EOWNERDEAD, "%s: the peer was killed, or ended without closing", ch->url);
 }
 
 /* --- attempts --- */
@@ -296,6 +299,7 @@ const struct channel_ops shm_ops = {
             .name = "shm",
             .scheme = "shm",
             .example = "shm://name",
+            .also = "shm:///path/of/socket, shm:@name (abstract: no file)",
             .title = "shared memory ring",
             .use_when = "two processes exchange much, or must not wait for the kernel",
             .medium = "a ring in memory that both map; each side writes only its own",

@@ -420,6 +420,7 @@ const struct channel_ops signal_ops = {
             .name = "signal",
             .scheme = "signal",
             .example = "signal:?sig=RTMIN+1",
+            .also = "to send: signal:PID?sig=RTMIN+1",
             .title = "real-time signal",
             .use_when = "a number is all there is to say, to a process whose pid you know",
             .medium = "the kernel's queue of pending signals",

@@ -418,6 +418,7 @@ const struct channel_ops sysvmq_ops = {
             .name = "sysvmq",
             .scheme = "sysvmq",
             .example = "sysvmq:0x4d2",
+            .also = "sysvmq:1234, the same key",
             .title = "System V message queue",
             .use_when = "an older program is the peer, or readers pick messages by type",
             .medium = "kernel message queue",

@@ -223,6 +223,7 @@ const struct channel_ops tcp_ops = {
             .name = "tcp",
             .scheme = "tcp",
             .example = "tcp://127.0.0.1:5000",
+            .also = "tcp://host.example:5000, tcp://[::1]:5000; to listen: tcp://:5000",
             .title = "TCP socket",
             .use_when = "the other process is, or may one day be, on another machine",
             .medium = "kernel socket buffers, network",

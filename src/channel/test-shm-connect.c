@@ -417,6 +417,7 @@ TEST(a_child_of_the_connector_does_not_keep_a_dead_listener_alive)
     }
     test_kill(listener);
     CHECK_INT(naru_recv(ch, NULL, 0, patience), -EOWNERDEAD);
+    CHECK_CONTAINS(naru_explain(), test_format("process %d at the other end was killed", listener));
     test_gate_open(&done);
     test_join(child);
     naru_channel_close(ch);

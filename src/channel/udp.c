@@ -250,6 +250,7 @@ const struct channel_ops udp_ops = {
             .name = "udp",
             .scheme = "udp",
             .example = "udp://127.0.0.1:5000",
+            .also = "udp://host.example:5000, udp://[::1]:5000; to listen: udp://:5000",
             .title = "UDP socket",
             .use_when = "a message that comes late is worth no more than one that is lost",
             .medium = "kernel socket buffers, network",

@@ -253,6 +253,7 @@ const struct channel_ops unix_stream_ops = {
             .name = "unix-stream",
             .scheme = "unix",
             .example = "unix:///tmp/naru.sock",
+            .also = "unix:relative/path, unix:@name (abstract: no file)",
             .title = "unix socket, stream",
             .use_when = "programs on one machine talk both ways; the usual choice",
             .medium = "kernel socket buffer",
