@@ -68,11 +68,15 @@ static int welcome(const char *what, const struct shm_options *options, int fd,
 
 /* To a HELLO that is one, with its descriptors. As welcome(), or -EPROTO: the memory is none. */
 static int receive(const char *what, const struct shm_options *options, int fd,
-                   struct handshake_packet *packet, uint64_t ring, struct shm_arrival **ret_arrival)
+                   struct handshake_packet *packet, const struct handshake_message *hello,
+                   struct shm_arrival **ret_arrival)
 {
     struct shm_arrival *a = new_arrival(what);
-    int r = a ? shm_link_attach(what, packet->fds[HELLO_MEMORY], ring, &a->theirs) : -ENOMEM;
+    int r = a ? shm_link_attach(what, packet->fds[HELLO_MEMORY], hello->ring, options->pool_max, &a->theirs)
+              : -ENOMEM;
 
+    if (r == 0)
+        a->pool_max = hello->pool_max;
     if (r == 0)
         r = welcome(what, options, fd, packet, a);
     if (r == 0)
@@ -96,7 +100,7 @@ static int answer(const char *what, const struct shm_options *options, int fd,
     if (reason == REASON_SHORT)
         r = error_set(EMFILE, "%s: no room for the descriptors of a connection; raise RLIMIT_NOFILE", what);
     if (reason == REASON_NONE) {
-        r = receive(what, options, fd, packet, hello.ring, ret_arrival);
+        r = receive(what, options, fd, packet, &hello, ret_arrival);
         reason = r == -EPROTO ? REASON_PROTOCOL : r < 0 ? REASON_SHORT : REASON_NONE;
     }
     if (reason != REASON_NONE)
@@ -126,7 +130,7 @@ int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, s
     ch->wfd = fd_steal(&a->wfd);
     ch->peer = a->peer;
     ch->peer_pidfd = fd_steal(&a->peer_pidfd);
-    r = shm_open_channel(ch, options, &a->own, &a->theirs);
+    r = shm_open_channel(ch, options, a->pool_max, &a->own, &a->theirs);
     if (r == 0)
         shm_link_claim(&((struct shm *)ch->state)->link);
     shm_arrival_drop(a, false);

@@ -10,8 +10,9 @@
 #include "channel/shm.h"
 
 struct shm_arrival {
-    struct list node; /* the listener's */
-    int rfd, wfd;     /* bells */
+    struct list node;  /* the listener's */
+    uint64_t pool_max; /* of shm_open_channel() */
+    int rfd, wfd;      /* bells */
     struct naru_peer peer;
     int peer_pidfd;
     struct sealed own, theirs;

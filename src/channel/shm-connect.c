@@ -83,11 +83,11 @@ static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handsh
         return TRY_AGAIN;
     if (reason != REASON_NONE)
         return handshake_failed(m->url->text, reason, &own, &word);
-    r = shm_link_attach(m->url->text, packet->fds[WELCOME_MEMORY], word.ring, &theirs);
+    r = shm_link_attach(m->url->text, packet->fds[WELCOME_MEMORY], word.ring, own.pool_max, &theirs);
     if (r < 0)
         return r;
     channel_learn_peer(ch, m->fd);
-    r = shm_open_channel(ch, m->options, &m->own, &theirs);
+    r = shm_open_channel(ch, m->options, word.pool_max, &m->own, &theirs);
     if (r == 0)
         shm_link_claim(&((struct shm *)ch->state)->link);
     return r;

@@ -13,7 +13,7 @@
 #include "shm/layout.h"
 
 enum {
-    OLDEST_LAYOUT = 2,             /* that this code can still talk */
+    OLDEST_LAYOUT = 3,             /* that this code can still talk */
     RING_MOST = 1 << 30,           /* bytes; as ?ring= */
     RING_MAPPED = 64 * 1024 * 1024 /* of anybody; more only if our own is as large: mapping takes time */
 };

@@ -49,7 +49,8 @@ struct handshake_message {
     uint64_t ring;       /* bytes of the ring that it sends in */
     uint64_t ring_max;   /* the largest ring of the other side that it maps */
     struct handshake_type type;
-    uint8_t reserved[16]; /* 0 */
+    uint64_t pool_max;   /* the largest pool of the other side that it maps */
+    uint8_t reserved[8]; /* 0 */
 };
 
 static_assert(sizeof(struct handshake_message) == 128, "wire format");
@@ -66,7 +67,8 @@ static_assert(offsetof(struct handshake_message, type) == 48, "wire format");
 static_assert(offsetof(struct handshake_type, alignment) == 8, "wire format");
 static_assert(offsetof(struct handshake_type, version) == 12, "wire format");
 static_assert(offsetof(struct handshake_type, name) == 16, "wire format");
-static_assert(offsetof(struct handshake_message, reserved) == 112, "wire format");
+static_assert(offsetof(struct handshake_message, pool_max) == 112, "wire format");
+static_assert(offsetof(struct handshake_message, reserved) == 120, "wire format");
 
 /* Descriptors, in this order. */
 enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };

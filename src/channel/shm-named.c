@@ -105,7 +105,8 @@ static int open_channel(struct naru_channel *ch, const struct shm_options *optio
 {
     struct shared_memory *memory = &seat->memory;
     struct shm *shm;
-    int r = shm_open_channel(ch, options, &memory->side[seat->side], &memory->side[!seat->side]);
+    int r =
+        shm_open_channel(ch, options, SHM_POOL_MOST, &memory->side[seat->side], &memory->side[!seat->side]);
 
     if (r < 0) {
         seat->kind->leave(seat);

@@ -57,6 +57,9 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
         r = sealed_check_sizes(url->text, sizeof(struct shm_page),
                                options.ring); /* pages may be larger here */
     options.pool = (options.pool + SHM_PAGE - 1) & ~(size_t)(SHM_PAGE - 1);
+    options.pool_max = options.pool > opt->max_message
+                           ? options.pool
+                           : (opt->max_message + SHM_PAGE - 1) & ~(size_t)(SHM_PAGE - 1);
     if (r == 0)
         *ret_options = options;
     return r;
@@ -66,6 +69,7 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
 {
     struct handshake_message m = handshake_make(kind, options->ring);
 
+    m.pool_max = options->pool_max;
     m.type = options->type;
     return m;
 }
@@ -90,8 +94,8 @@ void shm_set_patience(struct naru_channel *ch, bool one_cpu)
     ch->looks = shm->how == WAIT_SPIN ? CHANNEL_LOOKS_FOR_EVER : shm->spins;
 }
 
-int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
-                     struct sealed *theirs)
+int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
+                     struct sealed *own, struct sealed *theirs)
 {
     struct shm *shm = calloc(1, sizeof *shm);
     size_t most;
@@ -103,6 +107,8 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
     pool_init(&shm->pool, &shm->link.own, shm->link.their_page);
+    if (shm->pool.size > pool_max)
+        shm->pool.size = pool_max & ~(uint64_t)(SHM_PAGE - 1);
     pool_reader_init(&shm->their_pool, &shm->link.theirs, shm->link.page);
     held_init(&shm->held, &shm->link.rx);
     shm->how = (enum wait_how)options->how;
@@ -113,12 +119,15 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     shm->receive_max = ch->max_message;
     shm->inline_max = ch->short_max = record_max(shm->link.own.ring);
     shm->lent_chunk = -1;
-    most = shm->link.own.pool > shm->inline_max ? shm->link.own.pool : shm->inline_max;
+    most = shm->pool.size > shm->inline_max ? shm->pool.size : shm->inline_max;
     if (ch->max_message > most) {
         ch->max_message = most;
         ch->limit_mend =
             most == shm->inline_max
                 ? "it may fill half of the ring; make room for it with ?pool=, or a larger ?ring="
+            : shm->pool.size < shm->link.own.pool
+                ? "the receiver maps no more of a pool than its own ?pool= or ?max-message=; make those "
+                  "larger"
                 : "it may fill all of the pool; make that larger with ?pool=";
     }
     return 0;
@@ -152,9 +161,9 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
     for (int i = 0; i < 2 && r == 0; i++)
         r = shm_link_make(url->text, options.ring, options.pool, &own[i], &memory[i]);
     for (int i = 0; i < 2 && r == 0; i++)
-        r = shm_link_attach(url->text, memory[!i], options.ring, &theirs[i]);
+        r = shm_link_attach(url->text, memory[!i], options.ring, options.pool, &theirs[i]);
     for (int i = 0; i < 2 && r == 0; i++) {
-        r = shm_open_channel(ch[i], &options, &own[i], &theirs[i]);
+        r = shm_open_channel(ch[i], &options, options.pool, &own[i], &theirs[i]);
         if (r == 0)
             ((struct shm *)ch[i]->state)->pair = true;
     }

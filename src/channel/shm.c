@@ -311,7 +311,8 @@ const struct channel_ops shm_ops = {
             .wait = "looks at memory for a while, then sleeps in a socket; poll",
             .options =
                 "ring=SIZE\tbytes in which messages wait, a power of two (256k)\n"
-                "pool=SIZE\tbytes for messages larger than half of that, and all that are out (64M)\n"
+                "pool=SIZE\tbytes for messages larger than half of that, and all that are out (64M); of the "
+                "peer's as many are mapped, or ?max-message=\n"
                 "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
                 "allow-uid=N,...\tusers who may be at the other end, by number (those whom ?mode= lets)\n"
                 "allow-gid=N,...\tgroups likewise\n"

@@ -29,7 +29,8 @@ enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
 /* Of a URL. */
 struct shm_options {
     size_t ring, pool, backlog;
-    int how; /* enum wait_how */
+    size_t pool_max; /* of the other side's pool that is mapped */
+    int how;         /* enum wait_how */
     struct shm_allowed allowed;
     struct handshake_type type;
 };
@@ -139,9 +140,10 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
 int shm_parse_options(struct url *url, const struct naru_options *opt, bool named,
                       struct shm_options *ret_options);
 
-/* Makes ch, with its sockets in place, a channel. Takes both memories. 0 or -ENOMEM. */
-int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, struct sealed *own,
-                     struct sealed *theirs);
+/* Makes ch, with its sockets in place, a channel. Takes both memories. pool_max: how much of our pool the
+ * other side maps, as it said. 0 or -ENOMEM. */
+int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
+                     struct sealed *own, struct sealed *theirs);
 
 /* A socket that wakes the receiver of one side (*ret_rfd) and the sender of the other (*ret_wfd). what: the
  * URL. 0 or an explained -errno. */

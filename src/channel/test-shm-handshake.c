@@ -277,7 +277,7 @@ TEST(an_honest_peer_is_welcome_and_known)
     fork_release();
     CHECK_INT(handshake_read(packet.bytes, packet.length, &mine, &word), REASON_NONE);
     CHECK(word.kind == HANDSHAKE_WELCOME && packet.fd_count == WELCOME_FDS && word.ring == 16 * 1024);
-    CHECK_INT(shm_link_attach("test", packet.fds[0], word.ring, &theirs), 0);
+    CHECK_INT(shm_link_attach("test", packet.fds[0], word.ring, 0, &theirs), 0);
     CHECK_INT(naru_channel_info(ch, &info), 0);
     CHECK(info.peer.pid == getpid() && info.peer.uid == geteuid() && info.peer.gid == getegid());
     sealed_deinit(&theirs);

@@ -185,6 +185,14 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t 
     return 0;
 }
 
+void sealed_trim(struct sealed *memory, size_t most)
+{
+    if (memory->pool <= most)
+        return;
+    (void)munmap(sealed_pool(memory) + most, memory->pool - most);
+    memory->pool = most;
+}
+
 void sealed_deinit(struct sealed *memory)
 {
     if (memory->base)

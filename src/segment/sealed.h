@@ -52,6 +52,9 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t 
  * sentence. */
 int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write);
 
+/* Unmaps what its reader will not look at: all of the pool but its first `most` bytes (whole pages). */
+void sealed_trim(struct sealed *memory, size_t most);
+
 /* Unmaps. May be called on zeroed memory, and twice. */
 void sealed_deinit(struct sealed *memory);
 

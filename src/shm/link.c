@@ -32,7 +32,7 @@ void shm_link_forsake(struct sealed *own)
     sealed_deinit(own);
 }
 
-int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs)
+int shm_link_attach(const char *what, int fd, uint64_t ring, uint64_t pool_max, struct sealed *ret_theirs)
 {
     struct sealed theirs;
     const struct shm_page *page;
@@ -47,6 +47,7 @@ int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_
         return error_set(EPROTO, "%s: the peer's memory is not laid out as layout %d of naru", what,
                          SHM_LAYOUT);
     }
+    sealed_trim(&theirs, (size_t)pool_max);
     *ret_theirs = theirs;
     return 0;
 }

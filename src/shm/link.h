@@ -46,10 +46,10 @@ int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed 
  * on zeroed memory. */
 void shm_link_forsake(struct sealed *own);
 
-/* Attaches the other side's memory. ring: as it announced; what follows is its pool. -EPROTO (explained): it
- * is not what was announced.
- */
-int shm_link_attach(const char *what, int fd, uint64_t ring, struct sealed *ret_theirs);
+/* Attaches the other side's memory. ring: as it announced; what follows is its pool, of which pool_max bytes
+ * (whole pages) are mapped at most: reading pages that a hostile side never reserved makes them, at our
+ * expense. -EPROTO (explained): it is not what was announced. */
+int shm_link_attach(const char *what, int fd, uint64_t ring, uint64_t pool_max, struct sealed *ret_theirs);
 
 /* Takes both memories. rfd, wfd: the sockets of what is received and of what is sent; the caller's. */
 void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs, int rfd, int wfd);

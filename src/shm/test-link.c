@@ -29,7 +29,7 @@ static void open_sides(struct sides *s)
         CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s->sockets[i]), 0);
     }
     for (int i = 0; i < 2; i++) {
-        CHECK_INT(shm_link_attach("shm:", fds[!i], RING, &theirs[i]), 0);
+        CHECK_INT(shm_link_attach("shm:", fds[!i], RING, 0, &theirs[i]), 0);
         shm_link_init(&s->links[i], &own[i], &theirs[i], s->sockets[!i][1], s->sockets[i][0]);
         CHECK(!own[i].base && !theirs[i].base); /* taken */
         shm_link_claim(&s->links[i]);
@@ -107,9 +107,9 @@ static void spoil(void (*spoiler)(struct shm_page *))
     int fd = -1;
 
     CHECK_INT(shm_link_make("shm:", RING, 0, &own, &fd), 0);
-    CHECK_INT(shm_link_attach("shm:", fd, 2 * RING, &theirs), -EPROTO);
+    CHECK_INT(shm_link_attach("shm:", fd, 2 * RING, 0, &theirs), -EPROTO);
     spoiler((struct shm_page *)(void *)own.base);
-    CHECK_INT(shm_link_attach("shm:", fd, RING, &theirs), -EPROTO);
+    CHECK_INT(shm_link_attach("shm:", fd, RING, 0, &theirs), -EPROTO);
     CHECK_CONTAINS(naru_explain(), "not laid out");
     CHECK(theirs.plain == 7);
     sealed_deinit(&own);

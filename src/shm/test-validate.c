@@ -29,7 +29,7 @@ static void open_pair(struct pair *p)
         int fd = -1;
 
         CHECK_INT(shm_link_make("shm:", RING, POOL, &own[i], &fd), 0);
-        CHECK_INT(shm_link_attach("shm:", fd, RING, &theirs[!i]), 0);
+        CHECK_INT(shm_link_attach("shm:", fd, RING, SHM_POOL_MOST, &theirs[!i]), 0);
         close(fd);
     }
     for (int i = 0; i < 2; i++)
