@@ -42,7 +42,7 @@ static uint64_t next(unsigned bytes)
 struct bank {
     uint8_t *data;
     uint64_t capacity;
-    _Atomic uint64_t taken;
+    struct shm_lane lane;
     struct ring_reader reader;
     struct held held;
     struct {
@@ -64,11 +64,11 @@ static void open_bank(struct bank *b)
     b->data = aligned_alloc(SHM_LINE, 2 * b->capacity);
     CHECK(b->data);
     memset(b->data, 0, b->capacity);
-    atomic_init(&b->taken, 0);
-    ring_reader_init(&b->reader, b->data, b->capacity, &b->taken);
+    memset(&b->lane, 0, sizeof b->lane);
+    ring_reader_init(&b->reader, b->data, b->capacity, &b->lane.taken);
     b->reader.position = UINT64_C(0) - 8 * next(1); /* runs over 2^64 */
-    atomic_store(&b->taken, b->reader.position);
-    held_init(&b->held, &b->reader);
+    atomic_store(&b->lane.taken, b->reader.position);
+    held_init(&b->held, &b->reader, &b->lane);
     for (uint64_t at = 0; at < b->capacity && script_left > 0; at++)
         b->data[at] = (uint8_t)next(1);
     mirror(b);
@@ -148,7 +148,7 @@ static void check_taken(struct bank *b)
                 oldest = b->views[i].record.start;
             read_all(b, b->views[i].data, b->views[i].length);
         }
-    CHECK(atomic_load(&b->taken) == oldest);
+    CHECK(atomic_load(&b->lane.taken) == oldest);
     CHECK(oldest % RECORD_HEADER == 0);
 }
 

@@ -71,11 +71,11 @@ static void check_ring(struct kill_run *run, const struct naru_channel *ch, bool
 {
     struct shm *shm = ch->state;
     struct shm_link *link = &shm->link;
-    uint64_t theirs = atomic_load(&link->their_page->taken);
+    uint64_t theirs = atomic_load(&link->their_page->lane[0].taken);
     struct ring_record record;
 
     check_valid(run, ch);
-    if (atomic_load(&link->page->taken) != link->rx.position)
+    if (atomic_load(&link->page->lane[0].taken) != link->rx.position)
         kill_complain(run, "I1: the position that was published is not the reader's");
     if (received_all && ring_peek(&link->rx, &record) != RING_EMPTY)
         kill_complain(run, "I2: there is a record behind the last one");
@@ -198,6 +198,20 @@ void survive_sending_from_a_loop(struct kill_run *run, struct naru_channel *ch)
         ready.events = loop_events(ch);
         CHECK_INT(poll(&ready, 1, -1), 1);
     }
+    check_gone(run, ch, false);
+}
+
+void survive_flushing(struct kill_run *run, struct naru_channel *ch)
+{
+    int r = 0;
+
+    while (r == 0 && give(run, ch, NARU_FOREVER) > 0) {
+        r = naru_flush(ch, NARU_DONE, NARU_FOREVER);
+        if (r == 0 && run->begun < run->arrived)
+            kill_complain(run, "message %d counts as released before it was received", (int)run->arrived);
+    }
+    if (r < 0)
+        check_end(run, "a flush", r);
     check_gone(run, ch, false);
 }
 

@@ -37,6 +37,9 @@ void survive_receiving_in_a_loop(struct kill_run *run, struct naru_channel *ch);
 void survive_sending(struct kill_run *run, struct naru_channel *ch);
 void survive_sending_from_a_loop(struct kill_run *run, struct naru_channel *ch);
 
+/* Sends a message and waits until it was released, until the other side is gone; only eager. */
+void survive_flushing(struct kill_run *run, struct naru_channel *ch);
+
 /* Sends a message and receives it back, until the other side is gone; only eager. */
 void survive_asking(struct kill_run *run, struct naru_channel *ch);
 

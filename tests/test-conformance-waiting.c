@@ -246,7 +246,8 @@ TEST_EACH(flush_tells_what_the_mechanism_can_tell, each_variant)
     link_both(&link, &far, &near);
     PUT(&link, far, 3);
     CHECK_OK(naru_flush(far, NARU_SENT, NARU_NOWAIT));
-    CHECK_INT(naru_flush(far, NARU_DONE, NARU_NOWAIT), -ENOTSUP);
+    CHECK_INT(naru_flush(far, NARU_DONE, NARU_NOWAIT),
+              link_can(&link, NARU_CAN_TELL_DONE) ? -EAGAIN : -ENOTSUP);
     if (link_can(&link, NARU_CAN_TELL_TAKEN)) {
         CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_NOWAIT), -EAGAIN);
         CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_MS(5)), -ETIMEDOUT);
@@ -256,6 +257,36 @@ TEST_EACH(flush_tells_what_the_mechanism_can_tell, each_variant)
         CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_NOWAIT), -ENOTSUP);
         TAKE(&link, near, 3);
     }
+    if (link_can(&link, NARU_CAN_TELL_DONE))
+        CHECK_OK(naru_flush(far, NARU_DONE, NARU_S(WAIT_LONG_S)));
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
+TEST_EACH(a_view_is_taken_and_not_done_until_it_is_released, each_variant)
+{
+    struct naru_view views[2] = {NARU_INIT(struct naru_view), NARU_INIT(struct naru_view)};
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    if (!link_can(&link, NARU_CAN_TELL_DONE)) {
+        link_leave(&link);
+        link_close(&link);
+        return; /* and refuses, as above */
+    }
+    link_both(&link, &far, &near);
+    for (uint64_t i = 0; i < 2; i++) {
+        PUT(&link, far, i);
+        CHECK_OK(naru_borrow(near, NARU_S(WAIT_LONG_S), &views[i]));
+    }
+    CHECK_OK(naru_flush(far, NARU_TAKEN, NARU_S(WAIT_LONG_S)));
+    for (int i = 1; i >= 0; i--) {
+        CHECK_INT(naru_flush(far, NARU_DONE, NARU_MS(1)), -ETIMEDOUT);
+        naru_release(&views[i]);
+    }
+    CHECK_OK(naru_flush(far, NARU_DONE, NARU_S(WAIT_LONG_S)));
     naru_channel_close(far);
     naru_channel_close(near);
     link_close(&link);

@@ -79,7 +79,7 @@ static void attack_words(struct naru_channel *ch)
 
     switch (dice(10)) {
     case 0:
-        atomic_store(&l->page->taken, nasty(l->rx.position));
+        atomic_store(dice(2) ? &l->page->lane[0].taken : &l->page->lane[0].received, nasty(l->rx.position));
         break;
     case 1:
         atomic_store(&l->page->receiver_asleep, (uint32_t)nasty(7));
@@ -296,7 +296,8 @@ static void call_something(struct victim *v)
 
     switch (dice(v->over ? 8 : 200)) { /* the last few come seldom while it lives */
     case 0:
-        judge(v, "flush", naru_flush(v->ch, NARU_TAKEN, dice(2) ? NARU_NOWAIT : NARU_US(300)));
+        judge(v, "flush",
+              naru_flush(v->ch, dice(2) ? NARU_TAKEN : NARU_DONE, dice(2) ? NARU_NOWAIT : NARU_US(300)));
         break;
     case 1:
         call_poll(v); /* from now on the short ways are closed */

@@ -79,11 +79,29 @@ TEST(a_position_of_nonsense_is_a_protocol_error)
         char buffer[1000] = {0};
         int r;
 
-        atomic_store(&l->page->taken, positions[i]);
+        atomic_store(&l->page->lane[0].taken, positions[i]);
         while ((r = naru_send(ch[0], buffer, sizeof buffer, NARU_S(10))) == 0)
             ;
         CHECK_INT(r, -EPROTO);
-        atomic_store(&l->page->taken, 0);
+        atomic_store(&l->page->lane[0].taken, 0);
+        expect_protocol_error(ch[0]);
+        close_pair(ch);
+    }
+}
+
+TEST(what_cannot_have_been_received_is_a_protocol_error)
+{
+    static const uint64_t positions[] = {24, 8000, INT64_MAX};
+
+    for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
+        struct naru_channel *ch[2];
+        struct shm_link *l = open_pair(ch);
+
+        CHECK_INT(naru_send(ch[0], "12345678", 8, NARU_NOWAIT), 0); /* 16 bytes of the ring */
+        atomic_store(&l->page->lane[0].received, UINT64_MAX - 7);   /* of an earlier time: means nothing */
+        CHECK_INT(naru_flush(ch[0], NARU_TAKEN, NARU_NOWAIT), -EAGAIN);
+        atomic_store(&l->page->lane[0].received, positions[i]);
+        CHECK_INT(naru_flush(ch[0], NARU_TAKEN, NARU_NOWAIT), -EPROTO);
         expect_protocol_error(ch[0]);
         close_pair(ch);
     }
@@ -120,7 +138,7 @@ static void leave_endless(struct naru_channel *ch[2], uint64_t before)
     uint64_t position = (UINT64_C(1) << 32) - before;
 
     victim->rx.position = position;
-    atomic_store(&victim->page->taken, position);
+    atomic_store(&victim->page->lane[0].taken, position);
     l->tx.position = l->tx.taken = position;
     for (uint64_t at = 0; at < l->own.ring; at += 16)
         atomic_store(ring_header(l->tx.data, l->tx.mask, at), record_word(RECORD_DATA, 8));
@@ -164,7 +182,7 @@ TEST(a_bell_that_is_full_holds_up_no_sender)
     for (uint32_t i = 1; i < 20000; i++) {
         atomic_store(&l->page->receiver_asleep, i);
         CHECK_INT(naru_send(ch[0], "x", 1, NARU_FOREVER), 0);
-        atomic_store(&l->page->taken, link_of(ch[0])->tx.position);
+        atomic_store(&l->page->lane[0].taken, link_of(ch[0])->tx.position);
     }
     close_pair(ch);
 }

@@ -337,8 +337,8 @@ NARU_API void naru_loan_cancel(struct naru_loan *loan);
  * On shm: the bytes are the sender's memory: one that is hostile can change them while they are read (what
  * naru_recv() has copied it cannot). A view of a small message keeps its bytes in the sender's ring, and all
  * that came after them; one of a message larger than half of the ring keeps no more than its own place in the
- * pool. Whoever holds much leaves the sender less room; NARU_TAKEN comes with the release of a small one. At
- * most 256 are out at once: then -EBUSY, and naru_recv() still works.
+ * pool. Whoever holds much leaves the sender less room. At most 256 are out at once: then -EBUSY, and
+ * naru_recv() still works.
  * Other errors as naru_recv().
  */
 NARU_API NARU_MUST_CHECK int naru_borrow(struct naru_channel *ch, int64_t timeout_ns,
@@ -348,14 +348,19 @@ NARU_API void naru_release(struct naru_view *view);
 enum naru_stage {
     NARU_SENT = 1,  /* the kernel has everything (only -EINPROGRESS leaves something) */
     NARU_TAKEN = 2, /* the peer has received it, perhaps into its read-ahead (NARU_CAN_TELL_TAKEN) */
-    NARU_DONE = 3   /* the peer has released it */
+    NARU_DONE = 3   /* the peer has released it, views as well (NARU_CAN_TELL_DONE) */
 };
 
 /*
  * Waits until all that was sent has reached the stage. To be called by the thread that sends. -ETIMEDOUT,
- * -EAGAIN: it has not. -EPIPE, -EOWNERDEAD: the receiver is gone and left some of it unread (on
- * unix:?type=dgram the kernel does not tell, and it counts as taken). -ENOTSUP: the mechanism does not tell
- * of that stage. -ECANCELED: naru_interrupt().
+ * -EAGAIN: it has not. -EPIPE, -EOWNERDEAD: the receiver is gone and left some of it unread, or (NARU_DONE)
+ * unreleased; on unix:?type=dgram the kernel does not tell, and it counts as taken. -ENOTSUP: the mechanism
+ * does not tell of that stage. -ECANCELED: naru_interrupt(). -EPROTO: as naru_send().
+ *
+ * NARU_DONE is told by shm: alone: with naru_recv() a message is released when it is copied, with
+ * naru_borrow() when naru_release() gives it back, in whatever order. Elsewhere the receiver has a copy of
+ * its own, and the kernel knows nothing of what becomes of that. A receiver says no more than that it has
+ * released; that it has acted on a message, only an answer can tell.
  */
 NARU_API NARU_MUST_CHECK int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns);
 

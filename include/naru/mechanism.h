@@ -40,7 +40,8 @@ enum naru_capability {
     NARU_CAN_SHARE_RECEIVE = 1 << 19, /* several receivers: each message goes to one of them */
     NARU_CAN_BROADCAST = 1 << 20,     /* several receivers: each message goes to all of them */
     NARU_CAN_PUSH_BACK = 1 << 21,     /* a full queue makes the sender wait */
-    NARU_CAN_TELL_TAKEN = 1 << 22     /* naru_flush(NARU_TAKEN) */
+    NARU_CAN_TELL_TAKEN = 1 << 22,    /* naru_flush(NARU_TAKEN) */
+    NARU_CAN_TELL_DONE = 1 << 23      /* naru_flush(NARU_DONE) */
 };
 
 struct naru_mechanism {

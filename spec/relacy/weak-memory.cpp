@@ -109,7 +109,7 @@ rl::atomic<uint64_t> *model_of(const void *address)
 
     if (byte >= memory[SENDER].ring && byte < memory[SENDER].ring + RING)
         return &model->word[cell_of(address)];
-    if (address == &memory[RECEIVER].page.taken)
+    if (address == &memory[RECEIVER].page.lane[0].taken)
         return &model->taken;
     if (address == &memory[RECEIVER].page.receiver_asleep)
         return &model->receiver_asleep;

@@ -334,8 +334,17 @@ static int flush_attempt(struct naru_channel *ch, enum naru_stage stage, bool bl
 
     if (r < 0 || stage == NARU_SENT)
         return r;
-    untaken = ch->ops->untaken(ch);
+    untaken = stage == NARU_DONE ? ch->ops->undone(ch) : ch->ops->untaken(ch);
     return untaken > 0 ? -EAGAIN : (int)untaken;
+}
+
+/* The kernel announces room, but not that the peer has read. */
+static int wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t deadline)
+{
+    if (ch->stream && stream_has_rest(ch->stream))
+        return channel_wait(ch, NARU_OUT, deadline);
+    return ch->ops->wait_for_stage ? ch->ops->wait_for_stage(ch, stage, deadline)
+                                   : channel_wait_backoff(ch, NARU_OUT, deadline);
 }
 
 int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns)
@@ -347,7 +356,7 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
         return r;
     if ((unsigned)stage > NARU_DONE)
         return error_set(EINVAL, "%s: there is no stage %d of a message", ch->url, (int)stage);
-    if (stage == NARU_DONE || (stage == NARU_TAKEN && !ch->ops->untaken))
+    if ((stage == NARU_DONE && !ch->ops->undone) || (stage == NARU_TAKEN && !ch->ops->untaken))
         return error_set(ENOTSUP, "%s: %s does not tell when the peer has %s a message", ch->url,
                          ch->ops->row.name, stage == NARU_DONE ? "released" : "received");
     ch->backoff[CHANNEL_SENDING] = 0;
@@ -361,9 +370,7 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
             r = error_expected(EAGAIN);
             break;
         }
-        /* The kernel announces room, but not that the peer has read. */
-        r = ch->stream && stream_has_rest(ch->stream) ? channel_wait(ch, NARU_OUT, deadline)
-                                                      : channel_wait_backoff(ch, NARU_OUT, deadline);
+        r = wait_for_stage(ch, stage, deadline);
         if (r < 0)
             break;
     }

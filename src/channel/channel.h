@@ -118,6 +118,12 @@ struct channel_ops {
      * no more). NULL: cannot tell. */
     int64_t (*untaken)(struct naru_channel *ch);
 
+    /* Likewise what it has not released: views that it holds count. NULL: cannot tell. */
+    int64_t (*undone)(struct naru_channel *ch);
+
+    /* Waits until it is worth to ask again. As wait. NULL: by back-off. */
+    int (*wait_for_stage)(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
+
     /* The explained -EMSGSIZE for a message longer than ch->max_message. NULL: channel_too_large() with
      * ch->limit_mend. */
     int (*too_large)(const struct naru_channel *ch, size_t length);

@@ -146,8 +146,7 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
     if (!view->in_pool)
         held_add(&shm->held, &view->record);
     ring_release(&shm->link.rx, found.record);
-    if (found.in_pool) /* its record has gone from the ring */
-        waker_published(&shm->link.their_sender);
+    waker_published(&shm->link.their_sender); /* room, if its record has gone; or a flush waits for this */
     ret_view->data = found.data;
     ret_view->length = found.length;
     ret_view->type = 0;

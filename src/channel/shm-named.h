@@ -108,6 +108,6 @@ int shm_named_map(const char *what, void *segment, uint64_t ring, struct named_s
 #define NAMED_CAPABILITIES                                                                                   \
     (NARU_CAN_DUPLEX | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_ACCEPT_MANY | NARU_CAN_KNOW_DEATH |     \
      NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |           \
-     NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN)
+     NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE)
 
 #endif

@@ -110,7 +110,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     if (shm->pool.size > pool_max)
         shm->pool.size = pool_max & ~(uint64_t)(SHM_PAGE - 1);
     pool_reader_init(&shm->their_pool, &shm->link.theirs, shm->link.page);
-    held_init(&shm->held, &shm->link.rx);
+    held_init(&shm->held, &shm->link.rx, &shm->link.page->lane[0]);
     shm->how = (enum wait_how)options->how;
     ch->state = shm;
     shm_set_patience(ch, shm_sole_cpu() != 0);

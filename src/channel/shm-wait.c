@@ -32,13 +32,24 @@ enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_
     return state == RING_OK ? pool_find(&shm->pool, length) : state;
 }
 
-/* Whether there is room for what found none, or a record. */
+/* Whether a sender has what it waits for: room for what found none, or a receiver that is so far. */
+static enum ring_state look_as_sender(struct shm *shm)
+{
+    enum ring_state state;
+    uint8_t *payload;
+    uint64_t left;
+
+    if (!shm->awaited)
+        return shm_look_for_room(shm, shm->wanted, &payload);
+    state = shm_look_for_stage(shm, shm->awaited, &left);
+    return state == RING_OK && left > 0 ? RING_FULL : state;
+}
+
+/* Likewise either side. */
 static enum ring_state look(struct shm *shm, bool sending)
 {
     struct ring_record record;
-    uint8_t *payload;
-    enum ring_state state =
-        sending ? shm_look_for_room(shm, shm->wanted, &payload) : ring_peek(&shm->link.rx, &record);
+    enum ring_state state = sending ? look_as_sender(shm) : ring_peek(&shm->link.rx, &record);
 
     if (__builtin_expect(state == RING_BROKEN, 0))
         shm_link_break(&shm->link); /* for good: it could be put right again before the attempt, for ever */
@@ -174,6 +185,17 @@ int shm_wait(struct naru_channel *ch, int event, int64_t deadline)
     sleeper_disarm(sleeper);
     (void)shm_is_alone(shm, sleeper); /* and takes what rang */
     return r == -ETIMEDOUT && until != deadline ? 0 : r;
+}
+
+int shm_wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t deadline)
+{
+    struct shm *shm = ch->state;
+    int r;
+
+    shm->awaited = stage;
+    r = shm_wait(ch, NARU_OUT, deadline);
+    shm->awaited = (enum naru_stage)0;
+    return r;
 }
 
 bool shm_holds(struct naru_channel *ch)

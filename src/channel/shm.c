@@ -274,26 +274,6 @@ int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block)
     return r < 0 ? r : deliver(ch, m, &found);
 }
 
-/* What has not been received yet. */
-int64_t shm_untaken(struct naru_channel *ch)
-{
-    struct shm *shm = ch->state;
-
-    for (;;) {
-        /* Before the look: what was received before it left is there to be seen. */
-        bool left = receiver_left(shm);
-
-        if (shm->link.broken || ring_find_room(&shm->link.tx, 0) == RING_BROKEN)
-            return shm_say_broken(ch);
-        if (shm->link.tx.position == shm->link.tx.taken)
-            return 0;
-        if (left)
-            return peer_gone(ch, true);
-        if (!receiver_left(shm) && !shm_is_alone(shm, &shm->link.sender))
-            return (int64_t)(shm->link.tx.position - shm->link.tx.taken);
-    }
-}
-
 const struct channel_ops shm_ops = {
     .row = {.size = sizeof(struct naru_mechanism),
             .name = "shm",
@@ -322,7 +302,7 @@ const struct channel_ops shm_ops = {
                             NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
                             NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |
-                            NARU_CAN_TELL_TAKEN},
+                            NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE},
     .pair = shm_pair,
     .connect = shm_connect,
     .listen = shm_listen,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts), shm-short.c (the short way), shm-batch.c (many at once), shm-wait.c (waiting),
- * shm-loan.c (messages where they lie), shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and
- * shm-connect.c share. */
+/* What shm.c (attempts), shm-short.c (the short way), shm-batch.c (many at once), shm-flush.c (how far the
+ * receiver is), shm-wait.c (waiting), shm-loan.c (messages where they lie), shm-open.c (options, pairs),
+ * shm-listen.c, shm-arrival.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -56,9 +56,10 @@ struct shm {
     bool pair;               /* nobody knows who took the other end */
     size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */
     size_t wanted;      /* the length of the message that found no room: the sending thread's */
-    size_t inline_max;  /* bytes of the largest message that goes by the ring */
-    bool lent;          /* a loan in the ring is out: the sending thread's */
-    int lent_chunk;     /* the slot of one in the pool; -1: none; likewise */
+    enum naru_stage awaited; /* likewise: what it waits for in the place of room; 0: room */
+    size_t inline_max;       /* bytes of the largest message that goes by the ring */
+    bool lent;               /* a loan in the ring is out: the sending thread's */
+    int lent_chunk;          /* the slot of one in the pool; -1: none; likewise */
 
     struct pool pool;              /* of what is sent */
     struct pool_reader their_pool; /* of what is received */
@@ -86,6 +87,9 @@ bool shm_is_alone(struct shm *shm, struct sleeper *sleeper);
 
 /* Whether there is room for a message of that length; *ret_payload as of shm_find_room(). */
 enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_payload);
+
+/* How much of what was sent has not reached the stage: RING_OK with *ret_left, or RING_BROKEN. */
+enum ring_state shm_look_for_stage(struct shm *shm, enum naru_stage stage, uint64_t *ret_left);
 
 /* One step of an attempt that found no room (nothing to receive). 0: look again; -EAGAIN or -EINTR. */
 int shm_await(struct naru_channel *ch, bool sending, bool block);
@@ -171,10 +175,13 @@ int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block);
 int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length);
 ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns);
 int64_t shm_untaken(struct naru_channel *ch);
+int64_t shm_undone(struct naru_channel *ch);
+int shm_wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
 
 #define SHM_MESSAGES                                                                                         \
     .send = shm_send, .send_batch = shm_send_batch, .recv = shm_recv, .send_bytes = shm_send_bytes,          \
     .recv_bytes = shm_recv_bytes, .loan = shm_loan, .commit = shm_commit, .cancel = shm_cancel,              \
-    .borrow = shm_borrow, .wait = shm_wait, .untaken = shm_untaken, .finish = shm_finish
+    .borrow = shm_borrow, .wait = shm_wait, .untaken = shm_untaken, .undone = shm_undone,                    \
+    .wait_for_stage = shm_wait_for_stage, .finish = shm_finish
 
 #endif

@@ -2,18 +2,17 @@
 /* Records that are held: where `taken` stands meanwhile. */
 #include "shm/held.h"
 
-void held_init(struct held *h, struct ring_reader *reader)
+void held_init(struct held *h, struct ring_reader *reader, struct shm_lane *lane)
 {
     h->reader = reader;
-    h->taken = reader->taken;
-    atomic_init(&h->aside, 0);
+    h->lane = lane;
     list_init(&h->records);
 }
 
 void held_add(struct held *h, struct held_record *record)
 {
     record->start = h->reader->position;
-    h->reader->taken = &h->aside;
+    h->reader->taken = &h->lane->received;
     list_append(&h->records, &record->node);
 }
 
@@ -26,9 +25,9 @@ bool held_remove(struct held *h, struct held_record *record)
     if (!oldest)
         return false;
     if (list_is_empty(&h->records))
-        h->reader->taken = h->taken;
+        h->reader->taken = &h->lane->taken;
     else
         taken = list_entry(h->records.next, struct held_record, node)->start;
-    atomic_store_explicit(h->taken, taken, memory_order_release); /* [P2] of ring.h */
+    atomic_store_explicit(&h->lane->taken, taken, memory_order_release); /* [P2] of ring.h */
     return true;
 }

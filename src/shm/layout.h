@@ -23,6 +23,8 @@ enum { SHM_LAYOUT = 3 };
 
 enum { SHM_LINE = 64, SHM_PAGE = 4096 };
 
+enum { SHM_LANES = 8 }; /* rings a side may have */
+
 enum { SHM_RETURNS = 256 }; /* chunks of a pool that may be out at once */
 
 /* The largest pool, in bytes: lengths are 32 bits. */
@@ -38,6 +40,19 @@ enum shm_end {
     SHM_CLOSED = 2    /* gone, and said so: who has gone without saying was killed */
 };
 
+/* How far this side has come in one of the other's rings; free-running. */
+struct shm_lane {
+    /* It is done with all before. */
+    _Alignas(SHM_LINE) _Atomic uint64_t taken;
+
+    /* While it holds records, up to where it has received behind them; otherwise what that was once: the
+     * further of the two counts. Written only then, and on a line that is its owner's by then. */
+    _Atomic uint64_t received;
+};
+
+static_assert(sizeof(struct shm_lane) == SHM_LINE, "layout");
+static_assert(offsetof(struct shm_lane, received) == 8, "layout");
+
 /* The first page of a side's memory. */
 struct shm_page {
     /* Set before the memory is passed, and never again. */
@@ -47,8 +62,7 @@ struct shm_page {
     uint64_t ring; /* bytes */
     uint64_t pool; /* bytes behind the ring; may be 0 */
 
-    /* Up to where this side has taken the other's ring; free-running. */
-    _Alignas(SHM_LINE) _Atomic uint64_t taken;
+    _Alignas(SHM_LINE) uint8_t unused[SHM_LINE];
 
     /* Tickets: not 0 while this side's receiver (sender) is asleep or about to be, and another number each
      * time: see wakeup.h. */
@@ -62,7 +76,9 @@ struct shm_page {
     _Alignas(SHM_LINE) _Atomic uint64_t returned;
     _Alignas(SHM_LINE) _Atomic uint32_t returns[SHM_RETURNS];
 
-    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - 6 * SHM_LINE - 4 * SHM_RETURNS];
+    struct shm_lane lane[SHM_LANES];
+
+    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - (6 + SHM_LANES) * SHM_LINE - 4 * SHM_RETURNS];
 };
 
 static_assert(sizeof(struct shm_page) == SHM_PAGE, "layout");
@@ -71,12 +87,12 @@ static_assert(offsetof(struct shm_page, layout) == 8, "layout");
 static_assert(offsetof(struct shm_page, line) == 12, "layout");
 static_assert(offsetof(struct shm_page, ring) == 16, "layout");
 static_assert(offsetof(struct shm_page, pool) == 24, "layout");
-static_assert(offsetof(struct shm_page, taken) == 64, "layout");
 static_assert(offsetof(struct shm_page, receiver_asleep) == 128, "layout");
 static_assert(offsetof(struct shm_page, sender_asleep) == 192, "layout");
 static_assert(offsetof(struct shm_page, end) == 256, "layout");
 static_assert(offsetof(struct shm_page, returned) == 320, "layout");
 static_assert(offsetof(struct shm_page, returns) == 384, "layout");
+static_assert(offsetof(struct shm_page, lane) == 1408, "layout");
 static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "lock-free words");
 
 /*

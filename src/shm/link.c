@@ -58,8 +58,8 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
     *own = *theirs = (struct sealed){0};
     l->page = (struct shm_page *)(void *)l->own.base;
     l->their_page = (const struct shm_page *)(const void *)l->theirs.base;
-    ring_writer_init(&l->tx, sealed_ring(&l->own), l->own.ring, &l->their_page->taken);
-    ring_reader_init(&l->rx, sealed_ring(&l->theirs), l->theirs.ring, &l->page->taken);
+    ring_writer_init(&l->tx, sealed_ring(&l->own), l->own.ring, &l->their_page->lane[0].taken);
+    ring_reader_init(&l->rx, sealed_ring(&l->theirs), l->theirs.ring, &l->page->lane[0].taken);
     l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep, .fence = true, .fd = wfd};
     l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep, .fence = true, .fd = rfd};
     l->receiver = (struct sleeper){.ticket = &l->page->receiver_asleep, .fd = rfd};

@@ -53,7 +53,7 @@ static bool take_back(struct pool *p, uint32_t token)
     return true;
 }
 
-static enum ring_state pool_collect(struct pool *p)
+enum ring_state pool_collect(struct pool *p)
 {
     uint64_t returned = atomic_load_explicit(&p->their_page->returned, memory_order_acquire); /* [C3] */
 

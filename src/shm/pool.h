@@ -63,6 +63,9 @@ struct pool_reader {
 void pool_init(struct pool *p, const struct sealed *memory, const struct shm_page *their_page);
 void pool_reader_init(struct pool_reader *r, const struct sealed *memory, struct shm_page *page);
 
+/* Takes note of what came back; p->sent chunks are out then. RING_OK or RING_BROKEN. */
+enum ring_state pool_collect(struct pool *p);
+
 /* Whether there is a gap for length bytes, after taking note of what came back: RING_OK, RING_FULL (wait for
  * the receiver), RING_BROKEN (it gave back what it had not). length is at most the pool's size. */
 enum ring_state pool_find(struct pool *p, uint64_t length);

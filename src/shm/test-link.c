@@ -85,7 +85,7 @@ TEST(both_sides_send_and_wake_the_right_sleeper)
         CHECK_INT(sleeper_take(&from->sender), 0);
         CHECK_INT(sleeper_take(&from->receiver), -EAGAIN);
     }
-    CHECK(s.links[0].page->taken == s.links[1].tx.position);
+    CHECK(s.links[0].page->lane[0].taken == s.links[1].tx.position);
     close_sides(&s);
 }
 
