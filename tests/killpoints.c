@@ -113,7 +113,7 @@ static void share_cpu(struct sweep *s, int victim)
         kill_complain(s->run, "cannot choose CPU %d: %s", cpu, strerror(errno));
 }
 
-static void start(struct sweep *s, bool stores)
+static void start(struct sweep *s)
 {
     struct kill_run *run = s->run;
     struct naru_channel *ch[2] = {NULL, NULL};
@@ -137,7 +137,7 @@ static void start(struct sweep *s, bool stores)
     (void)close(run->gate[0]);
     s->ended = false;
     share_cpu(s, victim);
-    tracee_take(&s->tracee, victim, stores);
+    tracee_take(&s->tracee, victim, true);
 }
 
 /* Waits until the survivor sleeps (at the gate, or in its channel), or has ended. */
@@ -342,7 +342,7 @@ static bool run_to(struct sweep *s, const struct point *point)
         where = text;
         s->verdict->points++;
     }
-    start(s, true);
+    start(s);
     let_survivor_settle(s);
     walk(s, point);
     return finish(s, where);
@@ -368,11 +368,8 @@ static void open_sweep(struct sweep *s, const struct kill_scenario *scenario, st
 
 static void close_sweep(struct sweep *s)
 {
-    if (s->verdict->stores)
-        test_note("%zu kill points, about %zu stores to shared memory and %zu system calls",
-                  s->verdict->points, s->verdict->stores, s->verdict->calls);
-    else if (s->verdict->points)
-        test_note("%zu kill points in %zu instructions", s->verdict->points, s->count);
+    test_note("%zu kill points, about %zu stores to shared memory and %zu system calls", s->verdict->points,
+              s->verdict->stores, s->verdict->calls);
     CHECK_INT(munmap(s->run, sizeof *s->run), 0);
     free(s->events);
 }
@@ -418,50 +415,54 @@ void kill_sweep(const struct kill_scenario *scenario, struct kill_verdict *ret_v
     close_sweep(&s);
 }
 
-/* Steps the victim through so many instructions, and lists them or compares them with those listed. */
-static void step(struct sweep *s, uint64_t instructions)
-{
-    for (uint64_t i = 0; i < instructions; i++) {
-        struct event event = {.kind = EVENT_STORE};
-        bool call = s->events[i].event.kind == EVENT_CALL;
+/* --- every instruction --- */
 
-        event.ip = tracee_place(&s->tracee, s->recording ? &call : NULL);
-        event.kind = call ? EVENT_CALL : EVENT_STORE;
-        if (!agrees(s, i, &event))
-            return;
-        s->ended = !tracee_step(&s->tracee);
-        if (call)
-            let_survivor_settle(s);
-        if (s->ended)
-            return;
-    }
+enum { NO_EVENT = -1 };
+
+/* A victim that is killed between two events: so many instructions after the one, or before the other if that
+ * comes first (*ret_last). */
+static bool run_into_gap(struct sweep *s, long event, uint64_t instructions, bool *ret_last)
+{
+    char where[96];
+    uint64_t steps = 0;
+
+    start(s);
+    let_survivor_settle(s);
+    if (event != NO_EVENT)
+        walk(s, &(struct point){(size_t)event, AFTER, 0});
+    while (!s->ended && !s->run->complained && steps < instructions && tracee_step(&s->tracee))
+        steps++;
+    *ret_last = steps < instructions;
+    s->verdict->points++;
+    snprintf(where, sizeof where, "%llu instructions after event %ld (at %#llx)", (unsigned long long)steps,
+             event, s->ended ? 0 : (unsigned long long)tracee_place(&s->tracee));
+    return finish(s, where);
 }
 
-static bool run_instructions(struct sweep *s, uint64_t instructions)
+static bool kill_in_gap(struct sweep *s, long event, bool everywhere)
 {
-    char where[64];
+    enum { FURTHER = 13, AT_MOST = 64 };
+    bool last = false;
 
-    snprintf(where, sizeof where, "after %llu instructions", (unsigned long long)instructions);
-    start(s, false);
-    let_survivor_settle(s);
-    step(s, instructions);
-    return finish(s, where);
+    if (!everywhere) /* somewhere, and elsewhere after the next event */
+        return run_into_gap(s, event, 1 + (uint64_t)(event + 1) * FURTHER % AT_MOST, &last);
+    for (uint64_t instructions = 1; !last; instructions++)
+        if (!run_into_gap(s, event, instructions, &last))
+            return false;
+    return true;
 }
 
 void kill_sweep_instructions(const struct kill_scenario *scenario, size_t points,
                              struct kill_verdict *ret_verdict)
 {
     struct sweep s;
-    bool good;
 
     open_sweep(&s, scenario, ret_verdict);
-    s.recording = true;
-    good = run_instructions(&s, EVENTS) && run_instructions(&s, EVENTS);
-    s.recording = false;
-    s.stride = s.count / (points / STRIDE) + 1;
-    for (uint64_t i = 0; good && i < s.count; i += s.stride) {
-        ret_verdict->points++;
-        good = run_instructions(&s, i);
+    if (record(&s)) {
+        s.stride = points == SIZE_MAX ? 1 : s.count / (points / STRIDE) + 1;
+        for (long event = NO_EVENT; event < (long)s.count - 1; event += (long)s.stride)
+            if (!kill_in_gap(&s, event, points == SIZE_MAX))
+                break;
     }
     close_sweep(&s);
 }

@@ -65,8 +65,10 @@ void kill_check_leaks(struct kill_run *run);
 /* Kills at every point. Skips the test where processes cannot be traced. */
 void kill_sweep(const struct kill_scenario *scenario, struct kill_verdict *ret_verdict);
 
-/* Kills after so many numbers of instructions, spread evenly over the scenario, or after each number if there
- * are fewer. The victim must not sleep in it. */
+/* Kills between two events, where nobody can notice any difference: after some instruction behind about so
+ * many of the events, or (SIZE_MAX) after every single instruction. The victim runs at full speed up to the
+ * event, and only from there is stepped: to step from the beginning to each of n instructions would be n * n
+ * / 2 steps. */
 void kill_sweep_instructions(const struct kill_scenario *scenario, size_t points,
                              struct kill_verdict *ret_verdict);
 

@@ -236,29 +236,12 @@ TEST_EACH(the_survivor_is_well_wherever_the_other_side_is_killed, scenario_name)
     CHECK(verdict.points > 4 && verdict.stores > 2 && verdict.calls > 2);
 }
 
-/* Without sleeps, as a single step goes through a whole system call. */
-static const struct kill_scenario stepped[] = {
-    {"sends", "shm:?ring=4k&wait=sleep", sends, survive_receiving, .sends = true, .messages = 5},
-    {"sends to one that sleeps", "shm:?ring=4k&wait=sleep", sends, survive_receiving, .eager = true,
-     .sends = true, .messages = 5},
-    {"sends loans", "shm:?ring=4k&wait=sleep", sends_loans, survive_receiving, .eager = true, .sends = true,
-     .messages = 5},
-    {"receives", "shm:?ring=4k&wait=sleep", receives, survive_sending, .eager = true, .messages = 5},
-    {"receives views", "shm:?ring=4k&wait=sleep", receives_views, survive_sending, .eager = true,
-     .messages = 5},
-};
-
-static const char *stepped_name(size_t index)
-{
-    return index < sizeof stepped / sizeof stepped[0] ? stepped[index].name : NULL;
-}
-
 /* Some instructions only, spread over the whole; ./dev soak, which has the time, sets NARU_SOAK for all. */
-TEST_EACH(the_survivor_is_well_after_any_instruction_of_the_other_side, stepped_name)
+TEST_EACH(the_survivor_is_well_after_any_instruction_of_the_other_side, scenario_name)
 {
     struct kill_verdict verdict;
 
-    kill_sweep_instructions(&stepped[index], getenv("NARU_SOAK") ? SIZE_MAX : 30, &verdict);
+    kill_sweep_instructions(&scenarios[index], getenv("NARU_SOAK") ? SIZE_MAX : 30, &verdict);
     CHECK_STR(verdict.complaint, "");
     CHECK(verdict.points > 2);
 }

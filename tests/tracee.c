@@ -221,22 +221,38 @@ enum call_state tracee_call_state(struct tracee *t)
     return CALL_DONE;
 }
 
-uint64_t tracee_place(const struct tracee *t, bool *ret_call)
+uint64_t tracee_place(const struct tracee *t)
 {
     struct processor_state state;
 
     processor_look(t->pid, &state);
-    if (ret_call)
-        *ret_call = processor_is_call(t->pid, state.ip);
     return state.ip;
+}
+
+/* Whether the next instruction is a system call that is an event. */
+static bool is_before_event_call(const struct tracee *t)
+{
+    struct processor_state state;
+
+    processor_look(t->pid, &state);
+    if (!processor_is_call(t->pid, state.ip))
+        return false;
+    state.call = (uint64_t)state.result; /* it is not in the call yet: its number stands where results do */
+    return !takes_own_memory(&state);
 }
 
 bool tracee_step(struct tracee *t)
 {
-    CHECK_INT(ptrace(PTRACE_SINGLESTEP, t->pid, NULL, NULL), 0);
-    if (!wait_stop(t, &t->status))
+    struct event event;
+    int status;
+
+    if (is_before_event_call(t))
         return false;
-    CHECK_INT(WSTOPSIG(t->status), SIGTRAP);
+    CHECK_INT(ptrace(PTRACE_SINGLESTEP, t->pid, NULL, NULL), 0);
+    CHECK(wait_stop(t, &status));
+    if (WSTOPSIG(status) == SIGSEGV && is_store(t, &event))
+        return false;
+    CHECK_INT(WSTOPSIG(status), SIGTRAP);
     return true;
 }
 

@@ -55,7 +55,7 @@ const char *tracee_unsupported(void);
 void tracee_begin(void);
 
 /* In the parent: waits for that. The process must be a child that nobody else waits for. stores: whether it
- * is to be stopped at its stores; not for tracee_step(). */
+ * is to be stopped at its stores. */
 void tracee_take(struct tracee *t, int pid, bool stores);
 
 /* Runs the process up to its next event, which has not happened yet. */
@@ -70,10 +70,10 @@ bool tracee_store(struct tracee *t);
 void tracee_call(struct tracee *t);
 enum call_state tracee_call_state(struct tracee *t);
 
-/* Where it stands, and (unless NULL) whether the next instruction is a system call. */
-uint64_t tracee_place(const struct tracee *t, bool *ret_call);
+/* Where it stands. */
+uint64_t tracee_place(const struct tracee *t);
 
-/* One instruction further, or through a whole system call. false: the process has ended. */
+/* One instruction further, between two events. false: the next one is an event. */
 bool tracee_step(struct tracee *t);
 
 /* Kills it, wherever it is, and reaps it; all its files are closed then. */
