@@ -45,6 +45,13 @@ enum naru_create {
     NARU_CREATE_NEW = 3      /* make it; -EEXIST if it is there */
 };
 
+/* Pages of 2 MiB or so in place of 4 KiB: fewer misses of the processor's translation of addresses. */
+enum naru_huge_pages {
+    NARU_HUGE_NO = 0,
+    NARU_HUGE_TRY = 1, /* as far as they can be had */
+    NARU_HUGE_MUST = 2 /* -ENOTSUP without them */
+};
+
 /* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. */
 struct naru_segment_options {
     size_t size;
@@ -60,6 +67,24 @@ struct naru_segment_options {
      */
     int (*initialise)(void *data, size_t size, void *argument);
     void *argument;
+    /*
+     * ?mirror  The bytes stand in the address space twice in a row: data[i] and data[i + size] are one, so
+     * that what runs over the end goes on at the beginning. The size is to be whole pages (-EINVAL). The
+     * compiler takes the two for different objects: access what is not plain data, locks and atomics, in the
+     * first copy only.
+     */
+    int mirror;
+    /*
+     * ?huge=no|try|must  As far as whole huge pages lie in it, the object is made of them: a memfd or System
+     * V memory of such that the system keeps (vm.nr_hugepages), if there are enough and its size is a number
+     * of them; otherwise, and what exists already, of ordinary ones that the kernel joins (MADV_COLLAPSE,
+     * Linux 6.1), for memory, not for files on disks. A memfd of kept pages is another kind of file: shm:
+     * channels take none.
+     */
+    enum naru_huge_pages huge_pages;
+    /* ?prefault  All of it is reserved and mapped before the call returns: no access faults later, the first
+     * one neither. -ENOTSUP before Linux 5.14. */
+    int prefault;
 };
 
 /*
@@ -75,7 +100,9 @@ struct naru_segment_options {
  * -EINVAL: a URL or option that makes no sense, size 0 for a new object, or the object that exists is smaller
  * than size. -ENOENT: missing, and not to be made. -EEXIST: there, and to be new. -EACCES, -EPERM: no
  * permission. -ENOSPC: /dev/shm, the disk or the system's number of segments is full. -EFBIG: larger than the
- * file system or RLIMIT_FSIZE allows. -EOPNOTSUPP: the file system cannot reserve space. -ENOMEM, -EMFILE.
+ * file system or RLIMIT_FSIZE allows. -EOPNOTSUPP: the file system cannot reserve space. -ENOTSUP:
+ * NARU_HUGE_MUST, and there are no huge pages; or prefault, and the kernel is older than that. -ENOMEM,
+ * -EMFILE.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_open(const char *url, size_t size,
                                                const struct naru_segment_options *options,
@@ -83,9 +110,9 @@ NARU_API NARU_MUST_CHECK int naru_segment_open(const char *url, size_t size,
 
 /*
  * A segment over a descriptor that came from somewhere else: naru_segment_fd() of another process passed over
- * a unix socket, an inherited memfd, a regular file. Of the options only read_only counts. On success the
- * segment owns fd and closes it; on failure fd stays the caller's. -EINVAL: not a memfd or regular file.
- * -EACCES: not open for what is wanted. -ENOMEM.
+ * a unix socket, an inherited memfd, a regular file. Of the options read_only, mirror, huge_pages and
+ * prefault count. On success the segment owns fd and closes it; on failure fd stays the caller's. -EINVAL:
+ * not a memfd or regular file. -EACCES: not open for what is wanted. -ENOTSUP, -ENOMEM as above.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_take_fd(int fd, const struct naru_segment_options *options,
                                                   struct naru_segment **ret_segment);
@@ -112,12 +139,14 @@ NARU_API ssize_t naru_segment_size(const struct naru_segment *segment);
 NARU_API NARU_MUST_CHECK int naru_segment_refresh(struct naru_segment *segment, size_t *ret_size);
 
 /*
- * Grows the object to size bytes, the new ones zero, and maps them; the address may change. An object that
- * already has as many is left as it is. Other processes learn by naru_segment_size() or _refresh().
+ * Grows the object to size bytes, the new ones zero, and maps them, as the options were; the address may
+ * change. An object that already has as many is left as it is. Other processes learn by naru_segment_size()
+ * or _refresh().
  *
  * -EINVAL: smaller than now: nothing shrinks here, as that would cut others off; remove it and make a new
  * one. -ENOTSUP: System V segments have one size for life. -ENOSPC, -EFBIG, -EACCES, -EOPNOTSUPP as at open;
- * -EPERM: sealed against growing (memfd_create(2)). After a failure the segment is as it was.
+ * -EPERM: sealed against growing (memfd_create(2)). After a failure the segment is as it was; but after
+ * -ENOTSUP (NARU_HUGE_MUST) and -EINVAL of a mirror, which come last, the object has grown.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_resize(struct naru_segment *segment, size_t size);
 

@@ -62,6 +62,7 @@ static int open_path(const struct segment_request *request, const char *path, in
         if (request->size == 0 || request->read_only)
             return error_set(EINVAL, "%s: to be made it needs a size, and writing", request->url->text);
         r = publish_create(path, request->mode, request->size, segment_initialise, &making, &segment->fd);
+        segment->made = r == 0;
         if (r == 0 || making.told < 0)
             return r;
         if (r != -EEXIST || request->exclusive)

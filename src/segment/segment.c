@@ -73,28 +73,6 @@ int segment_initialise(int fd, void *argument)
     return request->told;
 }
 
-/* Maps what the object has beyond `mapped`. The size is the caller's, fresh from fstat. */
-static int map_up_to(struct naru_segment *segment, size_t size)
-{
-    int protection = segment->read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-    void *data;
-
-    if (size <= segment->mapped)
-        return 0;
-    if (segment->mapped == 0)
-        data = mmap(NULL, size, protection, MAP_SHARED, segment->fd, 0);
-    else
-        data = mremap(segment->data, segment->mapped, size, MREMAP_MAYMOVE);
-    if (data == MAP_FAILED) {
-        int code = errno;
-
-        return error_set(code, "%s: cannot map %zu bytes: %s", segment->url, size, error_text(code));
-    }
-    segment->data = data;
-    segment->mapped = size;
-    return 0;
-}
-
 ssize_t naru_segment_size(const struct naru_segment *segment)
 {
     struct stat status;
@@ -116,7 +94,7 @@ int naru_segment_refresh(struct naru_segment *segment, size_t *ret_size)
 
     if (size < 0)
         return (int)size;
-    r = segment->fd < 0 ? 0 : map_up_to(segment, (size_t)size);
+    r = segment_map_up_to(segment, (size_t)size);
     if (r == 0 && ret_size)
         *ret_size = (size_t)size < segment->mapped ? (size_t)size : segment->mapped;
     return r;
@@ -145,6 +123,47 @@ static int read_request(struct url *url, const struct naru_segment_options *opti
     return 0;
 }
 
+/* Options that came later than `argument` are read only from a struct that has them. */
+static bool has_backing(const struct naru_segment_options *options)
+{
+    return options && options->size >= sizeof *options;
+}
+
+/* How it is to be mapped and backed. */
+static int read_backing(struct url *url, const struct naru_segment_options *options,
+                        struct naru_segment *segment)
+{
+    static const char *const huge_words[] = {"no", "try", "must", NULL};
+    int huge = has_backing(options) ? (int)options->huge_pages : NARU_HUGE_NO, r = 0;
+
+    segment->mirror = has_backing(options) && options->mirror;
+    segment->prefault = has_backing(options) && options->prefault;
+    if (url)
+        r = url_option_flag(url, "mirror", &segment->mirror);
+    if (url && r == 0)
+        r = url_option_flag(url, "prefault", &segment->prefault);
+    if (url && r == 0)
+        r = url_option_word(url, "huge", huge_words, &huge);
+    if (r == 0 && (huge < NARU_HUGE_NO || huge > NARU_HUGE_MUST))
+        r = error_set(EINVAL, "%s: options.huge_pages is %d; expected NARU_HUGE_NO, _TRY or _MUST",
+                      segment->url, huge);
+    if (r == 0)
+        segment->huge = (enum naru_huge_pages)huge;
+    return r;
+}
+
+/* What was made for an opening that has failed, whose sentence stays. */
+static void take_away(struct url *url, const struct naru_segment *segment)
+{
+    char *sentence = segment->made && segment->kind->remove ? strdup(naru_explain()) : NULL;
+
+    if (!sentence)
+        return;
+    (void)segment->kind->remove(url, segment);
+    (void)error_set(EINVAL, "%s", sentence);
+    free(sentence);
+}
+
 static int open_url(struct url *url, size_t size, const struct naru_segment_options *options,
                     struct naru_segment *segment)
 {
@@ -168,8 +187,19 @@ static int open_url(struct url *url, size_t size, const struct naru_segment_opti
     if (size > PTRDIFF_MAX)
         return error_set(EINVAL, "%s: %zu bytes are more than an address space has", url->text, size);
     segment->read_only = request.read_only;
+    r = read_backing(url, options, segment);
+    if (r == 0)
+        r = segment_check_backing(segment, size);
+    if (r < 0)
+        return r;
+    request.huge = segment->huge;
     r = segment->kind->open(&request, segment);
-    return r < 0 ? r : naru_segment_refresh(segment, NULL);
+    if (r < 0)
+        return r;
+    r = naru_segment_refresh(segment, NULL);
+    if (r < 0)
+        take_away(url, segment);
+    return r;
 }
 
 /* A handle that owns nothing yet. */
@@ -192,10 +222,7 @@ static struct naru_segment *segment_new(const char *url)
 /* Everything but the name. */
 static struct naru_segment *segment_free(struct naru_segment *segment)
 {
-    if (segment->shmid >= 0)
-        segment_sysv_detach(segment);
-    else if (segment->data)
-        (void)munmap(segment->data, segment->mapped);
+    segment_unmap(segment);
     (void)fd_close(segment->fd);
     free(segment->url);
     free(segment);
@@ -246,7 +273,9 @@ int naru_segment_take_fd(int fd, const struct naru_segment_options *options,
     segment->kind = &segment_memfd;
     segment->read_only = read_only;
     segment->fd = fd;
-    r = naru_segment_refresh(segment, NULL);
+    r = read_backing(NULL, options, segment);
+    if (r == 0)
+        r = naru_segment_refresh(segment, NULL);
     if (r < 0) {
         segment->fd = -1; /* stays the caller's */
         (void)segment_free(segment);

@@ -2,9 +2,6 @@
 /*
  * Inside the segment layer: what a handle holds and what a kind of segment must do. A kind is one file and
  * one line in segment.c's table.
- *
- * Room is left for what comes later: a handle keeps the length mapped apart from the object's size, and the
- * kind decides how to map, so sealing and mirror mappings need no change to what is public.
  */
 #ifndef NARU_SEGMENT_SEGMENT_H
 #define NARU_SEGMENT_SEGMENT_H
@@ -21,13 +18,19 @@ struct segment_kind;
 struct naru_segment {
     const struct segment_kind *kind;
     char *url;
-    int fd;              /* -1 for System V */
-    int shmid;           /* -1 for all others */
-    void *data;          /* NULL while mapped is 0 */
-    size_t mapped;       /* bytes of the object that the mapping covers, never made smaller */
+    int fd;        /* -1 for System V */
+    int shmid;     /* -1 for all others */
+    void *data;    /* NULL while mapped is 0 */
+    size_t mapped; /* bytes of the object that the mapping covers, never made smaller */
+    size_t placed; /* bytes of address space that are ours at data, for a mirror or huge pages; 0: `mapped` */
     uint64_t generation; /* fork_generation() of the process that opened it: only that one unlinks */
     bool read_only;
     bool unlink;
+    bool made; /* it was not there before: an opening that fails takes it away again */
+    bool mirror, prefault;
+    bool hugetlb; /* made of pages that were reserved as huge ones (MFD_HUGETLB, SHM_HUGETLB) */
+    bool backed;  /* what `huge` and `prefault` ask for is done for all that is mapped */
+    enum naru_huge_pages huge;
 };
 
 /* What was asked for, URL and options merged. */
@@ -36,6 +39,7 @@ struct segment_request {
     size_t size;
     unsigned mode;
     bool create, exclusive, read_only;
+    enum naru_huge_pages huge;
     int (*initialise)(void *data, size_t size, void *argument); /* may be NULL */
     void *argument;
     int told; /* how segment_initialise() failed, explained; 0: it did not */
@@ -58,6 +62,14 @@ int segment_check_size(const struct segment_request *request, uint64_t bytes);
 /* request->initialise on a new file of the request's size that nobody else sees yet; for publish_create(). 0,
  * or the explained -errno, which request->told keeps as well. */
 int segment_initialise(int fd, void *request);
+
+/* Maps what the object has beyond `mapped`, as the options want it. size: fresh from the kernel. 0 or
+ * explained. */
+int segment_map_up_to(struct naru_segment *segment, size_t size);
+/* Before an object of that size is made: -EINVAL or -ENOTSUP (explained) where the options cannot be had for
+ * it. */
+int segment_check_backing(const struct naru_segment *segment, size_t size);
+void segment_unmap(struct naru_segment *segment);
 
 /* System V's answers to what other kinds ask of their descriptor. */
 ssize_t segment_sysv_size(const struct naru_segment *segment);

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/sysv.h"
+#include "segment/pages.h"
 #include "segment/publish.h"
 #include "segment/segment.h"
 
@@ -28,8 +29,24 @@ static int failed(const struct url *url, int code, const char *what)
     return error_set(code, "%s: cannot %s: %s%s", url->text, what, error_text(code), advice);
 }
 
+/* A new one: of huge pages that the system keeps, if those are asked for and there are enough. */
+static int make(const struct segment_request *request, key_t key, struct naru_segment *segment)
+{
+    int flags = IPC_CREAT | IPC_EXCL | (int)request->mode, id = -1;
+    /* Attachments of kept ones cannot be mapped twice (mremap(2) refuses them). */
+    size_t huge = request->huge == NARU_HUGE_NO || segment->mirror ? 0 : pages_huge_size();
+
+    if (huge && request->size % huge == 0)
+        id = shmget(key, request->size, flags | SHM_HUGETLB);
+    segment->hugetlb = id >= 0;
+    if (id < 0)
+        id = shmget(key, request->size, flags);
+    segment->made = id >= 0;
+    return id;
+}
+
 /* The id for the key. shmget() makes it whole, zeroed and with its mode in one step. */
-static int find(const struct segment_request *request, key_t key, int *ret_id)
+static int find(const struct segment_request *request, key_t key, int *ret_id, struct naru_segment *segment)
 {
     for (int race = 0; race < RACES_MAX; race++) {
         int id = request->exclusive ? -1 : shmget(key, 0, 0);
@@ -43,7 +60,7 @@ static int find(const struct segment_request *request, key_t key, int *ret_id)
         if (id < 0) {
             if (request->size == 0 || request->read_only)
                 return error_set(EINVAL, "%s: to be made it needs a size, and writing", request->url->text);
-            id = shmget(key, request->size, IPC_CREAT | IPC_EXCL | (int)request->mode);
+            id = make(request, key, segment);
             if (id < 0 && (errno != EEXIST || request->exclusive))
                 return failed(request->url, errno, "make it");
         }
@@ -70,14 +87,14 @@ static int attach(const struct segment_request *request, int id, void **ret_data
 }
 
 static int find_and_attach(const struct segment_request *request, key_t key, int id, int *ret_id,
-                           void **ret_data)
+                           struct naru_segment *segment, void **ret_data)
 {
     for (int race = 0; race < RACES_MAX; race++) {
         int r = 0;
 
         *ret_id = id;
         if (id < 0)
-            r = find(request, key, ret_id);
+            r = find(request, key, ret_id, segment);
         if (r == 0)
             r = attach(request, *ret_id, ret_data);
         if (r <= 0)
@@ -98,7 +115,7 @@ static int sysv_open(const struct segment_request *request, struct naru_segment 
     if (r == 0)
         r = url_check_unused(request->url);
     if (r == 0)
-        r = find_and_attach(request, key, id, &id, &data);
+        r = find_and_attach(request, key, id, &id, segment, &data);
     if (r < 0)
         return r;
     /* Attached, it cannot go away any more, so the size read now is the size it has. */

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a segment's bytes are in the address space: once, as the kernel likes, unless options ask for more. A
+ * mirror has them twice in a row, and huge pages need a place at a multiple of their size: such a place is
+ * reserved first, and the object is mapped over it.
+ */
+#include <errno.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "segment/pages.h"
+#include "segment/publish.h"
+#include "segment/segment.h"
+
+static int protection(const struct naru_segment *segment)
+{
+    return segment->read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+static int failed(const struct naru_segment *segment, size_t size, int code)
+{
+    return error_set(code, "%s: cannot map %zu bytes: %s", segment->url, size, error_text(code));
+}
+
+/* Bytes of a page of the object. */
+static size_t page_size(const struct naru_segment *segment)
+{
+    struct statfs system;
+
+    if (segment->hugetlb)
+        return pages_huge_size();
+    if (segment->fd >= 0 && fstatfs(segment->fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC)
+        return (size_t)system.f_bsize;
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* --- one mapping, as the kernel likes --- */
+
+static int map_plainly(struct naru_segment *segment, size_t size)
+{
+    void *data;
+
+    if (segment->mapped == 0)
+        data = mmap(NULL, size, protection(segment), MAP_SHARED, segment->fd, 0);
+    else
+        data = mremap(segment->data, segment->mapped, size, MREMAP_MAYMOVE);
+    if (data == MAP_FAILED)
+        return failed(segment, size, errno);
+    segment->data = data;
+    segment->mapped = size;
+    return 0;
+}
+
+/* --- a place of our own --- */
+
+static bool needs_place(const struct naru_segment *segment)
+{
+    return segment->mirror || (segment->huge != NARU_HUGE_NO && !segment->hugetlb);
+}
+
+/* Of System V memory one more attachment, as sealed_make()'s mirror has it: see mirror.c. */
+static int map_copy(const struct naru_segment *segment, size_t size, uint8_t *target)
+{
+    void *data;
+
+    if (segment->fd >= 0)
+        data = mmap(target, size, protection(segment), MAP_SHARED | MAP_FIXED, segment->fd, 0);
+    else
+        data = mremap(segment->data, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+    return data == MAP_FAILED ? -errno : 0;
+}
+
+static int no_mirror(const struct naru_segment *segment, size_t size, size_t page)
+{
+    return error_set(EINVAL, "%s: %zu bytes are not whole pages of %zu, and a mirror needs such",
+                     segment->url, size, page);
+}
+
+static int map_in_place(struct naru_segment *segment, size_t size)
+{
+    size_t page = page_size(segment), copies = segment->mirror ? 2 : 1;
+    size_t whole = (size + page - 1) / page * page; /* that is what a mapping takes */
+    uint8_t *space;
+    int r = 0;
+
+    if (segment->mirror && whole != size)
+        return no_mirror(segment, size, page);
+    space = pages_reserve_addresses(copies * whole, segment->huge != NARU_HUGE_NO ? pages_huge_size() : 0);
+    if (!space)
+        return failed(segment, size, ENOMEM);
+    for (size_t i = 0; i < copies && r == 0; i++)
+        r = map_copy(segment, size, space + i * whole);
+    if (r < 0) {
+        (void)munmap(space, copies * whole);
+        return failed(segment, size, -r);
+    }
+    segment_unmap(segment);
+    segment->data = space;
+    segment->mapped = size;
+    segment->placed = copies * whole;
+    return 0;
+}
+
+void segment_unmap(struct naru_segment *segment)
+{
+    if (segment->placed) /* also the attachments of System V memory: munmap(2) ends them */
+        (void)munmap(segment->data, segment->placed);
+    else if (segment->shmid >= 0)
+        segment_sysv_detach(segment);
+    else if (segment->data)
+        (void)munmap(segment->data, segment->mapped);
+    segment->data = NULL;
+    segment->placed = 0;
+}
+
+/* --- what backs it --- */
+
+static const char *huge_advice(int code, size_t size)
+{
+    if (size < pages_huge_size())
+        return "; they are fewer than one has";
+    return code == EINVAL ? "; the kernel or the file system makes none for it (Linux 6.1 does for memory)"
+                          : "; there is not enough memory in one piece";
+}
+
+static int make_huge(const struct naru_segment *segment)
+{
+    size_t size = segment->mapped;
+    int r = 0;
+
+    if (segment->huge == NARU_HUGE_NO || segment->hugetlb)
+        return 0;
+    if (segment->huge == NARU_HUGE_MUST || segment->prefault) /* the kernel joins pages that are there */
+        (void)pages_prefault(segment->data, size, !segment->read_only);
+    r = pages_make_huge(segment->data, size);
+    if (r < 0 && segment->huge == NARU_HUGE_MUST)
+        return error_set(ENOTSUP, "%s: no huge pages for %zu bytes: %s%s", segment->url, size, error_text(-r),
+                         huge_advice(-r, size));
+    if (r == 0 && segment->mirror) /* they are huge: maps them so */
+        (void)pages_make_huge((uint8_t *)segment->data + size, size);
+    return 0;
+}
+
+static int prefault(const struct naru_segment *segment)
+{
+    size_t length = segment->placed ? segment->placed : segment->mapped;
+    int r = segment->prefault ? pages_prefault(segment->data, length, !segment->read_only) : 0;
+
+    if (r < 0)
+        return error_set(r == -EFAULT ? ENOSPC : -r, "%s: cannot have %zu bytes before they are needed: %s",
+                         segment->url, length,
+                         r == -EFAULT    ? "the file is sparse and there is no space, or it was cut short"
+                         : r == -ENOTSUP ? "Linux 5.14 can"
+                                         : error_text(-r));
+    return 0;
+}
+
+int segment_check_backing(const struct naru_segment *segment, size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    if (segment->mirror && size % page != 0)
+        return no_mirror(segment, size, page);
+    if (segment->huge == NARU_HUGE_MUST && size > 0 && size < pages_huge_size())
+        return error_set(ENOTSUP, "%s: no huge pages for %zu bytes, which are fewer than one has",
+                         segment->url, size);
+    return 0;
+}
+
+int segment_map_up_to(struct naru_segment *segment, size_t size)
+{
+    bool grows = size > segment->mapped;
+    int r = 0;
+
+    if (!grows && (segment->backed || segment->mapped == 0))
+        return 0;
+    if (!grows)
+        size = segment->mapped;
+    if (needs_place(segment) && (grows || !segment->placed)) {
+        r = map_in_place(segment, size);
+        if (r < 0 && !grows && !segment->mirror && segment->huge == NARU_HUGE_TRY)
+            r = 0; /* System V memory that cannot be attached at a place of our choice stays where it is */
+    } else if (grows)
+        r = map_plainly(segment, size);
+    if (r == 0)
+        r = make_huge(segment);
+    if (r == 0)
+        r = prefault(segment);
+    segment->backed = r == 0;
+    return r;
+}
