@@ -226,9 +226,9 @@ const struct verb verb_ls = {
     .details =
         "Lists the IPC objects with a name that exist on this machine, of all kinds or of one:\n"
         "System V queues, segments and semaphores (sysvmq, shm+sysv, sem+sysv), POSIX ones (posixmq,\n"
-        "shm+posix, sem+posix), unix sockets that listen (unix; shm:// among them), and what naru makes\n"
-        "by name (mutex, rwlock, semaphore, event, barrier). `naru rm URL` removes one, `naru rm KIND:NAME`\n"
-        "one of naru's own.\n"
+        "shm+posix, sem+posix), unix sockets that listen (unix), names of shm:// that do (shm; at a path of\n"
+        "one's own it is among unix), and what naru makes by name (mutex, rwlock, semaphore, event,\n"
+        "barrier). `naru rm URL` removes one, `naru rm KIND:NAME` one of naru's own.\n"
         "How those of other users stand is not shown (-): to look is to trust their memory.\n\n"
         "  naru ls sysvmq\n"
         "  naru ls --json | jq '.[] | select(.messages > 0)'",

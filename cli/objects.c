@@ -227,14 +227,15 @@ static void name_unix(struct object *o, const char *path, unsigned type)
     bool shm = type == 5 && is_rendezvous(path);
     char encoded[3 * sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
 
+    o->kind = shm ? "shm" : "unix";
     encode(path, encoded, sizeof encoded);
-    (void)snprintf(o->name, sizeof o->name, "%s:%s%s%s", shm ? "shm" : "unix", encoded[0] == '/' ? "//" : "",
-                   encoded, shm ? "" : options[type]);
+    (void)snprintf(o->name, sizeof o->name, "%s:%s%s%s", o->kind, encoded[0] == '/' ? "//" : "", encoded,
+                   shm ? "" : options[type]);
 }
 
 /* /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. Listening sockets have __SO_ACCEPTCON
  * (0x10000) set; bound datagram sockets are of type 2. */
-static int each_unix(visit_function *visit, void *context)
+static int each_socket(const char *kind, visit_function *visit, void *context)
 {
     FILE *list = fopen("/proc/net/unix", "re");
     char line[512];
@@ -243,7 +244,7 @@ static int each_unix(visit_function *visit, void *context)
     if (!list)
         return errno == ENOENT ? -ENODEV : -errno;
     while (r == 0 && fgets(line, sizeof line, list)) {
-        struct object o = object_of("unix");
+        struct object o = object_of(kind);
         unsigned flags, type;
         struct stat status;
         int path = 0;
@@ -261,10 +262,21 @@ static int each_unix(visit_function *visit, void *context)
             o.mode = status.st_mode & 0777;
         }
         name_unix(&o, line + path, type);
-        r = visit(&o, context);
+        if (strcmp(o.kind, kind) == 0)
+            r = visit(&o, context);
     }
     (void)fclose(list);
     return r;
+}
+
+static int each_unix(visit_function *visit, void *context)
+{
+    return each_socket("unix", visit, context);
+}
+
+static int each_shm(visit_function *visit, void *context)
+{
+    return each_socket("shm", visit, context);
 }
 
 static int each_sysv_queue(visit_function *visit, void *context)
@@ -293,11 +305,12 @@ static const struct {
     {"sem+sysv", "/proc/sysvipc/sem", each_sysv_semaphore},
     {"sem+posix", "/dev/shm", each_posix_semaphore},
     {"unix", "/proc/net/unix", each_unix},
+    {"shm", "/proc/net/unix", each_shm},
 };
 
-const char *const object_kinds[] = {"sysvmq",    "posixmq",   "shm+sysv", "shm+posix", "sem+sysv",
-                                    "sem+posix", "unix",      "mutex",    "rwlock",    "event",
-                                    "barrier",   "semaphore", NULL};
+const char *const object_kinds[] = {"sysvmq",    "posixmq", "shm+sysv",  "shm+posix", "sem+sysv",
+                                    "sem+posix", "unix",    "shm",       "mutex",     "rwlock",
+                                    "event",     "barrier", "semaphore", NULL};
 
 int objects_each(const char *kind, visit_function *visit, void *context, const char **ret_missing)
 {

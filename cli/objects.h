@@ -10,8 +10,8 @@
 enum { OBJECT_NAME_MAX = 1024 };
 
 struct object {
-    const char *
-        kind; /* "sysvmq", "posixmq", "shm+sysv", "shm+posix", "sem+sysv", "sem+posix", "unix"; "mutex" ... */
+    const char *kind; /* "sysvmq", "posixmq", "shm+sysv", "shm+posix", "sem+sysv", "sem+posix", "unix", "shm";
+                         "mutex" ... */
     char name[OBJECT_NAME_MAX]; /* the URL or name to open it by; "" for a System V object without a key */
     int64_t id;                 /* System V identifier; -1 */
     int64_t uid;                /* owner; -1: not told */
