@@ -38,13 +38,16 @@ void help_print_all(FILE *out)
         "130 interrupted; lock and sem run pass on that of their command.\n");
 }
 
-/* The text, broken at spaces into lines that end before the width; those behind the first are indented. */
+enum { WIDTH = 100 };
+
+/* The text up to its end or a newline, broken at spaces into lines that end before the width; those behind
+ * the first are indented. */
 static void print_wrapped(FILE *out, const char *text, int indent, int width)
 {
     int column = indent;
 
-    while (*text) {
-        size_t word = strcspn(text, " ");
+    while (*text && *text != '\n') {
+        size_t word = strcspn(text, " \n");
 
         if (column > indent && column + 1 + (int)word > width) {
             (void)fprintf(out, "\n%*s", indent, "");
@@ -63,7 +66,7 @@ static void print_wrapped(FILE *out, const char *text, int indent, int width)
 
 static void print_option(FILE *out, const struct verb_option *o)
 {
-    enum { INDENT = 28, WIDTH = 100 };
+    enum { INDENT = 28 };
     char left[320], words[256] = "";
     const char *value = o->value ? o->value : "";
 
@@ -99,10 +102,13 @@ void help_print_verb(FILE *out, const struct verb *verb)
 /* Lines of "key=VALUE<tab>what it does". */
 static void print_url_options(FILE *out, const char *options)
 {
-    while (options && *options) {
-        int key = (int)strcspn(options, "\t"), line = (int)strcspn(options, "\n");
+    enum { INDENT = 33 };
 
-        (void)fprintf(out, "    ?%-*.*s %.*s\n", 27, key, options, line - key - 1, options + key + 1);
+    while (options && *options) {
+        size_t key = strcspn(options, "\t"), line = strcspn(options, "\n");
+
+        (void)fprintf(out, "    ?%-*.*s ", INDENT - 6, (int)key, options);
+        print_wrapped(out, options + key + 1, INDENT, WIDTH);
         options += line + (options[line] == '\n');
     }
 }
@@ -122,16 +128,27 @@ bool help_is_mechanism(const char *name)
     return false;
 }
 
+static void print_field(FILE *out, const char *name, const char *text)
+{
+    enum { INDENT = 17 };
+
+    (void)fprintf(out, "    %-*s", INDENT - 4, name);
+    print_wrapped(out, text, INDENT, WIDTH);
+}
+
 static void print_mechanism(FILE *out, const struct naru_mechanism *row)
 {
+    char carries[256];
+
     (void)fprintf(out, "\n%s%s%s  %s\n", term_style(out, STYLE_BOLD), row->example,
                   term_style(out, STYLE_PLAIN), row->title);
     if (row->also)
-        (void)fprintf(out, "    also         %s\n", row->also);
-    (void)fprintf(out, "    use when     %s\n", row->use_when);
-    (void)fprintf(out, "    carries      %s, %s, %s\n", row->unit, row->direction, row->scope);
-    (void)fprintf(out, "    lives        %s\n", row->persistence);
-    (void)fprintf(out, "    limit        %s\n", row->limit);
+        print_field(out, "also", row->also);
+    print_field(out, "use when", row->use_when);
+    (void)snprintf(carries, sizeof carries, "%s, %s, %s", row->unit, row->direction, row->scope);
+    print_field(out, "carries", carries);
+    print_field(out, "lives", row->persistence);
+    print_field(out, "limit", row->limit);
     print_url_options(out, row->options);
 }
 

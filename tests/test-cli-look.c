@@ -140,7 +140,7 @@ TEST(urls_are_described_from_the_table)
     SHELL(0, "", "",
           "naru help urls > urls; naru ls -m --json | python3 -c '"
           "import json, sys\n"
-          "text = open(\"urls\").read()\n"
+          "text = \" \".join(open(\"urls\").read().split())\n"
           "for m in json.load(sys.stdin):\n"
           "    if m[\"example\"] not in text or m[\"limit\"] not in text: print(m[\"name\"])'");
 }

@@ -108,9 +108,11 @@ for block in "$scratch"/en.*; do
     name=${block#"$scratch"/en.??.}
     check "mechanisms.md: ${name//-/ }" "run_${name##*.}" "$block"
 done
+blocks docs/shared-memory.md "$scratch/shm"
+check 'shared-memory.md: commands' run_sh "$scratch/shm.01.using-it.sh"
 blocks docs/checklist.md "$scratch/list"
 check 'checklist.md: commands' run_sh "$scratch/list.01..sh"
-for document in checklist mechanisms mechanisms.ko; do
+for document in checklist mechanisms mechanisms.ko shared-memory; do
     check "$document.md names tests and files that exist" names_what_exists docs/$document.md
 done
 check 'nothing is left behind' nothing_is_left
