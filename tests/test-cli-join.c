@@ -26,7 +26,8 @@ TEST(cat_goes_both_ways_at_once)
 TEST(a_port_that_the_kernel_chose_is_told)
 {
     SHELL(0, "hi\n", "",
-          "for scheme in tcp udp; do naru recv -n 1 \"$scheme://127.0.0.1:0?max-message=9\" > got 2> err & "
+          "for scheme in tcp udp; do rm -f err; naru recv -n 1 \"$scheme://127.0.0.1:0?max-message=9\" > got "
+          "2> err & "
           "p=$!;" LISTENING
           "naru send -m hi \"$(sed 's/.* //; s/?.*//' err)\" && wait $p || exit 1; done; cat got");
     SHELL(124, "", "tcp://127.0.0.1:0: nobody connected in time", "naru cat -t 10ms -l tcp://127.0.0.1:0");
