@@ -172,6 +172,7 @@ struct victim {
     uint8_t buffer[LONG];
     bool broken; /* said -EPROTO */
     bool over;   /* the peer is gone, or broken */
+    bool named;  /* it is known who has gone without a word */
     bool finished;
 };
 
@@ -180,6 +181,10 @@ static void judge(struct victim *v, const char *call, long long r)
     switch (r) {
     case -EPROTO:
         v->broken = v->over = true;
+        break;
+    case -EOWNERDEAD:
+        CHECK(v->named);
+        v->over = true;
         break;
     case -EPIPE:
         v->over = v->over || !v->finished;
@@ -343,13 +348,14 @@ static void check_broken(struct victim *v)
     CHECK_CONTAINS(naru_explain(), v->finished ? "finish" : "naru cannot have written");
 }
 
-static void suffer(struct naru_channel *ch, int attacker)
+static void suffer(struct naru_channel *ch, int attacker, bool named)
 {
     struct victim *v = calloc(1, sizeof *v);
     int after = 50; /* calls once it is over */
 
     CHECK(v != NULL);
     v->ch = ch;
+    v->named = named;
     for (int i = 0; i < CALLS && after > 0; i++) {
         call_something(v);
         after -= v->over;
@@ -370,40 +376,106 @@ static void suffer(struct naru_channel *ch, int attacker)
     free(v);
 }
 
+enum meeting { PAIR, VICTIM_LISTENS, VICTIM_CONNECTS };
+
 static const struct {
     const char *url;
     int interruptible;
-} ways[] = {{"shm:?ring=4k&wait=sleep", 0},
-            {"shm:?ring=16k", 0},
-            {"shm:?ring=4k&wait=spin", 0},
-            {"shm:?ring=128k", 1},
-            {"shm:?ring=4k&wait=spin&max-message=100", 1}};
+    enum meeting meeting;
+} ways[] = {{"shm:?ring=4k&wait=sleep", 0, PAIR},
+            {"shm:?ring=16k", 0, PAIR},
+            {"shm:?ring=4k&wait=spin", 0, PAIR},
+            {"shm:?ring=128k", 1, PAIR},
+            {"shm:?ring=4k&wait=spin&max-message=100", 1, PAIR},
+            {"shm://listens?ring=4k&wait=sleep", 0, VICTIM_LISTENS},
+            {"shm://listens?ring=16k&pool=128k", 1, VICTIM_LISTENS},
+            {"shm://connects?ring=4k&wait=sleep", 0, VICTIM_CONNECTS},
+            {"shm://connects?ring=16k&pool=128k", 1, VICTIM_CONNECTS}};
 
 static const char *each_way(size_t index)
 {
     return index < sizeof ways / sizeof *ways ? ways[index].url : NULL;
 }
 
+/* The attacker's own numbers. */
+static void diverge(int session)
+{
+    for (int i = 0; i <= session; i++)
+        (void)test_random();
+}
+
+/* Their ends, and the attacker's pid; both may be honest up to here. */
+static int pair_with_attacker(size_t index, int session, uint64_t malice, const struct naru_options *options,
+                              struct naru_channel **ret_ch)
+{
+    struct naru_channel *ch[2];
+    int pid;
+
+    CHECK_INT(naru_channel_pair(ways[index].url, options, ch), 0);
+    pid = test_fork();
+    if (pid == 0) {
+        diverge(session);
+        (void)naru_channel_close(ch[0]);
+        attack(ch[1], malice);
+    }
+    (void)naru_channel_close(ch[1]);
+    *ret_ch = ch[0];
+    return pid;
+}
+
+static int listen_for_attacker(size_t index, int session, uint64_t malice, const struct naru_options *options,
+                               struct naru_channel **ret_ch)
+{
+    struct naru_listener *l;
+    int pid;
+
+    CHECK_INT(naru_listen(ways[index].url, options, &l), 0);
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_channel *ch;
+
+        diverge(session);
+        CHECK_INT(naru_connect(ways[index].url, NULL, NARU_FOREVER, &ch), 0);
+        attack(ch, malice);
+    }
+    CHECK_INT(naru_accept(l, NARU_FOREVER, ret_ch), 0);
+    (void)naru_listener_close(l);
+    return pid;
+}
+
+static int connect_to_attacker(size_t index, int session, uint64_t malice, const struct naru_options *options,
+                               struct naru_channel **ret_ch)
+{
+    int pid = test_fork();
+
+    if (pid == 0) {
+        struct naru_listener *l;
+        struct naru_channel *ch;
+
+        diverge(session);
+        CHECK_INT(naru_listen(ways[index].url, NULL, &l), 0);
+        CHECK_INT(naru_accept(l, NARU_FOREVER, &ch), 0);
+        (void)naru_listener_close(l); /* its name goes */
+        attack(ch, malice);
+    }
+    CHECK_INT(naru_connect(ways[index].url, options, NARU_FOREVER, ret_ch), 0);
+    return pid;
+}
+
 TEST_EACH(garbage_in_all_that_a_peer_can_write_harms_nobody, each_way)
 {
+    static int (*const meet[])(size_t, int, uint64_t, const struct naru_options *, struct naru_channel **) = {
+        pair_with_attacker, listen_for_attacker, connect_to_attacker};
     struct naru_options options = NARU_INIT(struct naru_options);
 
     options.interruptible = ways[index].interruptible;
     for (int session = 0; session < SESSIONS; session++) {
-        struct naru_channel *ch[2];
         uint64_t malice = dice(2) ? 100 : 5 + dice(60);
+        struct naru_channel *ch;
         int pid;
 
-        CHECK_INT(naru_channel_pair(ways[index].url, &options, ch), 0);
         (void)test_random(); /* the attacker goes on with numbers of its own */
-        pid = test_fork();
-        if (pid == 0) {
-            for (int i = 0; i <= session; i++)
-                (void)test_random();
-            (void)naru_channel_close(ch[0]);
-            attack(ch[1], malice);
-        }
-        (void)naru_channel_close(ch[1]);
-        suffer(ch[0], pid);
+        pid = meet[ways[index].meeting](index, session, malice, &options, &ch);
+        suffer(ch, pid, ways[index].meeting != PAIR);
     }
 }

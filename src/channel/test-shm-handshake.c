@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The rendezvous of shm: against connectors that lie, bring the wrong things, or say nothing. */
+#include <sys/eventfd.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
@@ -127,6 +128,19 @@ static void bring_a_socket_as_memory(struct peer *p)
 {
     replace(&p->fds[HELLO_MEMORY], socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
 }
+static void bring_a_file_of_proc(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY], open("/proc/self/mem", O_RDWR | O_CLOEXEC));
+}
+/* A descriptor that nothing can be done with: open(2), O_PATH. */
+static void bring_a_mere_path(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY], open(test_directory(), O_PATH | O_CLOEXEC));
+}
+static void bring_an_event_as_memory(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY], eventfd(0, EFD_CLOEXEC));
+}
 static void bring_another_layout(struct peer *p)
 {
     ((struct shm_page *)(void *)p->own.base)->layout++;
@@ -183,6 +197,9 @@ static const struct {
     {"four descriptors", bring_one_too_many, REASON_PROTOCOL},
     {"64 descriptors", bring_far_too_many, REASON_PROTOCOL},
     {"unsealed", bring_unsealed_memory, REASON_PROTOCOL},
+    {"a file of proc", bring_a_file_of_proc, REASON_PROTOCOL},
+    {"a mere path", bring_a_mere_path, REASON_PROTOCOL},
+    {"an event as memory", bring_an_event_as_memory, REASON_PROTOCOL},
     {"half sealed", bring_half_sealed_memory, REASON_PROTOCOL},
     {"huge pages", bring_huge_pages, REASON_PROTOCOL},
     {"a file", bring_a_file, REASON_PROTOCOL},
