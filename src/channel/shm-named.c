@@ -249,8 +249,8 @@ enum {
     BUSY = 2 /* somebody else has just connected */
 };
 
-/* Whether what was found is a segment of ours, and one whose words we talk: 0 with the rings' size, NOBODY,
- * or explained. The header may change under us. */
+/* Whether what was found is a segment of ours, and one whose words we talk: 0 with the rings' size, or
+ * explained. The header may change under us. */
 static int check(const char *what, const struct named_found *found, const struct shm_options *options,
                  uint64_t *ret_ring)
 {
@@ -260,15 +260,9 @@ static int check(const char *what, const struct named_found *found, const struct
     uint8_t word[SHARED_WORD];
     enum handshake_reason reason;
 
-    if (found->bytes < SHM_PAGE || !shared_is_one(header)) {
-        bool may_become_one = found->bytes >= SHM_PAGE && header->magic == 0;
-
-        return may_become_one
-                   ? NOBODY
-                   : error_set(EPROTO,
-                               "%s: there is shared memory of that name, but it is no channel of naru's",
-                               what);
-    }
+    if (found->bytes < SHM_PAGE || !shared_is_one(header))
+        return error_set(EPROTO, "%s: there is shared memory of that name, but it is no channel of naru's",
+                         what);
     memcpy(word, header->word, sizeof word);
     reason = handshake_read(word, sizeof word, &own, &theirs);
     if (reason == REASON_NONE && (theirs.kind != HANDSHAKE_HELLO || shared_size(theirs.ring) > found->bytes))
