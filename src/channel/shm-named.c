@@ -265,7 +265,9 @@ static int check(const char *what, const struct named_found *found, const struct
                          what);
     memcpy(word, header->word, sizeof word);
     reason = handshake_read(word, sizeof word, &own, &theirs);
-    if (reason == REASON_NONE && (theirs.kind != HANDSHAKE_HELLO || shared_size(theirs.ring) > found->bytes))
+    if (reason == REASON_NONE &&
+        (theirs.kind != HANDSHAKE_HELLO || header->size != shared_size(theirs.ring) ||
+         shared_size(theirs.ring) > found->bytes))
         reason = REASON_PROTOCOL;
     if (reason != REASON_NONE)
         return handshake_failed(what, reason, &own, &theirs);
