@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One side of shm://name is killed at every point between its first system call and its last: while it meets
- * the other, too. The other is told (-EOWNERDEAD, or -EPIPE if the end had been said), gets what was sent,
- * and the name serves whoever comes next.
+ * One side of shm://name, shm+posix: or shm+sysv: is killed at every point between its first system call and
+ * its last: while it meets the other, too. The other is told (-EOWNERDEAD, or -EPIPE if the end had been
+ * said), gets what was sent, and the name serves whoever comes next.
  */
 #include "killpoints-shm.h"
 
@@ -12,9 +12,24 @@
 #include "channel/shm.h"
 #include "naru/error.h"
 #include "runner.h"
+#include "shm/bell.h"
 
-static const char url[] = "shm://killed?ring=4k&wait=sleep&service=manual";
+static const char *const urls[] = {"shm://killed?ring=4k&wait=sleep&service=manual",
+                                   "shm+posix:/killed?ring=4k&wait=sleep",
+                                   "shm+sysv:0x6b696c6c?ring=4k&wait=sleep"};
+static const char *url;            /* of the test that runs */
 static const char next[] = "next"; /* what the one who comes after the victim sends, of a length of its own */
+
+static const char *each_url(size_t index)
+{
+    return index < sizeof urls / sizeof *urls ? urls[index] : NULL;
+}
+
+/* A victim that sleeps does nothing until it is woken, or its runs would not be alike. */
+static void sleep_long(void)
+{
+    bell_slice_ns = NARU_S(1000);
+}
 
 static struct naru_channel *connect_within(struct kill_run *run, int64_t timeout)
 {
@@ -97,6 +112,7 @@ static void connects(struct kill_run *run, struct naru_channel *none)
     struct naru_channel *ch;
 
     (void)none;
+    sleep_long();
     CHECK_INT(naru_connect(url, NULL, NARU_FOREVER, &ch), 0);
     for (int i = 0; i < run->scenario->messages; i++) {
         size_t length;
@@ -124,6 +140,7 @@ static void listens(struct kill_run *run, struct naru_channel *none)
     struct naru_channel *ch;
 
     (void)none;
+    sleep_long();
     CHECK_INT(naru_listen(url, NULL, &l), 0);
     CHECK_INT(naru_accept(l, NARU_FOREVER, &ch), 0);
     for (int i = 0; i < run->scenario->messages; i++) {
@@ -166,7 +183,7 @@ static void listen_next(struct kill_run *run)
     listen_until_next(run, false);
 }
 
-TEST(whoever_connects_may_be_killed_anywhere)
+TEST_EACH(whoever_connects_may_be_killed_anywhere, each_url)
 {
     static const struct kill_scenario scenario = {.name = "connects",
                                                   .victim = connects,
@@ -177,12 +194,13 @@ TEST(whoever_connects_may_be_killed_anywhere)
                                                   .messages = 3};
     struct kill_verdict verdict;
 
+    url = urls[index];
     kill_sweep(&scenario, &verdict);
     CHECK_STR(verdict.complaint, "");
     CHECK(verdict.points > 10);
 }
 
-TEST(a_listener_may_be_killed_anywhere_and_the_next_one_has_the_name)
+TEST_EACH(a_listener_may_be_killed_anywhere_and_the_next_one_has_the_name, each_url)
 {
     static const struct kill_scenario scenario = {.name = "listens",
                                                   .victim = listens,
@@ -191,6 +209,7 @@ TEST(a_listener_may_be_killed_anywhere_and_the_next_one_has_the_name)
                                                   .messages = 3};
     struct kill_verdict verdict;
 
+    url = urls[index];
     kill_sweep(&scenario, &verdict);
     CHECK_STR(verdict.complaint, "");
     CHECK(verdict.points > 10);

@@ -52,6 +52,12 @@ static void set_protection(const struct tracee *t, int protection)
                   0);
 }
 
+/* A line of /proc/PID/maps: memory of shm:, shm+posix: or shm+sysv:. */
+static bool is_shared(const char *line)
+{
+    return strstr(line, "/memfd:naru") || strstr(line, " /dev/shm/") || strstr(line, " /SYSV");
+}
+
 /* Finds what the process can write and others read: mappings that touch are one region, for the two copies of
  * a ring. Protects them. */
 static void find_regions(struct tracee *t)
@@ -67,8 +73,7 @@ static void find_regions(struct tracee *t)
         unsigned long begin, end;
         char rights[5];
 
-        if (!strstr(line, "/memfd:naru") || sscanf(line, "%lx-%lx %4s", &begin, &end, rights) != 3 ||
-            rights[3] != 's')
+        if (!is_shared(line) || sscanf(line, "%lx-%lx %4s", &begin, &end, rights) != 3 || rights[3] != 's')
             continue;
         /* What is read-only is the other side's, which the seals keep so, or was protected by us. */
         if (rights[1] != 'w' &&
@@ -216,7 +221,7 @@ enum call_state tracee_call_state(struct tracee *t)
     if (t->open)
         set_protection(t, PROT_READ);
     t->open = false;
-    if (t->call == SYS_mmap || t->call == SYS_munmap || t->call == SYS_mremap)
+    if (t->call == SYS_mmap || t->call == SYS_munmap || t->call == SYS_mremap || t->call == SYS_shmat)
         find_regions(t);
     return CALL_DONE;
 }

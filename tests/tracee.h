@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A process that is stopped wherever others could notice its death: at each of its stores to shared memory
- * that it alone can write (mappings of memfd:naru), and at each of its system calls. ptrace(2), x86-64.
+ * that it alone can write (mappings of memfd:naru; of shm+posix: and shm+sysv:, which
+ * others can write as well), and at each of its system calls. ptrace(2), x86-64.
  *
  * How a store is found: these mappings are made read-only behind the process's back (an mprotect(2) injected
  * into it), so the processor itself reports each store, with its address, before it has happened; then they
@@ -35,7 +36,7 @@ struct event {
 
 enum call_state { CALL_DONE, CALL_RUNS, CALL_SLEEPS, CALL_ENDED };
 
-enum { TRACEE_REGIONS = 8 };
+enum { TRACEE_REGIONS = 12 };
 
 struct tracee {
     int pid;

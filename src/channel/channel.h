@@ -56,6 +56,9 @@ struct channel_ops {
     int (*accept)(struct naru_listener *l, struct naru_channel *ch); /* an attempt; -EAGAIN: poll l->fd */
     int (*dispatch)(
         struct naru_listener *l); /* naru_listener_dispatch(), likewise; NULL: the kernel does it */
+    void (*await)(struct naru_listener *l,
+                  int64_t deadline);                       /* where there is no l->fd: sleeps until an accept
+                                                              is worth it, or for a second. NULL: by back-off */
     void (*unlisten)(struct naru_listener *l, bool owner); /* before l->fd is closed: free l->state and, if
                                                               owner, remove names; may be NULL */
     int (*remove)(struct url *url);

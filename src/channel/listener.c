@@ -115,6 +115,10 @@ static int wait_listener(struct naru_listener *l, int64_t deadline, int64_t *ste
     int64_t until = l->name_fd >= 0 ? clock_now() + look_again : deadline;
     int r;
 
+    if (l->fd < 0 && l->ops->await && deadline_left(deadline) > 0) {
+        l->ops->await(l, deadline);
+        return 0;
+    }
     if (l->fd < 0)
         return backoff_sleep(step, deadline) ? 0 : error_expected(ETIMEDOUT);
     if (deadline_left(deadline) == 0) /* though fd may be ready, for peers who come to nothing one by one */

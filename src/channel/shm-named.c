@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "shm/bell.h"
 #include "sync/futex.h"
 
 static_assert(sizeof(struct handshake_message) == SHARED_WORD, "layout");
@@ -225,6 +226,15 @@ int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
     next->fd = &l->lock_fd;
     n->waiting = next;
     return open_channel(ch, &n->options, seat);
+}
+
+/* That the name was removed nobody tells. */
+void shm_named_await(struct naru_listener *l, int64_t deadline)
+{
+    struct named_listener *n = l->state;
+    int64_t until = clock_now() + 100 * bell_slice_ns; /* a second */
+
+    (void)futex_wait(&n->waiting->memory.header->joined, 0, until < deadline ? until : deadline);
 }
 
 void shm_named_unlisten(struct naru_listener *l, bool owner)

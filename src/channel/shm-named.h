@@ -95,6 +95,7 @@ extern const struct named_kind shm_named_posix, shm_named_sysv;
 int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt,
                      const struct named_kind *kind);
 int shm_named_accept(struct naru_listener *l, struct naru_channel *ch);
+void shm_named_await(struct naru_listener *l, int64_t deadline);
 void shm_named_unlisten(struct naru_listener *l, bool owner);
 int shm_named_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                       int64_t deadline, const struct named_kind *kind);

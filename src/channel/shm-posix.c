@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,28 +29,36 @@ static const char next_suffix[] = ".next"; /* the name of the next segment, unti
 
 /* --- seats --- */
 
-static struct flock seat_of(int side)
+enum { REMOVING = 2 }; /* a third byte: whoever takes a dead one's name */
+
+static struct flock lock_on(int byte)
 {
-    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = side, .l_len = 1};
+    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 }
 
-static bool take_seat(int fd, int side)
+static bool take_lock(int fd, int byte)
 {
-    struct flock seat = seat_of(side);
+    struct flock lock = lock_on(byte);
 
-    return fcntl(fd, F_OFD_SETLK, &seat) == 0;
+    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
+/* By another description. */
+static bool is_locked(int fd, int byte)
+{
+    struct flock found = lock_on(byte);
+
+    return fcntl(fd, F_OFD_GETLK, &found) == 0 && found.l_type != F_UNLCK;
 }
 
 static bool posix_sit(struct named_seat *seat)
 {
-    return take_seat(*seat->fd, seat->side);
+    return take_lock(*seat->fd, seat->side);
 }
 
 static bool posix_is_taken(const struct named_seat *seat, int side)
 {
-    struct flock found = seat_of(side);
-
-    return fcntl(*seat->fd, F_OFD_GETLK, &found) == 0 && found.l_type != F_UNLCK;
+    return is_locked(*seat->fd, side);
 }
 
 /* The lock goes with the descriptor: a child that keeps the channel may have it, too. */
@@ -90,6 +99,28 @@ static bool is_channel(int fd)
     return pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header && shared_is_one(&header);
 }
 
+/* A segment whose listener is dead stays so: nobody takes the first seat of one that has a name. So the seat
+ * is only looked at here, or who connects would see somebody in it; those who remove keep off each other by a
+ * lock of their own. 0: removed; -EAGAIN: another look is needed; or explained. */
+static int remove_if_dead(const char *what, const char *path, int fd)
+{
+    if (!is_channel(fd))
+        return error_set(
+            EEXIST,
+            "%s: there is shared memory of that name, but it is no channel of naru's; remove it, "
+            "or choose another name",
+            what);
+    if (is_locked(fd, SEAT_LISTENER))
+        return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another name",
+                         what);
+    if (!take_lock(fd, REMOVING) || !fd_is_path(fd, path)) /* another is faster, or was */
+        return -EAGAIN;
+    if (unlink(path) < 0)
+        return error_set(errno, "%s: cannot remove %s, which a dead process left: %s", what, path,
+                         error_text(errno));
+    return 0;
+}
+
 /* Takes the name from a segment whose listener is dead. 0; -ENOENT, without a sentence: there is none;
  * -EADDRINUSE: it lives; or explained. */
 static int remove_dead(const char *what, const char *path)
@@ -102,20 +133,10 @@ static int remove_dead(const char *what, const char *path)
             return r;
         if (r < 0)
             return open_failed(what, path, r);
-        if (!is_channel(fd))
-            return error_set(EEXIST,
-                             "%s: there is shared memory of that name, but it is no channel of naru's; "
-                             "remove it, or choose another name",
-                             what);
-        if (!take_seat(fd, SEAT_LISTENER))
-            return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another name",
-                             what);
-        if (!fd_is_path(fd, path)) /* another listener was faster */
-            continue;
-        if (unlink(path) < 0)
-            return error_set(errno, "%s: cannot remove %s, which a dead process left: %s", what, path,
-                             error_text(errno));
-        return 0;
+        r = remove_if_dead(what, path, fd);
+        if (r != -EAGAIN)
+            return r;
+        (void)sched_yield();
     }
     return error_set(EAGAIN, "%s: others keep making and removing it", what);
 }
@@ -159,7 +180,7 @@ static int fill(int fd, void *argument)
                    error_set(errno, "%s: cannot map %zu bytes: %s", f->place->what, bytes, error_text(errno));
     shared_fill(data, f->order->ring, 0, f->order->word);
     (void)munmap(data, bytes);
-    if (!take_seat(fd, SEAT_LISTENER))
+    if (!take_lock(fd, SEAT_LISTENER))
         return f->told = error_set(errno, "%s: cannot lock a file in " SHM_DIRECTORY ": %s", f->place->what,
                                    error_text(errno));
     return 0;
@@ -309,6 +330,7 @@ const struct channel_ops shm_posix_ops = {
     .connect = connect_here,
     .listen = listen_here,
     .accept = shm_named_accept,
+    .await = shm_named_await,
     .unlisten = shm_named_unlisten,
     .remove = remove_here,
     SHM_MESSAGES,

@@ -473,6 +473,7 @@ const struct channel_ops shm_sysv_ops = {
     .connect = connect_here,
     .listen = listen_here,
     .accept = shm_named_accept,
+    .await = shm_named_await,
     .unlisten = shm_named_unlisten,
     .remove = remove_here,
     SHM_MESSAGES,

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "sync/futex.h"
 
+int64_t bell_slice_ns = BELL_SLICE_NS;
+
 void bell_ring(struct waker *w)
 {
     /* release: whoever is awake by it sees what it was rung for, without another barrier. */
@@ -34,7 +36,7 @@ int bell_take(struct sleeper *s)
 int bell_sleep(struct sleeper *s, int64_t deadline)
 {
     for (;;) {
-        int64_t until = clock_now() + (s->unsure ? WAKEUP_SLICE_NS : BELL_SLICE_NS);
+        int64_t until = clock_now() + (s->unsure ? WAKEUP_SLICE_NS : bell_slice_ns);
         uint32_t word;
 
         if (is_rung(s, &word))

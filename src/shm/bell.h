@@ -20,6 +20,9 @@
  * processor. */
 #define BELL_SLICE_NS (INT64_C(10) * 1000 * 1000)
 
+/* What it is here. Only tests change it, which want to know what a process does next. */
+extern int64_t bell_slice_ns;
+
 /* waker_ring() with a bell. */
 void bell_ring(struct waker *w);
 
