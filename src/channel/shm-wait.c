@@ -160,7 +160,7 @@ static int wait_for_bell(struct naru_channel *ch, int event, struct sleeper *sle
         r = bell_sleep(sleeper, until < deadline ? until : deadline);
     } while (r == -ETIMEDOUT);
     if (r == 1)
-        shm->link.gone = true;
+        shm_link_lose(&shm->link);
     return 0;
 }
 

@@ -230,7 +230,7 @@ TEST_EACH(our_own_words_overwritten_are_not_believed, each_kind)
     for (uint64_t i = 0; i < 100; i++) {
         memset((uint8_t *)link->page + SHM_LINE, (int)(i * 37), SHM_PAGE - SHM_LINE);
         atomic_store(&link->page->end, SHM_GOES_ON);
-        atomic_store(&link->page->taken, link->rx.position);
+        atomic_store(&link->page->lane[0].taken, link->rx.position);
         CHECK_INT(naru_send(far, "words", 6, NARU_NOWAIT), 0);
         CHECK_INT(naru_recv(near, text, sizeof text, NARU_FOREVER), 6);
         CHECK_STR(text, "words");
