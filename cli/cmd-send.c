@@ -18,7 +18,7 @@ struct send_options {
     struct texts messages;
     int frame;
     int64_t count, timeout, priority, type;
-    bool listen, taken;
+    bool listen, taken, reconnect;
 };
 
 /* A block of input becomes this many messages at most in one naru_send_batch(). */
@@ -29,7 +29,9 @@ struct sender {
     const char *url;
     struct naru_channel *channel;
     uint64_t sent;
-    size_t batch; /* how many of the following wait to be sent */
+    bool reconnects;      /* a peer that has gone is not the end ... */
+    uint64_t connections; /* ... if somebody has been connected to since the last time */
+    size_t batch;         /* how many of the following wait to be sent */
     struct iovec pieces[BATCH_MAX];
     struct naru_message messages[BATCH_MAX];
 };
@@ -75,6 +77,23 @@ static int report_unsent(const struct sender *s, int result)
     return report_sentence_of(s->url, result, sentence, tail);
 }
 
+/* Whether a receiver's end is to be said and no more: the next send connects to the next one. What this one
+ * was given and had not received is lost; the message that found it gone goes to the next. */
+static bool goes_on(struct sender *s, int result)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    char sentence[1024];
+
+    if (!s->reconnects || (result != -EPIPE && result != -EOWNERDEAD && result != -ECONNRESET))
+        return false;
+    (void)snprintf(sentence, sizeof sentence, "%s", naru_explain());
+    if (naru_channel_info(s->channel, &info) < 0 || info.reconnects + 1 == s->connections)
+        return false; /* it was told before: this is the library giving up */
+    s->connections = info.reconnects + 1;
+    report_note("%s", sentence);
+    return true;
+}
+
 /* Sends all that was added. NARU_EXIT_OK, or the exit code of what was reported. */
 static int send_added(struct sender *s)
 {
@@ -83,6 +102,8 @@ static int send_added(struct sender *s)
     while (done < s->batch) {
         ssize_t n = naru_send_batch(s->channel, s->messages + done, s->batch - done, s->options->timeout);
 
+        if (n < 0 && goes_on(s, (int)n))
+            continue;
         if (n < 0)
             return report_unsent(s, (int)n);
         done += (size_t)n;
@@ -178,6 +199,8 @@ static int check(const struct send_options *o, const char *url)
         return report_usage("--type: %s has no message types; use sysvmq:", row->name);
     if (o->priority != 0 && !(row->capabilities & NARU_CAN_PRIORITY))
         return report_usage("--priority: %s has no priorities; use posixmq:", row->name);
+    if (o->reconnect && o->listen)
+        return report_usage("--reconnect is for the side that connects; it cannot go with --listen");
     if (o->taken && !(row->capabilities & NARU_CAN_TELL_TAKEN))
         return report_usage("--taken: %s does not tell what has been received", row->name);
     return endpoint_check(url, o->listen);
@@ -199,6 +222,7 @@ static int run(const struct invocation *in)
         return report_errno(ENOMEM, "%s", in->operands[0]);
     options.direction = NARU_DIRECTION_SEND;
     options.interruptible = o->listen;
+    options.reconnect_ns = o->reconnect ? NARU_FOREVER : 0;
     r = o->listen ? endpoint_listen(&end, in->operands[0], &options)
                   : endpoint_connect(&end, in->operands[0], &options, o->timeout);
     if (r == 0 && o->listen)
@@ -206,6 +230,7 @@ static int run(const struct invocation *in)
     s->options = o;
     s->url = in->operands[0];
     s->channel = end.channel;
+    s->reconnects = o->reconnect || (strstr(s->url, "reconnect=") && !strstr(s->url, "reconnect=no"));
     if (r == -ETIMEDOUT && o->listen)
         code = report(NARU_EXIT_TIMEOUT, "%s: nobody connected in time", s->url);
     else
@@ -233,6 +258,9 @@ static const struct verb_option options[] = {
      1, INT64_MAX},
     {OPTION_FLAG, 'w', "taken", NULL, "wait until the receiver has taken everything", FIELD(taken), NULL, 0,
      0},
+    {OPTION_FLAG, 'r', "reconnect", NULL,
+     "when the receiver goes, say so and go on with the next that listens there (as ?reconnect=yes)",
+     FIELD(reconnect), NULL, 0, 0},
     {OPTION_FLAG, 'l', "listen", NULL, "be the side that binds, and let the receiver connect", FIELD(listen),
      NULL, 0, 0},
     {0}};

@@ -174,6 +174,7 @@ int help_print_urls(FILE *out, const char *only)
         "                     \"Content-Length:\" (language servers). Both ends must agree.\n"
         "  ?max-message=SIZE  the largest message accepted (64M)\n"
         "  ?buffer=SIZE       kernel buffer wanted (the kernel's choice)\n"
+        "  ?reconnect=yes|1m  who connects: when the peer has gone, on to the next (for so long)\n"
         "  ?read-ahead=yes|no one read may take many messages (where nobody else reads: yes)\n"
         "  ?mode=0660         permissions of what is created (0600)\n");
     return NARU_EXIT_OK;

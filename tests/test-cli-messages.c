@@ -194,6 +194,22 @@ TEST(several_senders_are_received_from_until_all_have_closed)
           "got");
 }
 
+TEST(a_sender_goes_on_with_the_next_receiver)
+{
+    SHELL(0, "first\nlater\nfirst\nlater\n", "the next call connects again",
+          "for u in shm://$PWD/s unix://$PWD/s; do\n"
+          "    mkfifo in; naru recv -n 1 $u & r=$!; exec 8<> in; naru send --reconnect $u < in & s=$!\n"
+          "    echo first >&8; wait $r || exit; naru recv -n 1 $u & r=$!\n"
+          "    until ! kill -0 $r 2>/dev/null; do echo later >&8; sleep 0.01; done; wait $r || exit\n"
+          "    exec 8>&-; kill $s; wait $s; rm in\n"
+          "done; true");
+    SHELL(2, "", "--reconnect is for the side that connects", "naru send --reconnect --listen unix:s");
+    SHELL(1, "", "the other end was closed (1 sent before)",
+          "mkfifo in; naru recv -n 1 unix://$PWD/s > got & r=$!; exec 8<> in\n"
+          "naru send unix://$PWD/s?reconnect=50ms < in & s=$!; echo x >&8; wait $r || exit 7\n"
+          "for i in 1 2 3 4 5; do echo y >&8; sleep 0.02; done; wait $s");
+}
+
 TEST(the_sender_may_listen)
 {
     SHELL(0, "x\n", "",

@@ -120,7 +120,8 @@ static bool has(const struct place *places, size_t count, const char *name)
     return false;
 }
 
-static const char *const names[] = {"send", "send_batch", "receive", "sleep", "wake", "ring", "disconnect"};
+static const char *const names[] = {"send", "send_batch", "receive",   "sleep",
+                                    "wake", "ring",       "reconnect", "disconnect"};
 
 TEST(the_shared_library_describes_each_probe)
 {

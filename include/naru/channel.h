@@ -19,6 +19,16 @@
  * Waiting: timeouts are as in naru/time.h. A signal handler that runs meanwhile does not end a wait
  * (naru_interrupt() does). No call here is async-signal-safe except naru_interrupt().
  *
+ * Reconnecting: a channel of naru_connect() with options.reconnect_ns survives its peer. The call that
+ * notices the end returns it, once: what was sent and not flushed may be lost, and nothing of what that call
+ * was to send was accepted. The next call that sends or receives connects to whoever listens there then,
+ * within its own timeout (-ETIMEDOUT; NARU_NOWAIT: -EAGAIN while nobody listens, after an attempt each 1 to
+ * 250 ms, which may take up to 50 ms where the other side has to answer: shm:, tcp:), with the same checks,
+ * whose errors it returns. What the old peer had sent is received first. Views stay valid; a loan in place
+ * that was out is lost (its commit: -EPIPE). naru_channel_fd() stays the same descriptor, and is ready when
+ * an attempt is due. Such a channel is used by one thread at a time. After reconnect_ns without a listener
+ * the end is returned for good, and so it is after naru_channel_finish().
+ *
  * Errors common to all: -EINVAL (an argument or URL that makes no sense; naru_explain() says which and what
  * was expected), -ENOMEM, -EMFILE and -ENFILE (out of descriptors), -ECHILD (see Fork), -ENOTSUP (the
  * mechanism cannot do this).
@@ -110,6 +120,8 @@ struct naru_options {
     struct naru_type type; /* of the payloads; see above */
     int64_t linger_ns; /* exec: how long naru_channel_close() lets the command end by itself; 0: one second */
     enum naru_service service; /* ?service=keeper|manual  of a listener of shm:, see above */
+    int64_t reconnect_ns; /* ?reconnect=no|yes|DURATION  naru_connect(): see Reconnecting; how long after each
+                             loss, in nanoseconds; NARU_FOREVER: yes; 0: no; -ENOTSUP where nobody listens */
 };
 
 /* A process at the other end; -1 where the mechanism does not tell, and for pid where the process is in a PID
@@ -149,8 +161,9 @@ struct naru_channel_info {
     size_t max_message; /* bytes */
     uint64_t messages_sent, bytes_sent;
     uint64_t messages_received, bytes_received;
-    uint64_t dropped; /* messages or descriptors that a policy or the kernel dropped and told us of */
-    int exit_status;  /* exec: what wait(2) says once the child has ended; -1 before and elsewhere */
+    uint64_t reconnects; /* options.reconnect_ns: how often it has connected again */
+    uint64_t dropped;    /* messages or descriptors that a policy or the kernel dropped and told us of */
+    int exit_status;     /* exec: what wait(2) says once the child has ended; -1 before and elsewhere */
 };
 
 /*

@@ -15,16 +15,17 @@
 #include "base/fd.h"
 #include "base/probe.h"
 #include "channel/channel.h"
+#include "channel/reopen.h"
 #include "channel/stream.h"
 
-int channel_ended(struct naru_channel *ch, int r)
+int channel_ended(struct naru_channel *ch, int direction, int r)
 {
     bool end = r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET || r == -EREMOTEIO || r == -EPROTO;
 
     /* relaxed: two directions may see the end at once, and one tells of it */
     if (end && !atomic_exchange_explicit(&ch->ended, true, memory_order_relaxed))
         PROBE3(disconnect, ch, ch->url, -r);
-    return r;
+    return end && ch->reopen ? reopen_lost(ch, direction, r) : r;
 }
 
 /* How one call waits: it begins when the first attempt found nothing. */
@@ -95,22 +96,45 @@ static int receive_attempt(struct naru_channel *ch, struct naru_message *m, bool
     return ch->kept.full ? take_kept(ch, m) : ch->ops->recv(ch, m, block);
 }
 
-int channel_begin_receiving(struct naru_channel *ch)
+int channel_begin_receiving(struct naru_channel *ch, int64_t *timeout_ns)
 {
     int r = channel_enter(ch);
 
-    return r < 0 || ch->direction & NARU_DIRECTION_RECEIVE ? r : cannot_direction(ch, "receive");
+    if (r == 0 && ch->reopen && !(ch->direction & NARU_DIRECTION_RECEIVE))
+        r = reopen_for_receiving(ch, timeout_ns);
+    return r < 0 || reopen_undrained(ch) || ch->direction & NARU_DIRECTION_RECEIVE
+               ? r
+               : cannot_direction(ch, "receive");
+}
+
+/* What an older connection holds comes first. -EAGAIN: nothing more. */
+static int receive_undrained(struct naru_channel *ch, struct naru_message *m)
+{
+    struct naru_channel *old = reopen_undrained(ch);
+    int r = channel_receive(old, m, NARU_NOWAIT);
+
+    ch->needed = old->needed;
+    if (r == 0)
+        channel_count(ch, CHANNEL_RECEIVING, m->length);
+    if (r == 0 || r == -EMSGSIZE || r == -ENOMEM || r == -EBADMSG)
+        return r;
+    reopen_drained(ch);
+    return -EAGAIN;
 }
 
 /* tried: what the short way said; 0: nothing, or that this one is to do it. */
 static int receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns, int tried)
 {
-    struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
-    int r = channel_begin_receiving(ch);
+    int r = channel_begin_receiving(ch, &timeout_ns);
+    struct patience patience = {.timeout = timeout_ns};
 
     if (r < 0)
         return r;
+    if (reopen_undrained(ch)) {
+        r = receive_undrained(ch, m);
+        return r == -EAGAIN ? receive(ch, m, timeout_ns, 0) : r;
+    }
     m->fd_count = 0;
     r = tried ? tried : receive_attempt(ch, m, block);
     while (r < 0 && (r = after_attempt(ch, NARU_IN, r, &patience)) == 0)
@@ -120,7 +144,7 @@ static int receive(struct naru_channel *ch, struct naru_message *m, int64_t time
     else if (ch->stream)
         (void)stream_pause_recv(ch, m); /* if that fails, the next call says so */
     channel_update_ready(ch, CHANNEL_RECEIVING);
-    return channel_ended(ch, r);
+    return channel_ended(ch, CHANNEL_RECEIVING, r);
 }
 
 int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns)
@@ -164,10 +188,12 @@ int channel_check_sendable(const struct naru_channel *ch, const struct naru_mess
     return 0;
 }
 
-int channel_begin_sending(struct naru_channel *ch)
+int channel_begin_sending(struct naru_channel *ch, int64_t *timeout_ns)
 {
     int r = channel_enter(ch);
 
+    if (r == 0 && ch->reopen && !(ch->direction & NARU_DIRECTION_SEND) && !ch->finished)
+        r = reopen_for_sending(ch, timeout_ns);
     if (r == 0 && !(ch->direction & NARU_DIRECTION_SEND))
         r = cannot_direction(ch, "send");
     if (r == 0 && ch->finished)
@@ -178,9 +204,9 @@ int channel_begin_sending(struct naru_channel *ch)
 /* tried: as for receive(). */
 static int send_message(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns, int tried)
 {
-    struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
-    int r = channel_begin_sending(ch);
+    int r = channel_begin_sending(ch, &timeout_ns);
+    struct patience patience = {.timeout = timeout_ns};
 
     if (r == 0)
         r = channel_check_sendable(ch, m);
@@ -196,7 +222,7 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
     if (r == 0 || r == -EINPROGRESS)
         channel_count(ch, CHANNEL_SENDING, message_length(m));
     channel_update_ready(ch, CHANNEL_SENDING);
-    return channel_ended(ch, r);
+    return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
 int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns)
@@ -293,11 +319,11 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
 {
     ssize_t (*attempt)(struct naru_channel *, const struct naru_message *, size_t, bool) =
         ch->ops->send_batch ? ch->ops->send_batch : send_one_by_one;
-    struct patience patience = {.timeout = timeout_ns};
     bool block = timeout_ns == NARU_FOREVER && !ch->interruptible;
     size_t valid = 0;
     ssize_t sent;
-    int r = n ? channel_begin_sending(ch) : 0;
+    int r = n ? channel_begin_sending(ch, &timeout_ns) : 0;
+    struct patience patience = {.timeout = timeout_ns};
 
     if (r < 0 || n == 0)
         return r;
@@ -322,7 +348,7 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
         PROBE4(send_batch, ch, ch->url, bytes, sent);
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return sent < 0 ? channel_ended(ch, (int)sent) : sent;
+    return sent < 0 ? channel_ended(ch, CHANNEL_SENDING, (int)sent) : sent;
 }
 
 /* --- afterwards --- */
@@ -349,8 +375,8 @@ static int wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_
 
 int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns)
 {
+    int r = channel_begin_sending(ch, &timeout_ns);
     int64_t deadline = deadline_after(timeout_ns);
-    int r = channel_begin_sending(ch);
 
     if (r < 0)
         return r;
@@ -375,15 +401,19 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
             break;
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return channel_ended(ch, r);
+    return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
 /* ch->direction stays: the receiving thread reads it. */
 int naru_channel_finish(struct naru_channel *ch)
 {
     bool can = ch->ops->row.capabilities & NARU_CAN_SEE_CLOSE;
-    int r = ch->finished ? 0 : channel_begin_sending(ch);
+    bool lost = reopen_is_lost(ch); /* there is nobody to tell, and none will be connected to for that */
+    int64_t at_once = NARU_NOWAIT;
+    int r = ch->finished || lost ? channel_enter(ch) : channel_begin_sending(ch, &at_once);
 
+    if (r == 0 && lost)
+        ch->finished = true;
     if (r < 0 || ch->finished)
         return r;
     if (ch->ops->finish) {
@@ -425,6 +455,7 @@ int naru_channel_info(const struct naru_channel *ch, struct naru_channel_info *r
     ret_info->bytes_received = atomic_load_explicit(&in->bytes, memory_order_relaxed);
     ret_info->dropped = atomic_load_explicit(&in->dropped, memory_order_relaxed) +
                         atomic_load_explicit(&out->dropped, memory_order_relaxed);
+    ret_info->reconnects = reopen_count(ch);
     ret_info->exit_status = ch->ops->exit_status ? ch->ops->exit_status(ch) : -1;
     return 0;
 }

@@ -96,6 +96,9 @@ struct channel_ops {
     void (*cancel)(struct naru_channel *ch);
     int (*borrow)(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
+    /* Connecting takes the other side's answer, not the kernel's alone. */
+    bool meets;
+
     /* Waits until an attempt is worth it. 0, -ETIMEDOUT, -ECANCELED, -errno. NULL: poll(2) on rfd or wfd. */
     int (*wait)(struct naru_channel *ch, int event, int64_t deadline);
 
@@ -230,6 +233,7 @@ struct naru_channel {
     void *lent;                     /* the loan that is out where the mechanism lends in place; NULL: none */
     int64_t lent_timeout_ns;        /* what its commit may wait */
     struct naru_listener *listener; /* whose one channel this is; NULL: none's, or it is closed */
+    struct reopen *reopen;          /* it connects again: reopen.h; NULL: it does not */
 };
 
 struct naru_listener {
@@ -332,16 +336,22 @@ size_t message_gather(const struct naru_message *m, void *data, size_t capacity)
 int channel_enter(struct naru_channel *ch);
 int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t timeout_ns);
 int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns);
-int channel_begin_sending(struct naru_channel *ch); /* 0, or what a send says before any attempt */
-int channel_begin_receiving(struct naru_channel *ch);
+/* 0, or what a send (receive) says before any attempt. *timeout_ns becomes less if it had to connect again.
+ */
+int channel_begin_sending(struct naru_channel *ch, int64_t *timeout_ns);
+int channel_begin_receiving(struct naru_channel *ch, int64_t *timeout_ns);
 int channel_check_sendable(const struct naru_channel *ch, const struct naru_message *m);
 typedef int channel_attempt(struct naru_channel *ch, void *data, bool block);
 /* Attempts until one succeeds, fails, or the time is up. event: what is waited for in between. */
 int channel_repeat(struct naru_channel *ch, int event, int64_t timeout_ns, channel_attempt *attempt,
                    void *data);
 /* Before a call returns r: notes if it tells of the peer's end. Returns r. */
-int channel_ended(struct naru_channel *ch, int r);
+int channel_ended(struct naru_channel *ch, int direction, int r);
 int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
+/* Takes the connection's descriptors out of the epoll of naru_channel_fd(); puts those in that are there now.
+ */
+void channel_unwatch(struct naru_channel *ch);
+int channel_rewatch(struct naru_channel *ch);
 /* What follows from a call that may have changed more than the short way does: what the fd shows, if there is
  * one, and whether there is a short way. */
 void channel_update_ready(struct naru_channel *ch, int direction);
@@ -356,6 +366,9 @@ void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism f
  * close. */
 int channel_new_owned(const struct channel_ops *ops, const char *url, const struct naru_options *opt,
                       struct naru_channel **ret_ch);
+/* naru_connect() to what does not connect again by itself. */
+int channel_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
+                    struct naru_channel **ret_ch);
 int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt);
 
 /* --- in the path of every message --- */

@@ -152,10 +152,13 @@ int naru_gather_listen(struct naru_gather *g, const char *url, const struct naru
 
 int naru_gather_add(struct naru_gather *g, struct naru_channel *ch, uint64_t *ret_number)
 {
+    int64_t at_once = NARU_NOWAIT;
     int r = fork_guard_enter(&g->guard);
 
+    if (r == 0 && ch->reopen)
+        r = error_set(EINVAL, "%s: a gather lets a peer go that has left; leave out ?reconnect=", ch->url);
     if (r == 0)
-        r = channel_begin_receiving(ch);
+        r = channel_begin_receiving(ch, &at_once);
     if (r < 0)
         return r;
     if (!(ch->ops->row.capabilities & NARU_CAN_POLL))

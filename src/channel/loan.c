@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "channel/channel.h"
+#include "channel/reopen.h"
 
 enum { BLOCK_MIN = 64 * 1024 }; /* bytes; one read of a raw stream, and larger than most messages */
 
@@ -119,12 +120,12 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
         ch->lent_timeout_ns = timeout_ns;
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return channel_ended(ch, r);
+    return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
 int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
-    int r = channel_begin_sending(ch);
+    int r = channel_begin_sending(ch, &timeout_ns);
 
     if (r < 0)
         return r;
@@ -171,7 +172,11 @@ static int commit_attempt(struct naru_channel *ch, void *data, bool block)
 static int commit_in_place(struct naru_channel *ch, const struct naru_message *m)
 {
     size_t length = m->iov->iov_len;
-    int r = channel_begin_sending(ch);
+    int r;
+
+    if (reopen_end_loan(ch))
+        return error_set(EPIPE, "%s: the connection that this loan was of is lost; it is not sent", ch->url);
+    r = channel_begin_sending(ch, &ch->lent_timeout_ns);
 
     if (r == 0)
         r = channel_check_sendable(ch, m);
@@ -183,7 +188,7 @@ static int commit_in_place(struct naru_channel *ch, const struct naru_message *m
     else if (!ch->refused)
         ch->ops->cancel(ch);
     channel_update_ready(ch, CHANNEL_SENDING);
-    return channel_ended(ch, r);
+    return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
 int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
@@ -216,7 +221,7 @@ void naru_loan_cancel(struct naru_loan *loan)
 {
     if (check_loan(loan) < 0)
         return;
-    if (loan->channel->lent)
+    if (loan->channel->lent && !reopen_end_loan(loan->channel))
         loan->channel->ops->cancel(loan->channel);
     end_loan(loan);
 }
@@ -226,17 +231,34 @@ static int borrow_attempt(struct naru_channel *ch, void *data, bool block)
     return ch->ops->borrow(ch, block, data);
 }
 
+/* As receive_undrained(). */
+static int borrow_undrained(struct naru_channel *ch, struct naru_view *ret_view)
+{
+    int r = naru_borrow(reopen_undrained(ch), NARU_NOWAIT, ret_view);
+
+    if (r == 0)
+        channel_count(ch, CHANNEL_RECEIVING, ret_view->length);
+    if (r == 0 || r == -EBUSY || r == -ENOMEM)
+        return r;
+    reopen_drained(ch);
+    return -EAGAIN;
+}
+
 static int borrow_in_place(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
 {
-    int r = channel_begin_receiving(ch);
+    int r = channel_begin_receiving(ch, &timeout_ns);
 
     if (r < 0)
         return r;
+    if (reopen_undrained(ch)) {
+        r = borrow_undrained(ch, ret_view);
+        return r == -EAGAIN ? borrow_in_place(ch, timeout_ns, ret_view) : r;
+    }
     r = channel_repeat(ch, NARU_IN, timeout_ns, borrow_attempt, ret_view);
     if (r == 0)
         channel_count(ch, CHANNEL_RECEIVING, ret_view->length);
     channel_update_ready(ch, CHANNEL_RECEIVING);
-    return channel_ended(ch, r);
+    return channel_ended(ch, CHANNEL_RECEIVING, r);
 }
 
 static void block_release(struct channel_view *view)

@@ -17,6 +17,7 @@
 #include "base/process.h"
 #include "channel/channel.h"
 #include "channel/frame.h"
+#include "channel/reopen.h"
 #include "channel/stream.h"
 
 enum { MESSAGE_MAX_DEFAULT = 64 * 1024 * 1024, BUFFER_MAX = 1 << 30 /* bytes; the kernel takes an int */ };
@@ -211,7 +212,8 @@ static int cannot(const struct url *url, const char *what, const char *instead)
     return error_set(ENOTSUP, "%s: %s cannot %s; %s", url->text, url->scheme, what, instead);
 }
 
-static int connect_url(struct url *url, const struct naru_options *opt, int64_t timeout_ns,
+/* once: it does not connect again. */
+static int connect_url(struct url *url, const struct naru_options *opt, int64_t timeout_ns, bool once,
                        struct naru_channel **ret_ch)
 {
     const struct channel_ops *ops = channel_find(url);
@@ -224,32 +226,53 @@ static int connect_url(struct url *url, const struct naru_options *opt, int64_t 
     if (!ops->connect)
         return cannot(url, "be connected to", "use naru_channel_pair(), or naru_listen()");
     r = channel_options(url, opt, &options);
+    if (r == 0)
+        r = reopen_parse(url, &options);
+    if (r == 0 && options.reconnect_ns && !once)
+        r = reopen_check(url, ops);
     if (r < 0)
         return r;
     r = channel_new_owned(ops, url->text, &options, &ch);
     if (r < 0)
         return r;
     r = ops->connect(ch, url, &options, deadline_after(timeout_ns));
-    if (r == 0 && (r = url_check_unused(url)) < 0)
-        (void)naru_channel_close(ch);
-    else if (r < 0)
+    if (r < 0) {
         (void)channel_free(ch);
-    else
-        *ret_ch = ch;
+    } else {
+        r = url_check_unused(url);
+        if (r == 0 && options.reconnect_ns && !once)
+            r = reopen_attach(ch, url->text, &options);
+        if (r < 0)
+            (void)naru_channel_close(ch);
+        else
+            *ret_ch = ch;
+    }
     return r == -ETIMEDOUT && timeout_ns <= 0 ? -EAGAIN : r;
 }
 
-int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
-                 struct naru_channel **ret_ch)
+static int parse_and_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns, bool once,
+                             struct naru_channel **ret_ch)
 {
     struct url parsed;
     int r = url_parse(url, &parsed);
 
     if (r < 0)
         return r;
-    r = connect_url(&parsed, opt, timeout_ns, ret_ch);
+    r = connect_url(&parsed, opt, timeout_ns, once, ret_ch);
     url_deinit(&parsed);
     return r;
+}
+
+int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
+                 struct naru_channel **ret_ch)
+{
+    return parse_and_connect(url, opt, timeout_ns, false, ret_ch);
+}
+
+int channel_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
+                    struct naru_channel **ret_ch)
+{
+    return parse_and_connect(url, opt, timeout_ns, true, ret_ch);
 }
 
 static int pair_url(struct url *url, const struct naru_options *opt, struct naru_channel *ret_ch[2])
@@ -323,6 +346,7 @@ struct naru_channel *naru_channel_close(struct naru_channel *ch)
         ch->listener->taken = NULL;
     if (mine && ch->stream && stream_has_rest(ch->stream))
         (void)stream_write_rest(ch, false); /* the last chance; -EINPROGRESS told to flush */
+    reopen_free(ch);
     if (ch->ops->close)
         ch->ops->close(ch, mine);
     return channel_free(ch);

@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/probe.h"
 #include "channel/channel.h"
+#include "channel/reopen.h"
 #include "channel/stream.h"
 
 static int direction_of(int event)
@@ -131,9 +132,31 @@ static int watch_sender(struct naru_channel *ch)
     return r == -EPERM ? 0 : r; /* a regular file: it always has room and never hangs up */
 }
 
+static int watch_connection(struct naru_channel *ch)
+{
+    int in = polled_fd(ch, NARU_IN);
+
+    if (in >= 0)
+        return watch(ch, in, wanted(ch, in));
+    return ch->wfd >= 0 ? watch_sender(ch) : 0;
+}
+
+void channel_unwatch(struct naru_channel *ch)
+{
+    int in = polled_fd(ch, NARU_IN);
+
+    if (ch->fd < 0)
+        return;
+    if (in >= 0)
+        (void)epoll_ctl(ch->fd, EPOLL_CTL_DEL, in, NULL);
+    if (ch->wfd >= 0 && ch->wfd != in)
+        (void)epoll_ctl(ch->fd, EPOLL_CTL_DEL, ch->wfd, NULL); /* -ENOENT: room is not waited for */
+    ch->armed = ch->room = false;
+}
+
 static int open_epoll(struct naru_channel *ch)
 {
-    int in = polled_fd(ch, NARU_IN), r = 0;
+    int r = 0;
 
     ch->fd = epoll_create1(EPOLL_CLOEXEC);
     ch->ready_fd = ch->fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -141,10 +164,10 @@ static int open_epoll(struct naru_channel *ch)
         r = -errno;
     if (r == 0)
         r = watch(ch, ch->ready_fd, EPOLLIN);
-    if (r == 0 && in >= 0)
-        r = watch(ch, in, wanted(ch, in));
-    if (r == 0 && in < 0 && ch->wfd >= 0)
-        r = watch_sender(ch);
+    if (r == 0)
+        r = watch_connection(ch);
+    if (r == 0)
+        r = reopen_watch(ch);
     if (r < 0) {
         ch->fd = fd_close(ch->fd);
         ch->ready_fd = fd_close(ch->ready_fd);
@@ -170,8 +193,10 @@ static int make_fd(struct naru_channel *ch)
 /* After a receive: shows whether something is held here. */
 static void update_held(struct naru_channel *ch)
 {
-    bool ready =
-        ch->kept.full || (ch->stream && stream_holds_message(ch)) || (ch->ops->holds && ch->ops->holds(ch));
+    bool ready = ch->direction & NARU_DIRECTION_RECEIVE
+                     ? ch->kept.full || (ch->stream && stream_holds_message(ch)) ||
+                           (ch->ops->holds && ch->ops->holds(ch))
+                     : reopen_undrained(ch) != NULL;
     uint64_t count = 1;
     ssize_t r;
 
@@ -226,8 +251,21 @@ void channel_update_ready(struct naru_channel *ch, int direction)
         return;
     if (direction == CHANNEL_SENDING && ch->wfd >= 0)
         update_armed(ch);
-    if (direction == CHANNEL_RECEIVING && (ch->direction & NARU_DIRECTION_RECEIVE))
+    if (direction == CHANNEL_RECEIVING && ((ch->direction & NARU_DIRECTION_RECEIVE) || ch->reopen))
         update_held(ch);
+}
+
+int channel_rewatch(struct naru_channel *ch)
+{
+    int r;
+
+    if (ch->fd < 0)
+        return 0;
+    channel_unwatch(ch);
+    r = watch_connection(ch);
+    channel_update_ready(ch, CHANNEL_RECEIVING);
+    channel_update_ready(ch, CHANNEL_SENDING);
+    return r;
 }
 
 int naru_channel_fd(struct naru_channel *ch)

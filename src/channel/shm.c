@@ -305,6 +305,7 @@ const struct channel_ops shm_ops = {
                             NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE},
     .pair = shm_pair,
     .connect = shm_connect,
+    .meets = true,
     .listen = shm_listen,
     .accept = shm_accept,
     .dispatch = shm_dispatch,

@@ -238,6 +238,7 @@ const struct channel_ops tcp_ops = {
                             NARU_CAN_POLL | NARU_CAN_FRAME | NARU_CAN_SEND_EMPTY | NARU_CAN_REACH_NETWORK |
                             NARU_CAN_PUSH_BACK},
     .connect = tcp_connect,
+    .meets = true,
     .listen = tcp_listen,
     .accept = tcp_accept,
     STREAM_MESSAGES,

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: MIT */
+/* Channels that connect again: see reopen.h. */
+#include "channel/reopen.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/probe.h"
+
+struct reopen {
+    char *url, *type_name;
+    struct naru_options options; /* of the connections */
+    enum naru_direction direction;
+    bool lost;
+    int lost_code;
+    int64_t lost_at, connected_at;
+    uint64_t received;      /* messages, when it was connected */
+    int64_t step, next_try; /* the back-off */
+    _Atomic uint64_t count;
+
+    struct naru_channel *spare; /* without guts: what is needed at a loss is there before it */
+    struct naru_channel *old;   /* with those of a lost connection; NULL: none */
+    bool undrained, pinned;     /* why there is an old one */
+
+    int timer_fd; /* in ch->fd: wakes the event loop for the next attempt; -1: not asked for */
+    struct fork_guard guard;
+};
+
+static const int64_t first_step = NARU_MS(1), last_step = NARU_MS(250);
+/* A connection that lasted so long, or brought a message: its loss is a new one, not one more failure. */
+static const int64_t steady_after = NARU_S(1);
+static const int64_t grace_least = NARU_MS(5), grace_most = NARU_MS(50);
+static const int64_t slice = NARU_MS(50); /* of a wait that naru_interrupt() may end */
+
+/* --- beginning and end --- */
+
+/* "500ms", "2s", "1m" */
+static bool parse_duration(const char *text, int64_t *ret_ns)
+{
+    static const struct {
+        const char *name;
+        int64_t ns;
+    } units[] = {{"ms", NARU_MS(1)}, {"s", NARU_S(1)}, {"m", NARU_S(60)}, {"h", NARU_S(3600)}};
+    char *end;
+    long long number;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    number = strtoll(text, &end, 10);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (errno == 0 && strcmp(end, units[i].name) == 0 && number > 0 &&
+            number <= INT64_MAX / units[i].ns) {
+            *ret_ns = number * units[i].ns;
+            return true;
+        }
+    return false;
+}
+
+int reopen_parse(struct url *url, struct naru_options *opt)
+{
+    const char *value = url_option(url, "reconnect");
+
+    if (value && strcmp(value, "no") == 0)
+        opt->reconnect_ns = 0;
+    else if (value && strcmp(value, "yes") == 0)
+        opt->reconnect_ns = NARU_FOREVER;
+    else if (value && !parse_duration(value, &opt->reconnect_ns))
+        return error_set(EINVAL,
+                         "%s: expected ?reconnect= no, yes or how long to try, as 500ms, 2s or 1m, got '%s'",
+                         url->text, value);
+    if (opt->reconnect_ns < 0)
+        return error_set(EINVAL, "%s: options.reconnect_ns is negative", url->text);
+    return 0;
+}
+
+int reopen_check(const struct url *url, const struct channel_ops *ops)
+{
+    uint32_t capabilities = ops->row.capabilities;
+
+    if ((capabilities & NARU_CAN_LISTEN) && (capabilities & NARU_CAN_SEE_RECEIVER))
+        return 0;
+    return error_set(ENOTSUP,
+                     "%s: %s has no listener that could go and come again; leave out ?reconnect=", url->text,
+                     ops->row.name);
+}
+
+static void free_reopen(struct reopen *o)
+{
+    if (o->old)
+        (void)naru_channel_close(o->old);
+    if (o->spare)
+        channel_abandon(o->spare);
+    fork_guard_close(&o->guard);
+    free(o->type_name);
+    free(o->url);
+    free(o);
+}
+
+int reopen_attach(struct naru_channel *ch, const char *url, const struct naru_options *opt)
+{
+    struct reopen *o = calloc(1, sizeof *o);
+    int r = 0;
+
+    if (!o)
+        return error_set(ENOMEM, "%s: out of memory for a channel", url);
+    o->timer_fd = -1;
+    fork_guard_init(&o->guard);
+    fork_guard_add(&o->guard, &o->timer_fd);
+    o->options = *opt;
+    o->options.interruptible = 0; /* the handle is */
+    o->direction = ch->direction;
+    o->connected_at = clock_now();
+    o->url = strdup(url);
+    if (opt->type.name)
+        o->options.type.name = o->type_name = strdup(opt->type.name);
+    if (!o->url || (opt->type.name && !o->type_name))
+        r = error_set(ENOMEM, "%s: out of memory for a channel", url);
+    else
+        r = channel_new_owned(ch->ops, url, &o->options, &o->spare);
+    if (r < 0)
+        free_reopen(o);
+    else
+        ch->reopen = o;
+    return r;
+}
+
+void reopen_free(struct naru_channel *ch)
+{
+    if (ch->reopen)
+        free_reopen(ch->reopen);
+    ch->reopen = NULL;
+}
+
+static uint64_t received(const struct naru_channel *ch)
+{
+    /* relaxed: counted by this thread */
+    return atomic_load_explicit(&ch->counters[CHANNEL_RECEIVING].messages, memory_order_relaxed);
+}
+
+bool reopen_is_lost(const struct naru_channel *ch)
+{
+    return ch->reopen && ch->reopen->lost;
+}
+
+uint64_t reopen_count(const struct naru_channel *ch)
+{
+    /* relaxed: a figure for people */
+    return ch->reopen ? atomic_load_explicit(&ch->reopen->count, memory_order_relaxed) : 0;
+}
+
+/* --- guts --- */
+
+#define SWAP(member)                                                                                         \
+    do {                                                                                                     \
+        __typeof__(a->member) swapped = a->member;                                                           \
+        a->member = b->member;                                                                               \
+        b->member = swapped;                                                                                 \
+    } while (0)
+
+/* What belongs to a connection. No child in between: each descriptor is in one guard or the other. */
+static void swap_guts(struct naru_channel *a, struct naru_channel *b)
+{
+    fork_hold();
+    SWAP(rfd);
+    SWAP(wfd);
+    SWAP(poll_fd);
+    SWAP(peer_pidfd);
+    SWAP(room_event);
+    SWAP(io[CHANNEL_SENDING]);
+    SWAP(io[CHANNEL_RECEIVING]);
+    SWAP(max_message);
+    SWAP(short_max);
+    SWAP(limit_mend);
+    SWAP(peer);
+    SWAP(state);
+    SWAP(stream);
+    SWAP(kept);
+    SWAP(needed);
+    SWAP(looks);
+    SWAP(direction);
+    fork_release();
+    for (int i = 0; i < 2; i++) {
+        struct naru_channel *ch = i ? b : a;
+
+        ch->refused = false;
+        ch->short_way[0] = ch->short_way[1] = 0; /* until a call has found that there is one */
+        atomic_store_explicit(&ch->ended, false, memory_order_relaxed);
+        atomic_store_explicit(&ch->unread_lost, false, memory_order_relaxed);
+    }
+}
+
+/* Closes the old connection if nothing needs it any more. */
+static void let_go(struct reopen *o)
+{
+    if (!o->old || o->undrained || o->pinned)
+        return;
+    (void)naru_channel_close(o->old);
+    o->old = NULL;
+}
+
+/* What nobody received before a second connection was lost is counted. */
+static void drop_undrained(struct naru_channel *ch, struct naru_channel *old)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    uint64_t dropped = 0;
+
+    for (; naru_borrow(old, NARU_NOWAIT, &view) == 0; dropped++)
+        naru_release(&view);
+    channel_count_dropped(ch, CHANNEL_RECEIVING, dropped);
+}
+
+/* Takes ch's guts away. */
+static void retire(struct naru_channel *ch, bool undrained)
+{
+    struct reopen *o = ch->reopen;
+    struct naru_channel *husk = o->spare;
+
+    o->spare = NULL;
+    channel_unwatch(ch);
+    swap_guts(ch, husk);
+    ch->direction = NARU_DIRECTION_DEFAULT; /* 0: no way leads to what is not there */
+    husk->direction = o->direction;
+    if (o->old && o->undrained)
+        drop_undrained(ch, o->old);
+    if (o->old)
+        o->undrained = false;
+    let_go(o);
+    if (o->old) { /* its loan is out; then this one has none */
+        if (undrained)
+            drop_undrained(ch, husk);
+        (void)naru_channel_close(husk);
+        return;
+    }
+    o->old = husk;
+    o->undrained = undrained;
+    o->pinned = ch->lent != NULL;
+    let_go(o);
+}
+
+struct naru_channel *reopen_undrained(const struct naru_channel *ch)
+{
+    return ch->reopen && ch->reopen->undrained ? ch->reopen->old : NULL;
+}
+
+/* Which ways lead to the connection: none while it is lost, and none to receive by while an older one holds
+ * messages. */
+static void set_direction(struct naru_channel *ch)
+{
+    const struct reopen *o = ch->reopen;
+
+    if (o->lost)
+        ch->direction = NARU_DIRECTION_DEFAULT;
+    else if (o->undrained)
+        ch->direction = (enum naru_direction)(o->direction & NARU_DIRECTION_SEND);
+    else
+        ch->direction = o->direction;
+}
+
+void reopen_drained(struct naru_channel *ch)
+{
+    struct reopen *o = ch->reopen;
+
+    o->undrained = false;
+    let_go(o);
+    set_direction(ch);
+    if (!o->lost)
+        (void)channel_rewatch(ch); /* the descriptor is in there: this asks for messages, too */
+    channel_update_ready(ch, CHANNEL_RECEIVING);
+}
+
+bool reopen_end_loan(struct naru_channel *ch)
+{
+    struct reopen *o = ch->reopen;
+
+    if (!o || !o->pinned)
+        return false;
+    o->pinned = false;
+    let_go(o);
+    return true;
+}
+
+/* --- the event loop --- */
+
+/* at: when the loop is to be woken; 0: not at all. */
+static void set_timer(const struct reopen *o, int64_t at)
+{
+    struct itimerspec when = {{0, 0}, {0, 0}};
+
+    if (o->timer_fd < 0)
+        return;
+    when.it_value.tv_sec = (time_t)(at / NARU_S(1));
+    when.it_value.tv_nsec = (long)(at % NARU_S(1));
+    (void)timerfd_settime(o->timer_fd, TFD_TIMER_ABSTIME, &when, NULL); /* cannot fail: both are valid */
+}
+
+int reopen_watch(struct naru_channel *ch)
+{
+    struct reopen *o = ch->reopen;
+    struct epoll_event event = {.events = EPOLLIN};
+
+    if (!o)
+        return 0;
+    o->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    event.data.fd = o->timer_fd;
+    if (o->timer_fd < 0 || epoll_ctl(ch->fd, EPOLL_CTL_ADD, o->timer_fd, &event) < 0) {
+        int code = errno;
+
+        o->timer_fd = fd_close(o->timer_fd);
+        return -code;
+    }
+    if (o->lost)
+        set_timer(o, o->next_try);
+    return 0;
+}
+
+/* --- a loss --- */
+
+static void back_off(struct reopen *o)
+{
+    o->step = o->step ? o->step * 2 : first_step;
+    if (o->step > last_step)
+        o->step = last_step;
+    o->next_try = clock_now() + o->step;
+    set_timer(o, o->next_try);
+}
+
+int reopen_lost(struct naru_channel *ch, int direction, int r)
+{
+    struct reopen *o = ch->reopen;
+    char text[512];
+
+    if (ch->finished || o->lost)
+        return r;
+    (void)snprintf(text, sizeof text, "%s", naru_explain());
+    o->lost = true;
+    o->lost_code = r;
+    o->lost_at = clock_now();
+    if (o->lost_at - o->connected_at > steady_after || received(ch) != o->received)
+        o->step = 0;
+    retire(ch, direction == CHANNEL_SENDING && (o->direction & NARU_DIRECTION_RECEIVE));
+    back_off(o);
+    channel_update_ready(ch, CHANNEL_RECEIVING);
+    return error_set(-r, "%s; what was sent and not flushed may be lost, and the next call connects again",
+                     text);
+}
+
+/* --- and the next connection --- */
+
+/* It was to be tried for so long. */
+static int gave_up(const struct naru_channel *ch)
+{
+    const struct reopen *o = ch->reopen;
+
+    return error_set(-o->lost_code,
+                     "%s: the connection was lost, and nobody could be connected to within ?reconnect=%lldms",
+                     ch->url, (long long)(o->options.reconnect_ns / NARU_MS(1)));
+}
+
+/* Waits for the back-off, or in between two attempts. 0 or -ECANCELED. */
+static int pause_until(struct naru_channel *ch, int direction, int64_t until)
+{
+    struct pollfd interrupt = {.fd = ch->interrupt_fd[direction], .events = POLLIN};
+
+    (void)fd_poll(&interrupt, ch->interruptible ? 1 : 0, until);
+    return channel_take_interruption(ch, direction) ? error_expected(ECANCELED) : 0;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Connects until the deadline. 0, -ETIMEDOUT, -ECANCELED, or another that naru_connect() says. */
+static int connect_until(struct naru_channel *ch, int direction, int64_t deadline,
+                         struct naru_channel **ret_ch)
+{
+    const struct reopen *o = ch->reopen;
+
+    for (;;) {
+        int64_t left = deadline_left(deadline);
+        int r = channel_connect(o->url, &o->options, ch->interruptible ? earlier(left, slice) : left, ret_ch);
+
+        if (r == 0 && channel_take_interruption(ch, direction)) {
+            (void)naru_channel_close(*ret_ch);
+            return error_expected(ECANCELED);
+        }
+        if (r != -ETIMEDOUT && r != -EAGAIN)
+            return r;
+        if (channel_take_interruption(ch, direction))
+            return error_expected(ECANCELED);
+        if (deadline_left(deadline) == 0)
+            return error_expected(ETIMEDOUT);
+    }
+}
+
+/* One attempt of a call that must not wait. Where connecting takes the other side's answer (shm:, tcp:) it
+ * gets a little time for that, a longer one each time: with none nobody would ever be connected to. */
+static int connect_at_once(struct naru_channel *ch, struct naru_channel **ret_ch)
+{
+    const struct reopen *o = ch->reopen;
+    int64_t grace = o->step > grace_least ? earlier(o->step, grace_most) : grace_least;
+
+    return channel_connect(o->url, &o->options, ch->ops->meets ? grace : NARU_NOWAIT, ret_ch);
+}
+
+/* The new connection's guts become ch's. 0, or an explained -errno: then it is lost again. */
+static int revive(struct naru_channel *ch, struct naru_channel *fresh)
+{
+    struct reopen *o = ch->reopen;
+    int r;
+
+    swap_guts(ch, fresh);
+    o->spare = fresh;
+    o->lost = false;
+    o->connected_at = clock_now();
+    o->received = received(ch);
+    atomic_fetch_add_explicit(&o->count, 1, memory_order_relaxed);
+    PROBE3(reconnect, ch, ch->url, -o->lost_code);
+    set_timer(o, 0);
+    set_direction(ch);
+    r = channel_rewatch(ch);
+    if (r == 0)
+        return 0;
+    o->lost = true;
+    retire(ch, false);
+    back_off(o);
+    return error_set(-r, "%s: the new connection cannot be polled: %s", ch->url, error_text(-r));
+}
+
+static int reconnect(struct naru_channel *ch, int direction, int64_t *timeout_ns)
+{
+    struct reopen *o = ch->reopen;
+    int64_t deadline = deadline_after(*timeout_ns), limit = NARU_FOREVER, until;
+    bool waits = *timeout_ns > 0;
+    struct naru_channel *fresh;
+    int r = 0;
+
+    if (o->options.reconnect_ns != NARU_FOREVER)
+        limit = o->lost_at + o->options.reconnect_ns;
+    if (deadline_left(limit) == 0)
+        return gave_up(ch);
+    if (!waits && clock_now() < o->next_try)
+        return error_expected(EAGAIN);
+    until = earlier(deadline, limit);
+    if (waits)
+        r = pause_until(ch, direction, earlier(o->next_try, until));
+    if (r == 0)
+        r = waits ? connect_until(ch, direction, until, &fresh) : connect_at_once(ch, &fresh);
+    if (r < 0 && r != -ECANCELED)
+        back_off(o);
+    if (r == -ETIMEDOUT || r == -EAGAIN)
+        return deadline_left(limit) == 0 ? gave_up(ch) : error_expected(waits ? ETIMEDOUT : EAGAIN);
+    if (r < 0)
+        return r;
+    r = revive(ch, fresh);
+    if (r == 0 && waits && *timeout_ns != NARU_FOREVER) {
+        *timeout_ns = deadline_left(deadline);
+        if (*timeout_ns == 0)
+            *timeout_ns = 1; /* it was to wait, and is to say that time is up */
+    }
+    return r;
+}
+
+int reopen_for_sending(struct naru_channel *ch, int64_t *timeout_ns)
+{
+    const struct reopen *o = ch->reopen;
+
+    if (!(o->direction & NARU_DIRECTION_SEND) || !o->lost)
+        return 0;
+    return reconnect(ch, CHANNEL_SENDING, timeout_ns);
+}
+
+int reopen_for_receiving(struct naru_channel *ch, int64_t *timeout_ns)
+{
+    const struct reopen *o = ch->reopen;
+
+    if (!(o->direction & NARU_DIRECTION_RECEIVE) || o->undrained || !o->lost)
+        return 0;
+    if (ch->finished) /* it has said all, and heard all */
+        return error_set(-o->lost_code, "%s: the connection was lost after naru_channel_finish()", ch->url);
+    return reconnect(ch, CHANNEL_RECEIVING, timeout_ns);
+}
