@@ -79,8 +79,12 @@ static enum ring_state judge(uint64_t word, uint64_t capacity)
 {
     if (word == 0)
         return RING_EMPTY;
-    if (word == record_word(RECORD_CHUNK, sizeof(struct shm_chunk)))
+    if ((word >> 32 & 0xffffff) > 253)
+        return RING_BROKEN;
+    if (word >> 56 == RECORD_CHUNK && (uint32_t)word == sizeof(struct shm_chunk))
         return RING_CHUNK;
+    if (word >> 56 == RECORD_DATA && (word >> 32 & 0xffffff) > 0 && (uint32_t)word <= capacity / 2 - 16)
+        return RING_FDS;
     return word >> 32 == (uint64_t)RECORD_DATA << 24 && (uint32_t)word <= capacity / 2 - 16 ? RING_OK
                                                                                             : RING_BROKEN;
 }

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "channel/shm.h"
 #include "naru/error.h"
@@ -38,6 +39,11 @@ const uint8_t *message_of(uint64_t number, size_t *ret_length)
     else
         *ret_length = lengths[number % (sizeof lengths / sizeof lengths[0])];
     return messages[number % MESSAGES];
+}
+
+size_t descriptors_of(uint64_t number)
+{
+    return number % 4;
 }
 
 bool message_is(const uint8_t *message, ssize_t length, uint64_t number)
@@ -145,6 +151,43 @@ void survive_receiving(struct kill_run *run, struct naru_channel *ch)
     }
     while (goes_on)
         goes_on = take(run, ch, NARU_FOREVER);
+    check_gone(run, ch, true);
+}
+
+/* false: the end. */
+static bool take_descriptors(struct kill_run *run, struct naru_channel *ch)
+{
+    static uint8_t buffer[MESSAGE_MAX];
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct iovec piece = {buffer, sizeof buffer};
+    uint64_t number = run->scenario->first + run->arrived;
+    int fds[8], r;
+
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = fds;
+    m.fd_capacity = 8;
+    r = naru_recv_message(ch, &m, NARU_FOREVER);
+    if (r < 0) {
+        check_end(run, "a receive", r);
+        return false;
+    }
+    for (size_t i = 0; i < m.fd_count; i++)
+        CHECK_INT(close(fds[i]), 0);
+    if (!message_is(buffer, (ssize_t)m.length, number) || m.fd_count != descriptors_of(number))
+        kill_complain(run, "message %d arrived with %zu descriptors and %zu bytes", (int)run->arrived,
+                      m.fd_count, m.length);
+    run->arrived++;
+    return true;
+}
+
+void survive_receiving_descriptors(struct kill_run *run, struct naru_channel *ch)
+{
+    if (!run->scenario->eager)
+        while (kill_may_act(run))
+            ; /* the victim waits for nothing: this is its end */
+    while (take_descriptors(run, ch))
+        ;
     check_gone(run, ch, true);
 }
 

@@ -20,6 +20,9 @@ enum {
 /* The message, made before anything is traced: a loop over its bytes would be stepped through. */
 const uint8_t *message_of(uint64_t number, size_t *ret_length);
 
+/* How many descriptors go with it, where some do. */
+size_t descriptors_of(uint64_t number);
+
 /* Whether what was received is that message. */
 bool message_is(const uint8_t *message, ssize_t length, uint64_t number);
 
@@ -29,6 +32,9 @@ short loop_events(struct naru_channel *ch);
 /* Receives until the end. Not eager: takes a message whenever the victim sleeps, and the rest when it is
  * dead. */
 void survive_receiving(struct kill_run *run, struct naru_channel *ch);
+
+/* The same, of messages with descriptors. */
+void survive_receiving_descriptors(struct kill_run *run, struct naru_channel *ch);
 
 /* The same from an event loop; only eager. */
 void survive_receiving_in_a_loop(struct kill_run *run, struct naru_channel *ch);

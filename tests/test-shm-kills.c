@@ -41,6 +41,27 @@ static void sends_in_time(struct kill_run *run, struct naru_channel *ch)
     naru_channel_close(ch);
 }
 
+/* As many descriptors as the message's number says. */
+static void sends_descriptors(struct kill_run *run, struct naru_channel *ch)
+{
+    const int fds[4] = {0, 0, 0, 0};
+
+    for (int i = 0; i < run->scenario->messages; i++) {
+        struct naru_message m = NARU_INIT(struct naru_message);
+        struct iovec piece;
+
+        piece.iov_base = (void *)(uintptr_t)message_of(run->scenario->first + (uint64_t)i, &piece.iov_len);
+        m.iov = &piece;
+        m.iov_count = 1;
+        m.fds = (int *)(uintptr_t)fds;
+        m.fd_count = descriptors_of(run->scenario->first + (uint64_t)i);
+        run->begun = (uint64_t)i + 1;
+        CHECK_INT(naru_send_message(ch, &m, NARU_FOREVER), 0);
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+}
+
 /* Each batch is one step: all of it arrives, or nothing. */
 static void sends_batches(struct kill_run *run, struct naru_channel *ch)
 {
@@ -194,6 +215,10 @@ static const struct kill_scenario scenarios[] = {
      .messages = 8, .batch = 4},
     {"sends batches to one that sleeps", "shm:?ring=4k&wait=sleep", sends_batches, survive_receiving,
      .eager = true, .sends = true, .messages = 4, .batch = 2},
+    {"sends descriptors", "shm:?ring=4k&wait=sleep", sends_descriptors, survive_receiving_descriptors,
+     .sends = true, .messages = 5},
+    {"sends descriptors by the pool", "shm:?ring=4k&pool=8k&wait=sleep", sends_descriptors,
+     survive_receiving_descriptors, .eager = true, .sends = true, .messages = 3, .first = LARGE},
     {"receives", "shm:?ring=4k&wait=sleep", receives, survive_sending, .eager = true, .messages = 16},
     {"receives, and sleeps", "shm:?ring=4k&wait=sleep", receives, survive_sending, .messages = 8},
     {"receives, with a limit", "shm:?ring=4k&wait=sleep", receives_in_time, survive_sending, .messages = 8},

@@ -52,7 +52,8 @@ TEST(a_header_of_nonsense_is_a_protocol_error)
                                      (uint64_t)RECORD_DATA << 56 | 2033,
                                      (uint64_t)RECORD_DATA << 56 | UINT32_MAX,
                                      (uint64_t)(RECORD_DATA + 100) << 56 | 5,
-                                     (uint64_t)RECORD_DATA << 56 | UINT64_C(1) << 40};
+                                     (uint64_t)RECORD_DATA << 56 | UINT64_C(1) << 40,
+                                     (uint64_t)RECORD_DATA << 56 | UINT64_C(254) << 32};
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         struct naru_channel *ch[2];

@@ -351,7 +351,8 @@ NARU_API void naru_loan_cancel(struct naru_loan *loan);
  * naru_recv() has copied it cannot). A view of a small message keeps its bytes in the sender's ring, and all
  * that came after them; one of a message larger than half of the ring keeps no more than its own place in the
  * pool. Whoever holds much leaves the sender less room. At most 256 are out at once: then -EBUSY, and
- * naru_recv() still works.
+ * naru_recv() still works. On every mechanism descriptors that come with a borrowed message are closed, and
+ * counted as dropped: to have them, naru_recv_message().
  * Other errors as naru_recv().
  */
 NARU_API NARU_MUST_CHECK int naru_borrow(struct naru_channel *ch, int64_t timeout_ns,

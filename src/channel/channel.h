@@ -87,12 +87,13 @@ struct channel_ops {
 
     /* Loan and borrow where the message lies: all of them, or none (NULL: over a buffer, see loan.c).
      *
-     * loan sets ret_loan->data (never NULL) and ->capacity; one at a time. commit sends the first length
-     * bytes of it. Both are attempts; who sends another message meanwhile where that cannot be gets -EBUSY.
-     * cancel ends a loan that was not committed. borrow fills all of *ret_view but size, with ->internal a
-     * struct channel_view; release, through that, ends it, whether or not the channel is still open. */
+     * loan sets ret_loan->data (never NULL) and ->capacity; one at a time. commit sends its first bytes, as
+     * many as m has, with what else m says. Both are attempts; who sends another message meanwhile where that
+     * cannot be gets -EBUSY. cancel ends a loan that was not committed. borrow fills all of *ret_view but
+     * size, with ->internal a struct channel_view; release, through that, ends it, whether or not the channel
+     * is still open. */
     int (*loan)(struct naru_channel *ch, size_t length, bool block, struct naru_loan *ret_loan);
-    int (*commit)(struct naru_channel *ch, size_t length, bool block);
+    int (*commit)(struct naru_channel *ch, const struct naru_message *m, bool block);
     void (*cancel)(struct naru_channel *ch);
     int (*borrow)(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
@@ -195,6 +196,7 @@ struct naru_channel {
     struct fork_guard guard;
     struct naru_peer peer;
     int peer_pidfd; /* -1: unknown */
+    int side_fd;    /* a mechanism's socket for what goes beside its messages; -1: none */
     void *state;    /* the mechanism's own */
 
     struct stream *stream; /* byte streams only */

@@ -166,7 +166,7 @@ static void end_loan(struct naru_loan *loan)
 
 static int commit_attempt(struct naru_channel *ch, void *data, bool block)
 {
-    return ch->ops->commit(ch, *(const size_t *)data, block);
+    return ch->ops->commit(ch, data, block);
 }
 
 static int commit_in_place(struct naru_channel *ch, const struct naru_message *m)
@@ -181,7 +181,7 @@ static int commit_in_place(struct naru_channel *ch, const struct naru_message *m
     if (r == 0)
         r = channel_check_sendable(ch, m);
     if (r == 0)
-        r = channel_repeat(ch, NARU_OUT, ch->lent_timeout_ns, commit_attempt, &length);
+        r = channel_repeat(ch, NARU_OUT, ch->lent_timeout_ns, commit_attempt, (void *)(uintptr_t)m);
     ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
     if (r == 0)
         channel_count(ch, CHANNEL_SENDING, length);

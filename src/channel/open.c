@@ -83,6 +83,7 @@ static struct naru_channel *channel_free(struct naru_channel *ch)
     (void)fd_close(ch->rfd);
     (void)fd_close(ch->poll_fd);
     (void)fd_close(ch->peer_pidfd);
+    (void)fd_close(ch->side_fd);
     (void)fd_close(ch->fd);
     (void)fd_close(ch->ready_fd);
     (void)stream_free(ch->stream);
@@ -115,7 +116,7 @@ static int channel_new(const struct channel_ops *ops, const char *url, const str
     if (!ch)
         return error_set(ENOMEM, "%s: out of memory for a channel", url);
     ch->ops = ops;
-    ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->fd = ch->ready_fd = -1;
+    ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->side_fd = ch->fd = ch->ready_fd = -1;
     ch->interrupt_fd[0] = ch->interrupt_fd[1] = -1;
     ch->room_event = POLLOUT;
     ch->peer = (struct naru_peer){-1, -1, -1};
@@ -153,6 +154,7 @@ static void guard_descriptors(struct naru_channel *ch)
     fork_guard_add(&ch->guard, &ch->poll_fd);
     fork_guard_add(&ch->guard, &ch->fd);
     fork_guard_add(&ch->guard, &ch->peer_pidfd);
+    fork_guard_add(&ch->guard, &ch->side_fd);
     fork_guard_add(&ch->guard, &ch->ready_fd);
     fork_guard_add(&ch->guard, &ch->interrupt_fd[0]);
     fork_guard_add(&ch->guard, &ch->interrupt_fd[1]);

@@ -18,11 +18,12 @@ static struct shm_arrival *new_arrival(const char *what)
         return NULL;
     }
     list_init(&a->node);
-    a->rfd = a->wfd = a->peer_pidfd = -1;
+    a->rfd = a->wfd = a->side_fd = a->peer_pidfd = -1;
     a->peer = (struct naru_peer){-1, -1, -1};
     fork_guard_init(&a->guard);
     fork_guard_add(&a->guard, &a->rfd);
     fork_guard_add(&a->guard, &a->wfd);
+    fork_guard_add(&a->guard, &a->side_fd);
     fork_guard_add(&a->guard, &a->peer_pidfd);
     return a;
 }
@@ -108,16 +109,18 @@ static int answer(const char *what, const struct shm_options *options, int fd,
     return r == -EPROTO ? SHM_REFUSED : r;
 }
 
-int shm_answer(const char *what, const struct shm_options *options, int fd, struct shm_arrival **ret_arrival)
+int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **ret_arrival)
 {
     struct handshake_packet packet;
-    int r = handshake_recv(fd, &packet);
+    int r = handshake_recv(*fd, &packet);
 
     if (r == -EAGAIN)
         return SHM_SILENT;
     if (r < 0)
         return SHM_REFUSED; /* it has gone, whatever the kernel says of it */
-    r = answer(what, options, fd, &packet, ret_arrival);
+    r = answer(what, options, *fd, &packet, ret_arrival);
+    if (r == SHM_ANSWERED)
+        (*ret_arrival)->side_fd = fd_steal(fd);
     handshake_packet_close(&packet);
     return r;
 }
@@ -128,6 +131,7 @@ int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, s
 
     ch->rfd = fd_steal(&a->rfd);
     ch->wfd = fd_steal(&a->wfd);
+    ch->side_fd = fd_steal(&a->side_fd);
     ch->peer = a->peer;
     ch->peer_pidfd = fd_steal(&a->peer_pidfd);
     r = shm_open_channel(ch, options, a->pool_max, &a->own, &a->theirs);

@@ -13,6 +13,7 @@ struct shm_arrival {
     struct list node;  /* the listener's */
     uint64_t pool_max; /* of shm_open_channel() */
     int rfd, wfd;      /* bells */
+    int side_fd;       /* the socket over which they met; then for descriptors */
     struct naru_peer peer;
     int peer_pidfd;
     struct sealed own, theirs;
@@ -27,8 +28,10 @@ enum shm_answer {
 
 /* Answers who connected over fd, if it has said its HELLO; does not wait. Forks are held off. SHM_ANSWERED:
  * *ret_arrival is the caller's. Or what this process is short of, explained: -EMFILE, -ENFILE, -ENOMEM,
- * -ENOSPC, and then it was told to try again. But for SHM_SILENT, fd is done with. what: the URL. */
-int shm_answer(const char *what, const struct shm_options *options, int fd, struct shm_arrival **ret_arrival);
+ * -ENOSPC, and then it was told to try again. SHM_ANSWERED takes *fd; but for SHM_SILENT, it is done with
+ * otherwise. what: the URL. */
+int shm_answer(const char *what, const struct shm_options *options, int *fd,
+               struct shm_arrival **ret_arrival);
 
 /* Makes ch, which is new, a channel of it, and frees it. Forks are held off. 0 or the explained -ENOMEM. */
 int shm_arrival_open(struct shm_arrival *arrival, const struct shm_options *options, struct naru_channel *ch);

@@ -53,19 +53,27 @@ static int add(struct naru_channel *ch, struct ring_batch *batch, const struct n
     return RING_OK;
 }
 
-/* What finds room together becomes visible together. */
+/* What finds room together becomes visible together. A message with descriptors goes by itself: they are sent
+ * before its record, and then nothing may come between. */
 ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block)
 {
     struct shm *shm = ch->state;
     struct ring_batch batch;
     uint8_t *payload;
     size_t sent = 0;
-    int r = shm_find_room(ch, message_length(m), block, &payload); /* for the first, which it waits for */
+    int r;
 
+    if (m->fd_count) {
+        r = shm_send(ch, m, block);
+        return r < 0 ? r : 1;
+    }
+    shm->passing = 0;
+    r = shm_find_room(ch, message_length(m), block, &payload); /* for the first, which it waits for */
     if (r < 0)
         return r;
     batch = ring_batch_begin(&shm->link.tx);
-    while (sent < n && (r = add(ch, &batch, message_at(m, sent))) == RING_OK)
+    while (sent < n && message_at(m, sent)->fd_count == 0 &&
+           (r = add(ch, &batch, message_at(m, sent))) == RING_OK)
         sent++;
     if (r == RING_BROKEN)
         r = shm_say_broken(ch);

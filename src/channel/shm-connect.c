@@ -88,9 +88,11 @@ static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handsh
         return r;
     channel_learn_peer(ch, m->fd);
     r = shm_open_channel(ch, m->options, word.pool_max, &m->own, &theirs);
-    if (r == 0)
-        shm_link_claim(&((struct shm *)ch->state)->link);
-    return r;
+    if (r < 0)
+        return r;
+    ch->side_fd = fd_steal(&m->fd);
+    shm_link_claim(&((struct shm *)ch->state)->link);
+    return 0;
 }
 
 /* 0, TRY_AGAIN or explained. */

@@ -6,7 +6,7 @@
  *     listener -> connector   WELCOME  with its memory
  *                          or REFUSED  with a reason
  *
- * and then the socket is closed. Every word is one struct handshake_message. A later naru may add to its end:
+ * and then the socket stays open, for descriptors (shm-fds.c). Every word is one struct handshake_message. A later naru may add to its end:
  * what is longer is read as far as it is known here. What comes is input, from whoever may open the socket.
  */
 #ifndef NARU_CHANNEL_SHM_HANDSHAKE_H

@@ -31,7 +31,8 @@
 #include "channel/unix-endpoint.h"
 
 enum {
-    PENDING_MAX = FORK_GUARD_FDS, /* connections whose HELLO is awaited */
+    PENDING_MAX = 8,
+    /* at most FORK_GUARD_FDS */ /* connections whose HELLO is awaited */
     TAKEN_MAX = 32 /* connections that one attempt looks at: those who flood do not hold it up */
 };
 
@@ -98,9 +99,11 @@ static void drop(const struct shm_listener *s, struct pending *p)
 static int advance(struct shm_listener *s, struct pending *p)
 {
     struct shm_arrival *arrival = NULL;
-    int r = shm_answer(s->l->url, &s->options, p->fd, &arrival);
+    int fd = p->fd, r = shm_answer(s->l->url, &s->options, &p->fd, &arrival);
 
-    if (r != SHM_SILENT)
+    if (arrival)
+        (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, fd, NULL); /* as drop() */
+    else if (r != SHM_SILENT)
         drop(s, p);
     if (arrival) {
         list_append(&s->arrivals, &arrival->node);

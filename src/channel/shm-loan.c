@@ -21,7 +21,10 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
     struct shm *shm = ch->state;
     uint8_t *payload;
     unsigned slot;
-    int r = shm_find_room(ch, length, block, &payload);
+    int r;
+
+    shm->passing = 0;
+    r = shm_find_room(ch, length, block, &payload);
 
     if (r < 0)
         return r;
@@ -40,33 +43,56 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
     return 0;
 }
 
-static int commit_chunk(struct naru_channel *ch, size_t length, bool block)
+/* Attempts. */
+static int commit_chunk(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
     struct shm *shm = ch->state;
+    uint64_t word = record_word_with_fds(RECORD_CHUNK, m->fd_count, sizeof(struct shm_chunk));
     uint8_t *payload;
     int r = shm_find_room(ch, sizeof(struct shm_chunk), block, &payload);
 
+    if (r == 0 && m->fd_count)
+        r = shm_pass_fds(ch, m, word);
     if (r < 0)
         return r;
-    shm_send_chunk(shm, (unsigned)shm->lent_chunk, length, payload);
+    shm_send_chunk(shm, (unsigned)shm->lent_chunk, m->iov->iov_len, m->fd_count, payload);
     shm->lent_chunk = -1;
     return 0;
 }
 
-int shm_commit(struct naru_channel *ch, size_t length, bool block)
+/* In the ring its room is there: nothing to wait for but that of its descriptors. */
+static int commit_record(struct naru_channel *ch, const struct naru_message *m, bool block)
+{
+    struct shm *shm = ch->state;
+    uint64_t word = record_word_with_fds(RECORD_DATA, m->fd_count, (uint32_t)m->iov->iov_len);
+    uint8_t *payload;
+    int r = shm_check_receiver(ch);
+
+    if (r == 0 && m->fd_count) {
+        shm->lent = false;
+        r = shm_find_room(ch, 0, block, &payload);
+        shm->lent = true;
+    }
+    if (r == 0 && m->fd_count)
+        r = shm_pass_fds(ch, m, word);
+    if (r < 0)
+        return r;
+    shm->lent = false;
+    ring_commit_word(&shm->link.tx, word);
+    waker_published(&shm->link.their_receiver);
+    return 0;
+}
+
+int shm_commit(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
     struct shm *shm = ch->state;
     int r;
 
-    if (shm->lent_chunk >= 0)
-        return commit_chunk(ch, length, block);
-    r = shm_check_receiver(ch);
-    if (r < 0) /* its room is there: nothing to wait for */
-        return r;
-    shm->lent = false;
-    ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
-    waker_published(&shm->link.their_receiver);
-    return 0;
+    shm->passing = m->fd_count;
+    do
+        r = shm->lent_chunk >= 0 ? commit_chunk(ch, m, block) : commit_record(ch, m, block);
+    while (r == -EAGAIN && block); /* as shm_send() */
+    return r;
 }
 
 void shm_cancel(struct naru_channel *ch)
@@ -137,6 +163,8 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
         r = channel_no_room(ch, found.length, shm->receive_max);
     if (r == 0)
         r = shm_reach(ch, &found);
+    if (r == 0 && found.fds)
+        r = shm_take_fds(ch, &found, NULL);
     if (r < 0)
         return r;
     view = take_view(shm);

@@ -110,6 +110,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     if (shm->pool.size > pool_max)
         shm->pool.size = pool_max & ~(uint64_t)(SHM_PAGE - 1);
     pool_reader_init(&shm->their_pool, &shm->link.theirs, shm->link.page);
+    shm->fds_most = SHM_FDS_OUT;
     held_init(&shm->held, &shm->link.rx, &shm->link.page->lane[0]);
     shm->how = (enum wait_how)options->how;
     ch->state = shm;
@@ -144,6 +145,18 @@ int shm_make_bell(const char *what, int *ret_rfd, int *ret_wfd)
     return 0;
 }
 
+/* For descriptors, both ways. */
+static int make_passage(const char *what, struct naru_channel *ch[2])
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+        return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
+    for (int i = 0; i < 2; i++)
+        ch[i]->side_fd = fds[i];
+    return 0;
+}
+
 int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt)
 {
     struct shm_options options;
@@ -158,6 +171,8 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
         r = shm_make_bell(url->text, &ch[1]->rfd, &ch[0]->wfd);
     if (r == 0)
         r = shm_make_bell(url->text, &ch[0]->rfd, &ch[1]->wfd);
+    if (r == 0)
+        r = make_passage(url->text, ch);
     for (int i = 0; i < 2 && r == 0; i++)
         r = shm_link_make(url->text, options.ring, options.pool, &own[i], &memory[i]);
     for (int i = 0; i < 2 && r == 0; i++)

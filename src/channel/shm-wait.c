@@ -24,8 +24,10 @@ bool shm_is_alone(struct shm *shm, struct sleeper *sleeper)
 /* Whether there is room for a message of that length. */
 enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_payload)
 {
-    enum ring_state state;
+    enum ring_state state = shm->passing ? shm_look_for_fds(shm) : RING_OK;
 
+    if (state != RING_OK)
+        return state;
     if (length <= shm->inline_max)
         return ring_reserve(&shm->link.tx, length, ret_payload);
     state = ring_reserve(&shm->link.tx, sizeof(struct shm_chunk), ret_payload);
@@ -62,7 +64,7 @@ static bool is_worth_it(struct shm *shm, bool sending)
     enum ring_state state = look(shm, sending);
     enum shm_end end = shm_link_their_end(&shm->link);
 
-    return state == RING_OK || state == RING_CHUNK || shm->link.broken || shm->link.gone ||
+    return ring_is_record(state) || shm->link.broken || shm->link.gone ||
            (sending ? end == SHM_CLOSED : end != SHM_GOES_ON);
 }
 

@@ -133,12 +133,12 @@ int shm_take_chunk(struct naru_channel *ch, size_t length, unsigned *ret_slot)
                            length);
 }
 
-void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, uint8_t *payload)
+void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, size_t fds, uint8_t *payload)
 {
     struct shm_chunk chunk = pool_send(&shm->pool, slot, (uint32_t)length);
 
     memcpy(payload, &chunk, sizeof chunk);
-    ring_commit(&shm->link.tx, RECORD_CHUNK, sizeof chunk);
+    ring_commit_word(&shm->link.tx, record_word_with_fds(RECORD_CHUNK, fds, sizeof chunk));
     waker_published(&shm->link.their_receiver);
 }
 
@@ -148,10 +148,29 @@ static int send_large(struct naru_channel *ch, const struct naru_message *m, siz
     unsigned slot;
     int r = shm_take_chunk(ch, length, &slot);
 
+    if (r == 0 && m->fd_count) {
+        r = shm_pass_fds(ch, m, record_word_with_fds(RECORD_CHUNK, m->fd_count, sizeof(struct shm_chunk)));
+        if (r < 0)
+            pool_cancel(&shm->pool, slot);
+    }
     if (r < 0)
         return r;
     (void)message_gather(m, pool_data(&shm->pool, slot), length);
-    shm_send_chunk(shm, slot, length, payload);
+    shm_send_chunk(shm, slot, length, m->fd_count, payload);
+    return 0;
+}
+
+static int send_small(struct naru_channel *ch, const struct naru_message *m, size_t length, uint8_t *payload)
+{
+    struct shm *shm = ch->state;
+    uint64_t word = record_word_with_fds(RECORD_DATA, m->fd_count, (uint32_t)length);
+    int r = m->fd_count ? shm_pass_fds(ch, m, word) : 0;
+
+    if (r < 0)
+        return r;
+    (void)message_gather(m, payload, length);
+    ring_commit_word(&shm->link.tx, word);
+    waker_published(&shm->link.their_receiver);
     return 0;
 }
 
@@ -160,16 +179,16 @@ int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
     struct shm *shm = ch->state;
     size_t length = message_length(m);
     uint8_t *payload;
-    int r = shm_find_room(ch, length, block, &payload);
+    int r;
 
-    if (r < 0)
-        return r;
-    if (length > shm->inline_max)
-        return send_large(ch, m, length, payload);
-    (void)message_gather(m, payload, length);
-    ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
-    waker_published(&shm->link.their_receiver);
-    return 0;
+    shm->passing = m->fd_count;
+    do {
+        r = shm_find_room(ch, length, block, &payload);
+        if (r == 0)
+            r = length > shm->inline_max ? send_large(ch, m, length, payload)
+                                         : send_small(ch, m, length, payload);
+    } while (r == -EAGAIN && block); /* the socket of descriptors is full; there will be room in it */
+    return r;
 }
 
 int shm_reach(struct naru_channel *ch, const struct shm_found *found)
@@ -191,6 +210,8 @@ static int deliver(struct naru_channel *ch, struct naru_message *m, const struct
     if (found->length > room)
         return channel_no_room(ch, found->length, room);
     r = shm_reach(ch, found);
+    if (r == 0 && found->fds)
+        r = shm_take_fds(ch, found, m);
     if (r < 0)
         return r;
     (void)message_scatter(m, 0, found->data, found->length);
@@ -209,8 +230,11 @@ static int deliver(struct naru_channel *ch, struct naru_message *m, const struct
 static enum ring_state open_record(struct shm *shm, const struct ring_record *record, bool in_pool,
                                    struct shm_found *ret_found)
 {
-    *ret_found = (struct shm_found){
-        .data = record->data, .length = record->length, .record = record->length, .in_pool = in_pool};
+    *ret_found = (struct shm_found){.data = record->data,
+                                    .length = record->length,
+                                    .record = record->length,
+                                    .fds = record_fds(record->word),
+                                    .in_pool = in_pool};
     if (!in_pool)
         return RING_OK;
     if (pool_read(&shm->their_pool, record->data, &ret_found->chunk) != RING_OK)
@@ -252,9 +276,9 @@ int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_
         bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
         enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
 
-        if ((state == RING_OK || state == RING_CHUNK) && is_endless(shm))
+        if (ring_is_record(state) && is_endless(shm))
             return shm_say_broken(ch);
-        if (state == RING_OK || state == RING_CHUNK)
+        if (ring_is_record(state))
             return open_record(shm, &record, state == RING_CHUNK, ret_found) == RING_OK ? 0
                                                                                         : shm_say_broken(ch);
         if (state == RING_BROKEN)
@@ -302,7 +326,7 @@ const struct channel_ops shm_ops = {
                             NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
                             NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |
-                            NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE},
+                            NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE | NARU_CAN_FDS},
     .pair = shm_pair,
     .connect = shm_connect,
     .meets = true,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts), shm-short.c (the short way), shm-batch.c (many at once), shm-flush.c (how far the
- * receiver is), shm-wait.c (waiting), shm-loan.c (messages where they lie), shm-open.c (options, pairs),
- * shm-listen.c, shm-arrival.c and shm-connect.c share. */
+/* What shm.c (attempts), shm-short.c (the short way), shm-batch.c (many at once), shm-fds.c (descriptors),
+ * shm-flush.c (how far the receiver is), shm-wait.c (waiting), shm-loan.c (messages where they lie),
+ * shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -35,6 +35,8 @@ struct shm_options {
     struct handshake_type type;
 };
 
+enum { SHM_FDS_OUT = 64 }; /* messages with descriptors that may be on their way at once */
+
 enum { SHM_VIEWS = SHM_RETURNS }; /* how many may be out at once */
 
 /* A view that is out, or was and is free again. */
@@ -55,11 +57,17 @@ struct shm {
     struct named_seat *seat; /* of a segment with a name (shm-named.h); NULL elsewhere */
     bool pair;               /* nobody knows who took the other end */
     size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */
+    size_t passing;     /* how many descriptors the message has that is or was to be sent: likewise */
     size_t wanted;      /* the length of the message that found no room: the sending thread's */
     enum naru_stage awaited; /* likewise: what it waits for in the place of room; 0: room */
     size_t inline_max;       /* bytes of the largest message that goes by the ring */
     bool lent;               /* a loan in the ring is out: the sending thread's */
     int lent_chunk;          /* the slot of one in the pool; -1: none; likewise */
+
+    /* Messages with descriptors that the receiver is not known to have: where each ends in the ring, in
+     * order. The sending thread's. */
+    unsigned fds_first, fds_out, fds_most; /* most: that the socket has been found to hold */
+    uint64_t fds_ends[SHM_FDS_OUT];
 
     struct pool pool;              /* of what is sent */
     struct pool_reader their_pool; /* of what is received */
@@ -102,6 +110,7 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
 struct shm_found {
     const uint8_t *data;
     uint32_t length, record; /* bytes of the message, and of the ring's record */
+    uint32_t fds;            /* descriptors that come with it */
     bool in_pool;
     struct shm_chunk chunk;
 };
@@ -116,7 +125,19 @@ int shm_reach(struct naru_channel *ch, const struct shm_found *found);
 int shm_take_chunk(struct naru_channel *ch, size_t length, unsigned *ret_slot);
 
 /* Sends what stands in a chunk. payload: where its description goes. */
-void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, uint8_t *payload);
+void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, size_t fds, uint8_t *payload);
+
+/* Whether one more message may have descriptors: RING_OK, RING_FULL (wait for the receiver), RING_BROKEN. */
+enum ring_state shm_look_for_fds(struct shm *shm);
+
+/* Sends the descriptors of the message that goes next into the ring, and has room there: nothing but its
+ * commit may follow. word: its header. 0; -EAGAIN: shm_find_room() waits until it is worth another try; or an
+ * explained -errno. */
+int shm_pass_fds(struct naru_channel *ch, const struct naru_message *m, uint64_t word);
+
+/* Receives those of a message that was found, and puts them into m, or closes and counts them (NULL). What
+ * remains to be done must not fail. 0 or the explained -EPROTO. */
+int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct naru_message *m);
 
 /* -EPIPE or -EOWNERDEAD if the receiver is known to be gone, else 0. */
 int shm_check_receiver(struct naru_channel *ch);
@@ -126,7 +147,7 @@ void shm_free(struct shm *shm);
 
 ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block);
 int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loan *ret_loan);
-int shm_commit(struct naru_channel *ch, size_t length, bool block);
+int shm_commit(struct naru_channel *ch, const struct naru_message *m, bool block);
 void shm_cancel(struct naru_channel *ch);
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 

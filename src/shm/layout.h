@@ -101,10 +101,10 @@ static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "l
  * are alike.
  *
  *     bit 63..56  kind, never 0: a header of 0 says that there is no record yet
- *     bit 55..32  0
+ *     bit 55..32  how many descriptors go with it (by a socket), at most RECORD_FDS_MAX
  *     bit 31..0   length of the payload in bytes
  */
-enum { RECORD_HEADER = 8 };
+enum { RECORD_HEADER = 8, RECORD_FDS_MAX = 253 /* SCM_MAX_FD of include/net/scm.h */ };
 
 enum record_kind {
     RECORD_DATA = 1, /* the payload is the message */
@@ -130,7 +130,17 @@ static inline uint32_t record_length(uint64_t word)
     return (uint32_t)word;
 }
 
-/* Kind and zero bits together: anything but a kind alone is nonsense. */
+static inline uint64_t record_word_with_fds(enum record_kind kind, size_t fds, uint32_t length)
+{
+    return record_word(kind, length) | (uint64_t)fds << 32;
+}
+
+static inline uint32_t record_fds(uint64_t word)
+{
+    return (uint32_t)(word >> 32) & 0xffffff;
+}
+
+/* Kind and descriptors together: with a kind alone compared, a record with descriptors is of another. */
 static inline uint32_t record_kind_of(uint64_t word)
 {
     return (uint32_t)(word >> 32);

@@ -24,7 +24,15 @@ enum ring_state ring_find_room(struct ring_writer *w, uint64_t bytes)
     return w->position + bytes - taken > w->mask + 1 ? RING_FULL : RING_OK;
 }
 
-enum ring_state ring_judge(uint64_t word)
+enum ring_state ring_judge(uint64_t word, uint64_t capacity)
 {
-    return word == record_word(RECORD_CHUNK, sizeof(struct shm_chunk)) ? RING_CHUNK : RING_BROKEN;
+    uint32_t length = record_length(word), fds = record_fds(word);
+
+    if (fds > RECORD_FDS_MAX)
+        return RING_BROKEN;
+    if (word == record_word_with_fds(RECORD_CHUNK, fds, sizeof(struct shm_chunk)))
+        return RING_CHUNK;
+    return word == record_word_with_fds(RECORD_DATA, fds, length) && fds > 0 && length <= record_max(capacity)
+               ? RING_FDS
+               : RING_BROKEN;
 }

@@ -57,6 +57,7 @@ enum ring_state {
     RING_FULL = 1,
     RING_EMPTY = 2,
     RING_CHUNK = 4, /* a record that describes a message in the pool */
+    RING_FDS = 5,   /* a record whose message comes with descriptors; those of the pool may, too */
     RING_BROKEN = 3 /* the other side's memory holds what its code cannot have written */
 };
 
@@ -132,11 +133,11 @@ static inline void ring_prefetch(const uint8_t *line)
 #endif
 }
 
-/* Publishes the first `length` bytes of what was reserved. */
-static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uint32_t length)
+/* Publishes the first bytes of what was reserved, under a header that says how many. */
+static inline void ring_commit_word(struct ring_writer *w, uint64_t word)
 {
     /* Not reloaded after each store, which might be to *w for all that the compiler knows. */
-    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(length);
+    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(record_length(word));
     uint8_t *data = w->data;
 
     /* What was reserved beyond `length`, and written, is where the next header and payload go, perhaps by the
@@ -146,9 +147,14 @@ static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uin
     ring_prefetch(data + ((next + RING_PREFETCH) & mask));
     /* relaxed: P1 orders it */
     atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
-    atomic_store_explicit(ring_header(data, mask, position), record_word(kind, length),
-                          memory_order_release); /* [P1] */
+    atomic_store_explicit(ring_header(data, mask, position), word, memory_order_release); /* [P1] */
     w->position = next;
+}
+
+/* Likewise of a kind, with no descriptors. */
+static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uint32_t length)
+{
+    ring_commit_word(w, record_word(kind, length));
 }
 
 /* All of it for a payload in one piece, at most record_max() bytes: RING_OK; or RING_FULL as far as the
@@ -225,8 +231,14 @@ static inline void ring_batch_publish(struct ring_writer *w, const struct ring_b
     w->position = b->next;
 }
 
-/* Of a record that is none of RECORD_DATA: RING_CHUNK or RING_BROKEN. */
-enum ring_state ring_judge(uint64_t word);
+/* Of a header that is not just RECORD_DATA of a length that can be: RING_CHUNK, RING_FDS or RING_BROKEN. */
+enum ring_state ring_judge(uint64_t word, uint64_t capacity);
+
+/* Whether a look found one. */
+static inline bool ring_is_record(enum ring_state state)
+{
+    return state == RING_OK || state == RING_CHUNK || state == RING_FDS;
+}
 
 /* Where the next record begins, or will. */
 static inline const uint8_t *ring_next(const struct ring_reader *r)
@@ -241,7 +253,8 @@ static inline uint64_t ring_look(const uint8_t *record)
                                 memory_order_acquire); /* [C1] */
 }
 
-/* Looks at the next record without taking it: RING_OK, RING_CHUNK, RING_EMPTY, RING_BROKEN. */
+/* Looks at the next record without taking it: RING_OK, RING_CHUNK, RING_FDS, RING_EMPTY,
+ * RING_BROKEN. */
 static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring_record *ret_record)
 {
     const uint8_t *record = ring_next(r);
@@ -255,7 +268,7 @@ static inline enum ring_state ring_peek(const struct ring_reader *r, struct ring
     if (__builtin_expect(record_kind_of(word) != RECORD_KIND(RECORD_DATA) ||
                              ret_record->length > record_max(r->mask + 1),
                          0))
-        return ring_judge(word);
+        return ring_judge(word, r->mask + 1);
     return RING_OK;
 }
 

@@ -365,8 +365,14 @@ TEST(headers_that_no_writer_writes_are_broken)
         expect_header(&b, record_word(RECORD_DATA, UINT32_MAX), RING_BROKEN);
         for (uint32_t length = 1; length != 0; length <<= 1) /* a length without a kind */
             expect_header(&b, length, RING_BROKEN);
-        for (int bit = 32; bit < 64; bit++) /* one bit too many, or the only one missing */
-            expect_header(&b, good ^ (UINT64_C(1) << bit), RING_BROKEN);
+        for (int bit = 32; bit < 64; bit++) /* one bit too many, or the only one missing; or descriptors */
+            expect_header(&b, good ^ (UINT64_C(1) << bit), bit < 40 ? RING_FDS : RING_BROKEN);
+        expect_header(&b, record_word_with_fds(RECORD_DATA, 253, LONGEST), RING_FDS);
+        expect_header(&b, record_word_with_fds(RECORD_DATA, 253, LONGEST + 1), RING_BROKEN);
+        expect_header(&b, record_word_with_fds(RECORD_DATA, 254, 100), RING_BROKEN);
+        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 253, 16), RING_CHUNK);
+        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 254, 16), RING_BROKEN);
+        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 1, 17), RING_BROKEN);
         for (int i = 0; i < 200; i++) {
             uint64_t word = test_random();
 
