@@ -30,9 +30,10 @@ static int no_answer(const struct url *url)
 {
     return error_set(
         ETIMEDOUT,
-        "%s: a listener is there and does not answer: it is stopped, or as many wait for its "
-        "naru_accept() as it lets (its ?backlog=), or it listens with ?service=manual and does not "
-        "call that; wait longer for it",
+        "%s: a listener is there and does not answer; wait longer for it, or see whether it is stopped, has "
+        "as "
+        "many waiting for its naru_accept() as it lets (?backlog=), calls what ?service=manual needs, and is "
+        "one of shm: at all",
         url->text);
 }
 

@@ -267,6 +267,23 @@ TEST(a_name_is_a_socket_in_the_users_own_directory)
     CHECK(stat(path, &status) < 0 && errno == ENOENT);
 }
 
+TEST(where_nobody_listens_is_told)
+{
+    const char *text = test_format("unix://%s", socket_path());
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch = NULL;
+
+    CHECK_INT(naru_connect("shm://here", NULL, NARU_MS(10), &ch), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(),
+                   test_format("nobody listens there, at %s/naru/here;", getenv("XDG_RUNTIME_DIR")));
+    CHECK_INT(naru_connect(url(), NULL, NARU_MS(10), &ch), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), "nobody listens there; start");
+    CHECK_INT(naru_listen(text, NULL, &l), 0);
+    CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTOTYPE);
+    CHECK_CONTAINS(naru_explain(), "connect to it by unix:");
+    naru_listener_close(l);
+}
+
 TEST(a_directory_that_others_may_change_is_not_trusted)
 {
     const char *run = getenv("XDG_RUNTIME_DIR"), *directory = test_format("%s/naru", run);

@@ -7,6 +7,7 @@
 #include "channel/unix-connect.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -14,8 +15,17 @@
 #include "base/error.h"
 #include "base/watch.h"
 
+static int nobody_listens(const struct url *url, const struct unix_name *name)
+{
+    /* A name of shm: is a path that another user, or another environment, makes another one of. */
+    bool hidden = name->path && !strstr(url->text, name->path);
+
+    return error_set(ETIMEDOUT, "%s: nobody listens there%s%s; start the listener, or wait longer for it",
+                     url->text, hidden ? ", at " : "", hidden ? name->path : "");
+}
+
 /* connect(2) said code, for good or when the time was up. */
-static int connect_failed(const struct url *url, int code)
+static int connect_failed(const struct url *url, const struct unix_name *name, int code)
 {
     switch (code) {
     case EAGAIN:
@@ -31,17 +41,16 @@ static int connect_failed(const struct url *url, int code)
             "created) and its directories let you pass",
             url->text);
     case EPROTOTYPE:
-        return error_set(code,
-                         "%s: a socket of another type listens there; try ?type=stream, seqpacket or dgram",
-                         url->text);
+        return error_set(code, "%s: a socket of another type listens there; %s", url->text,
+                         strcmp(url->scheme, "unix") == 0 ? "try ?type=stream, seqpacket or dgram"
+                                                          : "connect to it by unix:");
     case ENOTDIR:
         return error_set(code, "%s: a part of the path is not a directory", url->text);
     case ENOTSOCK:
         return error_set(code, "%s: something that is not a socket is there; choose another path", url->text);
     case ENOENT:
     case ECONNREFUSED:
-        return error_set(ETIMEDOUT, "%s: nobody listens there; start the listener, or wait longer for it",
-                         url->text);
+        return nobody_listens(url, name);
     default:
         return error_set(code, "%s: cannot connect: %s", url->text, error_text(code));
     }
@@ -93,7 +102,7 @@ int unix_connect_until(int fd, const struct url *url, const struct unix_name *na
             continue;
         /* EAGAIN: its backlog is full (connect(2)). The others: not yet, or not any more. */
         if (code != ENOENT && code != ECONNREFUSED && code != EAGAIN)
-            r = connect_failed(url, code);
+            r = connect_failed(url, name, code);
         else if (deadline_left(deadline) == 0)
             r = -ETIMEDOUT;
         else
@@ -103,5 +112,5 @@ int unix_connect_until(int fd, const struct url *url, const struct unix_name *na
     }
     if (watching)
         watch_deinit(&watch);
-    return r == -ETIMEDOUT ? connect_failed(url, code) : r;
+    return r == -ETIMEDOUT ? connect_failed(url, name, code) : r;
 }
