@@ -8,6 +8,9 @@
  *   shm+sysv:0x4d2    System V shared memory of that key; until removed or reboot. shm+sysv:?id=N: by its id
  *   mmap:///path      a mapped file; lives on, can grow
  *
+ * All of them take ?mirror (mapped twice in a row), ?huge=try|must (of huge pages) and ?prefault (no page
+ * fault later): see struct naru_segment_options, which has the same as fields.
+ *
  * What a bare pointer risks. Memory of a memfd, POSIX name or file is cut off when somebody who may write the
  * object truncates it: a later access through naru_segment_data() beyond the new end kills the process with
  * SIGBUS (mmap(2)). naru_segment_read() and naru_segment_write() go through the kernel and never do; use them

@@ -47,6 +47,10 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
     if (r == 0 && (options.ring & (options.ring - 1)) != 0)
         r = error_set(EINVAL, "%s: ?ring= is %zu; expected a power of two, as 64k, 256k or 1M", url->text,
                       options.ring);
+    if (r == 0)
+        r = url_option_flag(url, "prefault", &options.prefault);
+    if (r == 0)
+        r = url_option_flag(url, "huge", &options.huge);
     if (r == 0 && named)
         r = url_option_size(url, "backlog", 1, 4096, &options.backlog);
     if (r == 0 && named)
@@ -94,16 +98,45 @@ void shm_set_patience(struct naru_channel *ch, bool one_cpu)
     ch->looks = shm->how == WAIT_SPIN ? CHANNEL_LOOKS_FOR_EVER : shm->spins;
 }
 
+/* ?huge and ?prefault, before anybody uses the memory. 0 or an explained -errno. */
+static int back_memory(const char *what, const struct shm_options *options, struct sealed *own,
+                       struct sealed *theirs)
+{
+    int r = options->huge ? sealed_align(what, own) : 0;
+
+    if (r == 0 && options->huge)
+        r = sealed_align(what, theirs);
+    if (r == 0 && options->prefault)
+        r = sealed_prefault(what, own, true);
+    if (r == 0 && options->prefault)
+        r = sealed_prefault(what, theirs, false);
+    if (r == 0 && options->huge) {
+        sealed_make_huge(own, options->prefault);
+        sealed_make_huge(theirs, options->prefault);
+    }
+    return r;
+}
+
+/* All of both pools is there: nothing is asked of the kernel later. */
+static void note_prefaulted(struct shm *shm)
+{
+    shm->pool.reached = shm->pool.size;
+    shm->their_pool.reached = shm->their_pool.size;
+}
+
 int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
                      struct sealed *own, struct sealed *theirs)
 {
     struct shm *shm = calloc(1, sizeof *shm);
+    int r = shm ? back_memory(ch->url, options, own, theirs)
+                : error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
     size_t most;
 
-    if (!shm) {
+    if (r < 0) {
         shm_link_forsake(own);
         sealed_deinit(theirs);
-        return error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+        free(shm);
+        return r;
     }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
     pool_init(&shm->pool, &shm->link.own, shm->link.their_page);
@@ -111,6 +144,8 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
         shm->pool.size = pool_max & ~(uint64_t)(SHM_PAGE - 1);
     pool_reader_init(&shm->their_pool, &shm->link.theirs, shm->link.page);
     shm->fds_most = SHM_FDS_OUT;
+    if (options->prefault)
+        note_prefaulted(shm);
     held_init(&shm->held, &shm->link.rx, &shm->link.page->lane[0]);
     shm->how = (enum wait_how)options->how;
     ch->state = shm;

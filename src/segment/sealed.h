@@ -55,6 +55,18 @@ int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool wr
 /* Unmaps what its reader will not look at: all of the pool but its first `most` bytes (whole pages). */
 void sealed_trim(struct sealed *memory, size_t most);
 
+/* Reserves and maps all that is mapped, the pool too: no access faults later. write: as its maker. 0 or the
+ * explained -ENOMEM. Before Linux 5.14 nothing is done. */
+int sealed_prefault(const char *what, const struct sealed *memory, bool write);
+
+/* Moves the mapping to where huge pages can be mapped in it: before anybody uses it. 0; or an explained
+ * -errno, and it is unmapped. */
+int sealed_align(const char *what, struct sealed *memory);
+
+/* Asks for huge pages, where sealed_align() made room for them. there: all is reserved, and is joined at once
+ * (Linux 6.1); else it is as the system has it (shmem_enabled), when pages are reached. */
+void sealed_make_huge(const struct sealed *memory, bool there);
+
 /* Unmaps. May be called on zeroed memory, and twice. */
 void sealed_deinit(struct sealed *memory);
 

@@ -135,8 +135,9 @@ static long faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-/* How many there are while each page is written. */
-static long faults_of_writing(struct naru_segment *segment, size_t length)
+/* How many there are while each page is written; sanitizers' own are not to be counted. */
+__attribute__((no_sanitize("address", "thread", "undefined"))) static long faults_of_writing(
+    struct naru_segment *segment, size_t length)
 {
     char *data = naru_segment_data(segment);
     long before = faults();
