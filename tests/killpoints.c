@@ -174,7 +174,7 @@ static void await(struct sweep *s, const char *who, int pid)
 
 /* --- one run --- */
 
-/* The victim sleeps in its call: the survivor does what wakes it. */
+/* The victim sleeps, all of its threads: the survivor does what wakes it. */
 static enum call_state wake_victim(struct sweep *s)
 {
     for (int acts = 0;; acts++) {
@@ -188,6 +188,8 @@ static enum call_state wake_victim(struct sweep *s)
             (void)sched_yield();
             continue;
         }
+        if (tracee_switch(&s->tracee))
+            return CALL_DONE;
         if (s->scenario->eager || acts == ACTS || process_has_ended(s->survivor)) {
             kill_complain(s->run, "the victim sleeps, and nobody wakes it");
             return CALL_SLEEPS;
@@ -215,7 +217,7 @@ static bool pass_call(struct sweep *s, size_t index, const struct point *point)
     if (state == CALL_SLEEPS && is_at(point, index, DURING))
         return false;
     if (state == CALL_SLEEPS)
-        state = wake_victim(s);
+        state = tracee_switch(&s->tracee) ? CALL_DONE : wake_victim(s);
     s->ended = state == CALL_ENDED;
     let_survivor_settle(s);
     return state == CALL_DONE;

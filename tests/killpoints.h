@@ -22,6 +22,7 @@
 struct kill_run {
     _Atomic uint64_t begun, done; /* the victim's: messages that it began to send, or to receive; has */
     _Atomic uint64_t arrived;     /* the survivor's: messages that it received, or sent */
+    _Atomic bool listening;       /* of a scenario's own: the one that comes next is there */
     _Atomic bool complained;
     char complaint[256];
     int gate[2];        /* tells the survivor that the victim sleeps; its end, that it is dead */

@@ -50,7 +50,7 @@ void processor_retreat(int pid)
     none.orig_rax = UINT64_MAX; /* no call there is: ptrace(2), syscall stops */
     CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &none), 0);
     CHECK_INT(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
-    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(waitpid(pid, &status, __WALL), pid);
     CHECK(WIFSTOPPED(status));
     before.rip -= SYSCALL_BYTES;
     before.rax = before.orig_rax;
@@ -111,7 +111,7 @@ int64_t processor_inject(int pid, long call, uint64_t first, uint64_t second, ui
     registers.rdx = third;
     CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &registers), 0);
     CHECK_INT(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
-    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(waitpid(pid, &status, __WALL), pid);
     CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
     CHECK_INT(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
     CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &before), 0);

@@ -3,7 +3,6 @@
 #include "tracee.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,17 +36,33 @@ void tracee_begin(void)
     CHECK_INT(raise(SIGSTOP), 0);
 }
 
-/* Waits for a stop. false: it has ended. */
+static struct tracee_thread *current(struct tracee *t)
+{
+    return &t->thread[t->current];
+}
+
+static int current_tid(const struct tracee *t)
+{
+    return t->thread[t->current].tid;
+}
+
+/* Lets the current thread go on, up to its next system call's beginning or end. */
+static void resume(const struct tracee *t, int signal)
+{
+    CHECK_INT(ptrace(PTRACE_SYSCALL, current_tid(t), NULL, (void *)(intptr_t)signal), 0);
+}
+
+/* Waits until the current thread stops. false: it has ended. */
 static bool wait_stop(const struct tracee *t, int *ret_status)
 {
-    CHECK_INT(waitpid(t->pid, ret_status, 0), t->pid);
+    CHECK_INT(waitpid(current_tid(t), ret_status, __WALL), current_tid(t));
     return WIFSTOPPED(*ret_status);
 }
 
 static void set_protection(const struct tracee *t, int protection)
 {
     for (size_t i = 0; i < t->regions; i++)
-        CHECK_INT(processor_inject(t->pid, SYS_mprotect, t->region[i].begin,
+        CHECK_INT(processor_inject(current_tid(t), SYS_mprotect, t->region[i].begin,
                                    t->region[i].end - t->region[i].begin, (uint64_t)protection),
                   0);
 }
@@ -77,7 +92,7 @@ static void find_regions(struct tracee *t)
             continue;
         /* What is read-only is the other side's, which the seals keep so, or was protected by us. */
         if (rights[1] != 'w' &&
-            processor_inject(t->pid, SYS_mprotect, begin, end - begin, PROT_READ | PROT_WRITE) != 0)
+            processor_inject(current_tid(t), SYS_mprotect, begin, end - begin, PROT_READ | PROT_WRITE) != 0)
             continue;
         if (t->regions > 0 && t->region[t->regions - 1].end == begin) {
             t->region[t->regions - 1].end = end;
@@ -95,10 +110,12 @@ void tracee_take(struct tracee *t, int pid, bool stores)
 {
     int status;
 
-    *t = (struct tracee){.pid = pid};
+    *t = (struct tracee){.pid = pid, .threads = 1, .thread = {{.tid = pid}}};
     CHECK(wait_stop(t, &status));
     CHECK_INT(WSTOPSIG(status), SIGSTOP);
-    CHECK_INT(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL), 0);
+    CHECK_INT(
+        ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL),
+        0);
     if (stores)
         find_regions(t);
 }
@@ -109,13 +126,13 @@ static bool is_store(const struct tracee *t, struct event *ret_event)
     struct processor_state state;
     siginfo_t info;
 
-    CHECK_INT(ptrace(PTRACE_GETSIGINFO, t->pid, NULL, &info), 0);
+    CHECK_INT(ptrace(PTRACE_GETSIGINFO, current_tid(t), NULL, &info), 0);
     for (size_t i = 0; i < t->regions; i++) {
         uint64_t address = (uint64_t)(uintptr_t)info.si_addr;
 
         if (address < t->region[i].begin || address >= t->region[i].end)
             continue;
-        processor_look(t->pid, &state);
+        processor_look(current_tid(t), &state);
         *ret_event = (struct event){EVENT_STORE, state.ip, address - t->region[i].begin};
         return true;
     }
@@ -133,18 +150,18 @@ void tracee_next(struct tracee *t, struct event *ret_event)
     int status, pass = 0;
 
     for (;;) {
-        CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, (void *)(intptr_t)pass), 0);
+        resume(t, pass);
         if (!wait_stop(t, &status)) {
             t->status = status;
             *ret_event = (struct event){EVENT_END, 0, 0};
             return;
         }
         if (WSTOPSIG(status) == CALL_STOP) {
-            processor_look(t->pid, &state);
-            t->call = state.call;
+            processor_look(current_tid(t), &state);
+            current(t)->call = state.call;
             pass = 0;
             if (takes_own_memory(&state)) {
-                CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL), 0);
+                resume(t, 0);
                 CHECK(wait_stop(t, &status));
                 CHECK_INT(WSTOPSIG(status), CALL_STOP);
                 continue;
@@ -163,13 +180,13 @@ bool tracee_store(struct tracee *t)
     struct processor_state before, after;
     int status;
 
-    processor_look(t->pid, &before);
+    processor_look(current_tid(t), &before);
     if (!t->open)
         set_protection(t, PROT_READ | PROT_WRITE);
-    CHECK_INT(ptrace(PTRACE_SINGLESTEP, t->pid, NULL, NULL), 0);
+    CHECK_INT(ptrace(PTRACE_SINGLESTEP, current_tid(t), NULL, NULL), 0);
     CHECK(wait_stop(t, &status));
     CHECK_INT(WSTOPSIG(status), SIGTRAP);
-    processor_look(t->pid, &after);
+    processor_look(current_tid(t), &after);
     t->open = after.ip == before.ip;
     if (!t->open)
         set_protection(t, PROT_READ);
@@ -180,57 +197,117 @@ void tracee_call(struct tracee *t)
 {
     int status;
 
-    if (t->call == SYS_madvise) {
-        processor_retreat(t->pid);
+    if (current(t)->call == SYS_madvise) {
+        processor_retreat(current_tid(t));
         set_protection(t, PROT_READ | PROT_WRITE);
         t->open = true;
-        CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL), 0);
+        resume(t, 0);
         CHECK(wait_stop(t, &status));
         CHECK_INT(WSTOPSIG(status), CALL_STOP);
     }
-    CHECK_INT(ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL), 0);
+    current(t)->in_call = true;
+    resume(t, 0);
 }
 
-/* Calls that may sleep until somebody else does something. Others may for a moment, in the kernel's locks. */
-static bool may_sleep(uint64_t call)
+/* The current thread, in a call, has made another, which is traced, too, and stops before its first
+ * instruction. */
+static void take_thread(struct tracee *t)
 {
-    return call == SYS_recvfrom || call == SYS_recvmsg || call == SYS_read || call == SYS_poll ||
-           call == SYS_ppoll || call == SYS_epoll_wait || call == SYS_epoll_pwait || call == SYS_accept4 ||
-           call == SYS_connect || call == SYS_sendto || call == SYS_sendmsg || call == SYS_futex;
+    unsigned long tid;
+    int status;
+
+    CHECK_INT(ptrace(PTRACE_GETEVENTMSG, current_tid(t), NULL, &tid), 0);
+    CHECK_INT(waitpid((int)tid, &status, __WALL), (int)tid);
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    CHECK(t->threads < TRACEE_THREADS);
+    t->thread[t->threads++] = (struct tracee_thread){.tid = (int)tid};
+    resume(t, 0);
+}
+
+static void forget_thread(struct tracee *t, size_t i)
+{
+    CHECK(i > 0); /* the first is the process's, of which there is word only when it is the last */
+    t->threads--;
+    memmove(&t->thread[i], &t->thread[i + 1], (t->threads - i) * sizeof t->thread[0]);
+    if (t->current >= i)
+        t->current--;
+}
+
+/* What became of a thread since it was last looked at. false: the process has ended. */
+static bool look_after(struct tracee *t, size_t i)
+{
+    struct tracee_thread *thread = &t->thread[i];
+    int status, r = waitpid(thread->tid, &status, __WALL | WNOHANG);
+
+    CHECK(r >= 0);
+    if (r == 0)
+        return true;
+    if (!WIFSTOPPED(status)) {
+        t->status = status;
+        if (i > 0)
+            forget_thread(t, i);
+        return i > 0;
+    }
+    if (status >> 16 == PTRACE_EVENT_CLONE && i == t->current) {
+        take_thread(t);
+        return true;
+    }
+    if (WSTOPSIG(status) != CALL_STOP)
+        test_fail(__FILE__, __LINE__, "signal %d inside system call %llu", WSTOPSIG(status),
+                  (unsigned long long)thread->call);
+    thread->in_call = false;
+    return true;
+}
+
+/* The current thread's call is done. */
+static void end_call(struct tracee *t)
+{
+    uint64_t call = current(t)->call;
+    struct processor_state state;
+
+    processor_look(current_tid(t), &state);
+    if (state.result == -EFAULT)
+        test_fail(__FILE__, __LINE__, "system call %llu stores to memory that is protected for tracing",
+                  (unsigned long long)call);
+    if (t->open)
+        set_protection(t, PROT_READ);
+    t->open = false;
+    if (call == SYS_mmap || call == SYS_munmap || call == SYS_mremap || call == SYS_shmat)
+        find_regions(t);
 }
 
 enum call_state tracee_call_state(struct tracee *t)
 {
-    struct processor_state state;
-    int status, r = waitpid(t->pid, &status, WNOHANG);
-
-    CHECK(r >= 0);
-    if (r == 0)
-        return process_sleeps(t->pid) ? CALL_SLEEPS : CALL_RUNS;
-    if (!WIFSTOPPED(status)) {
-        t->status = status;
-        return CALL_ENDED;
-    }
-    if (WSTOPSIG(status) != CALL_STOP)
-        test_fail(__FILE__, __LINE__, "signal %d inside system call %llu", WSTOPSIG(status),
-                  (unsigned long long)t->call);
-    processor_look(t->pid, &state);
-    if (state.result == -EFAULT)
-        test_fail(__FILE__, __LINE__, "system call %llu stores to memory that is protected for tracing",
-                  (unsigned long long)t->call);
-    if (t->open)
-        set_protection(t, PROT_READ);
-    t->open = false;
-    if (t->call == SYS_mmap || t->call == SYS_munmap || t->call == SYS_mremap || t->call == SYS_shmat)
-        find_regions(t);
+    for (size_t i = t->threads; i > 0; i--)
+        if (!look_after(t, i - 1))
+            return CALL_ENDED;
+    for (size_t i = 0; i < t->threads; i++)
+        if (t->thread[i].in_call && !thread_sleeps(t->pid, t->thread[i].tid))
+            return CALL_RUNS;
+    if (current(t)->in_call)
+        return CALL_SLEEPS;
+    end_call(t);
     return CALL_DONE;
+}
+
+bool tracee_switch(struct tracee *t)
+{
+    size_t i = 0;
+
+    while (i < t->threads && t->thread[i].in_call)
+        i++;
+    if (i == t->threads)
+        return false;
+    t->current = i;
+    end_call(t);
+    return true;
 }
 
 uint64_t tracee_place(const struct tracee *t)
 {
     struct processor_state state;
 
-    processor_look(t->pid, &state);
+    processor_look(current_tid(t), &state);
     return state.ip;
 }
 
@@ -239,8 +316,8 @@ static bool is_before_event_call(const struct tracee *t)
 {
     struct processor_state state;
 
-    processor_look(t->pid, &state);
-    if (!processor_is_call(t->pid, state.ip))
+    processor_look(current_tid(t), &state);
+    if (!processor_is_call(current_tid(t), state.ip))
         return false;
     state.call = (uint64_t)state.result; /* it is not in the call yet: its number stands where results do */
     return !takes_own_memory(&state);
@@ -253,7 +330,7 @@ bool tracee_step(struct tracee *t)
 
     if (is_before_event_call(t))
         return false;
-    CHECK_INT(ptrace(PTRACE_SINGLESTEP, t->pid, NULL, NULL), 0);
+    CHECK_INT(ptrace(PTRACE_SINGLESTEP, current_tid(t), NULL, NULL), 0);
     CHECK(wait_stop(t, &status));
     if (WSTOPSIG(status) == SIGSEGV && is_store(t, &event))
         return false;
@@ -266,47 +343,8 @@ void tracee_kill(struct tracee *t)
     int status;
 
     CHECK_INT(kill(t->pid, SIGKILL), 0);
-    do
-        CHECK_INT(waitpid(t->pid, &status, 0), t->pid);
-    while (WIFSTOPPED(status));
-}
-
-/* A file of proc(5); "" if there is none. */
-static void read_proc(int pid, const char *name, char text[512])
-{
-    ssize_t n;
-    int fd;
-
-    snprintf(text, 512, "/proc/%d/%s", pid, name);
-    fd = open(text, O_RDONLY | O_CLOEXEC);
-    n = fd < 0 ? 0 : read(fd, text, 511);
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = '\0';
-}
-
-static char process_state(int pid)
-{
-    char text[512], *end;
-
-    read_proc(pid, "stat", text);
-    end = strrchr(text, ')');
-    return end ? end[2] : '?';
-}
-
-/* Its state alone does not tell: a process sleeps interruptibly inside the kernel, too. */
-bool process_sleeps(int pid)
-{
-    char text[512];
-    unsigned long call;
-
-    if (process_state(pid) != 'S')
-        return false;
-    read_proc(pid, "syscall", text);
-    return sscanf(text, "%lu", &call) == 1 && may_sleep(call);
-}
-
-bool process_has_ended(int pid)
-{
-    return process_state(pid) == 'Z';
+    for (size_t i = t->threads; i > 0; i--) /* the process's own comes when the others are reaped */
+        do
+            CHECK_INT(waitpid(t->thread[i - 1].tid, &status, __WALL), t->thread[i - 1].tid);
+        while (WIFSTOPPED(status));
 }

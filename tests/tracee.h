@@ -13,6 +13,9 @@
  * memory) the protection is lifted; another that fails with EFAULT fails the test.
  *
  * An instruction that stores repeatedly (rep movs) is stepped one repetition at a time.
+ *
+ * It may have threads. One of them goes on at a time, the current one, until it sleeps in a call and
+ * tracee_switch() makes another one current, the oldest that can go on: so runs with threads are alike, too.
  */
 #ifndef TESTS_TRACEE_H
 #define TESTS_TRACEE_H
@@ -34,15 +37,23 @@ struct event {
     uint64_t where; /* EVENT_STORE: bytes from its mapping's beginning; EVENT_CALL: the call's number */
 };
 
+/* CALL_ENDED: the process has, and is reaped. */
 enum call_state { CALL_DONE, CALL_RUNS, CALL_SLEEPS, CALL_ENDED };
 
-enum { TRACEE_REGIONS = 12 };
+enum { TRACEE_REGIONS = 12, TRACEE_THREADS = 4 };
+
+struct tracee_thread {
+    int tid;
+    uint64_t call; /* the number of the system call it is in, or was last */
+    bool in_call;  /* it was let go into it, and has not come back */
+};
 
 struct tracee {
     int pid;
-    uint64_t call; /* the number of the system call it is in */
-    bool open;     /* the memory is not protected now */
-    int status;    /* of a process that has ended; what wait(2) gave */
+    size_t threads, current;
+    struct tracee_thread thread[TRACEE_THREADS]; /* the oldest first */
+    bool open;                                   /* the memory is not protected now */
+    int status;                                  /* of a process that has ended; what wait(2) gave */
     size_t regions;
     struct {
         uint64_t begin, end;
@@ -66,10 +77,14 @@ void tracee_next(struct tracee *t, struct event *ret_event);
  * for. */
 bool tracee_store(struct tracee *t);
 
-/* At an EVENT_CALL: lets it be made, and then asks how it goes until it says CALL_DONE, or
- * CALL_ENDED: the process has exited and is reaped. */
+/* At an EVENT_CALL: lets it be made, and then asks how it goes until it says CALL_DONE or CALL_ENDED. It is
+ * CALL_RUNS as long as any thread is on its way. A thread that ends by its call leaves its place to another,
+ * whose call it is that this tells of from then on. */
 void tracee_call(struct tracee *t);
 enum call_state tracee_call_state(struct tracee *t);
+
+/* At CALL_SLEEPS: makes a thread that can go on the current one. false: there is none. */
+bool tracee_switch(struct tracee *t);
 
 /* Where it stands. */
 uint64_t tracee_place(const struct tracee *t);
@@ -80,8 +95,10 @@ bool tracee_step(struct tracee *t);
 /* Kills it, wherever it is, and reaps it; all its files are closed then. */
 void tracee_kill(struct tracee *t);
 
-/* Whether the process sleeps in a system call until somebody else does something; has ended, unreaped. */
+/* Whether the process (all of its threads), or one thread, sleeps in a system call until somebody else does
+ * something; whether it has ended, unreaped. */
 bool process_sleeps(int pid);
+bool thread_sleeps(int pid, int tid);
 bool process_has_ended(int pid);
 
 /* What differs between processors: tracee-x86-64.c, tracee-none.c. */
