@@ -97,6 +97,10 @@ struct channel_ops {
     void (*cancel)(struct naru_channel *ch);
     int (*borrow)(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
+    /* ch->state has come from another struct naru_channel (reopen.h), and may point into that. NULL: it does
+     * not. */
+    void (*moved)(struct naru_channel *ch);
+
     /* Connecting takes the other side's answer, not the kernel's alone. */
     bool meets;
 

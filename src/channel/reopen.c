@@ -194,6 +194,8 @@ static void swap_guts(struct naru_channel *a, struct naru_channel *b)
         ch->short_way[0] = ch->short_way[1] = 0; /* until a call has found that there is one */
         atomic_store_explicit(&ch->ended, false, memory_order_relaxed);
         atomic_store_explicit(&ch->unread_lost, false, memory_order_relaxed);
+        if (ch->state && ch->ops->moved)
+            ch->ops->moved(ch);
     }
 }
 

@@ -137,6 +137,14 @@ void shm_named_close(struct naru_channel *ch, bool owner)
     (void)seat_free(seat);
 }
 
+void shm_named_moved(struct naru_channel *ch)
+{
+    struct shm *shm = ch->state;
+
+    if (shm->seat->fd)
+        shm->seat->fd = &ch->rfd;
+}
+
 void shm_named_claim(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;

@@ -100,6 +100,7 @@ void shm_named_unlisten(struct naru_listener *l, bool owner);
 int shm_named_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                       int64_t deadline, const struct named_kind *kind);
 void shm_named_close(struct naru_channel *ch, bool owner);
+void shm_named_moved(struct naru_channel *ch);
 void shm_named_claim(struct naru_channel *ch);
 int shm_named_remove(struct url *url, const struct named_kind *kind);
 

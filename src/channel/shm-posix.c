@@ -335,5 +335,6 @@ const struct channel_ops shm_posix_ops = {
     .remove = remove_here,
     SHM_MESSAGES,
     .claim = shm_named_claim,
+    .moved = shm_named_moved,
     .close = shm_named_close,
 };

@@ -478,5 +478,6 @@ const struct channel_ops shm_sysv_ops = {
     .remove = remove_here,
     SHM_MESSAGES,
     .claim = shm_named_claim,
+    .moved = shm_named_moved,
     .close = shm_named_close,
 };
