@@ -15,7 +15,9 @@
  *
  * Broken on purpose, each of which spin must find: -DNO_BARRIER -DLOOK_BEFORE_TICKET -DTAKE_KEEPS_TICKET
  * -DREFUSED_UNARMED -DEND_AFTER_BELL -DLOOK_BEFORE_END, and for the third property -DSLEEPS_WHILE_ALL_GOES_ON.
- * -DFENCE: the waker could not register, and uses a fence; -DNO_FENCE breaks that.
+ * -DFENCE: the waker could not register, and uses a fence; -DNO_FENCE breaks that. -DFENCES=n: who has rung fences at
+ * its next n publications, and says so, and its sleeper leaves membarrier(2) out; -DSAYS_ONLY (and does not) and
+ * -DENDS_AT_ONCE (takes its word back without a fence) break that.
  */
 #ifndef UNITS
 #define UNITS 3 /* what is sent in all, in the units in which the receiver takes */
@@ -31,13 +33,14 @@
 #define POSITION 0 /* side 0: what is committed; side 1: what is taken */
 #define TICKET   1
 #define END      2
+#define FENCING  3
 
 #define GOES_ON  0
 #define FINISHED 1
 #define CLOSED   2
 
-byte position[2], ticket[2], end_word[2];       /* memory */
-chan buffer[2] = [3] of { byte, byte };         /* stores on their way there */
+byte position[2], ticket[2], end_word[2], fencing[2]; /* memory */
+chan buffer[2] = [4] of { byte, byte };         /* stores on their way there */
 chan bell[2] = [2] of { bit };                  /* the socket in which a side sleeps */
 bool hung_up[2];                                /* a side's descriptors are closed */
 bool killed[2];
@@ -46,6 +49,7 @@ bool killed[2];
 #endif
 byte surprises = SURPRISES;                     /* signals, timeouts and calls that nothing asked for */
 byte seen[2];                                   /* the ticket that a side has seen last: a waker's own */
+byte fences[2];                                 /* publications yet at which it fences: likewise */
 
 /* What only the checks look at. */
 bool asleep[2];
@@ -57,6 +61,7 @@ inline reach_memory(side)
     :: buffer[side]?POSITION, value -> position[side] = value
     :: buffer[side]?TICKET, value -> ticket[side] = value
     :: buffer[side]?END, value -> end_word[side] = value
+    :: buffer[side]?FENCING, value -> fencing[side] = value
     fi
 }
 
@@ -87,10 +92,28 @@ inline published()
 #if defined(FENCE) && !defined(NO_FENCE)
     flush(me);
 #endif
+#if defined(FENCES) && !defined(SAYS_ONLY)
+    if
+    :: fences[me] > 0 -> flush(me)
+    :: else
+    fi;
+#endif
     atomic {
         ring = ticket[other] != seen[me] && ticket[other] != 0;
         seen[me] = ticket[other]
     };
+#ifdef FENCES
+    if
+    :: atomic { ring && fences[me] == 0 -> buffer[me]!FENCING, 1; fences[me] = FENCES }
+    :: atomic { ring && fences[me] > 0 -> fences[me] = FENCES }
+    :: atomic { !ring && fences[me] == 1 -> buffer[me]!FENCING, 0; fences[me] = 0 };
+#ifndef ENDS_AT_ONCE
+        flush(me)
+#endif
+    :: atomic { !ring && fences[me] > 1 -> fences[me]-- }
+    :: !ring && fences[me] == 0
+    fi;
+#endif
     if
     :: atomic {
         ring ->
@@ -127,12 +150,20 @@ inline arm()
         fi;
         armed = true
     };
+#ifdef FENCES
+    flush(me);
+    if
+    :: fencing[other] -> skip
+    :: else -> flush(other)
+    fi
+#else
     atomic {
         flush(me);
 #if !defined(FENCE) && !defined(NO_BARRIER)
         flush(other)
 #endif
     }
+#endif
 }
 
 inline disarm()
@@ -148,7 +179,7 @@ inline drain()
     od
 }
 
-/* is_alone(): sleeper_take() */
+/* shm_is_alone(): sleeper_take(). A call that waits without a limit leaves it to the socket in which it sleeps. */
 inline take()
 {
     if
@@ -289,7 +320,10 @@ proctype Sender()
             do
             :: own + SIZE - position[1] <= ROOM -> publish(SIZE); break
             :: else ->
-                take();
+                if
+                :: take()
+                :: !in_loop
+                fi;
                 refused = true;
                 if
                 :: gone || end_word[1] == CLOSED -> break
@@ -332,7 +366,10 @@ proctype Receiver()
             :: atomic { worth -> worth = false; ended = false }; publish(1)
             :: !worth && ended -> assert(own == done[0]); break
             :: !worth && !ended ->
-                take();
+                if
+                :: take()
+                :: !in_loop
+                fi;
                 if
                 :: !gone -> wait()
                 :: else

@@ -69,6 +69,32 @@ T atomic_fetch_or_explicit(T *address, V value, rl::memory_order order, place wh
     return old;
 }
 
+/* On words that only one thread touches. */
+template <typename T, typename V> T atomic_fetch_and_explicit(T *address, V value, rl::memory_order)
+{
+    T old = *address;
+
+    if (model_of(address))
+        abort();
+    *address = (T)(old & (T)value);
+    return old;
+}
+
+template <typename T, typename V> T atomic_fetch_add_explicit(T *address, V value, rl::memory_order)
+{
+    T old = *address;
+
+    if (model_of(address))
+        abort();
+    *address = (T)(old + (T)value);
+    return old;
+}
+
+template <typename T, typename V> T atomic_fetch_sub_explicit(T *address, V value, rl::memory_order order)
+{
+    return (T)(atomic_fetch_add_explicit(address, -(T)value, order));
+}
+
 template <typename T, typename V> void atomic_store(T *address, V value)
 {
     atomic_store_explicit(address, value, memory_order_seq_cst);

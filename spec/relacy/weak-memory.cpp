@@ -62,6 +62,7 @@ static ssize_t model_send()
 
 #define syscall(number, command, ...) model_membarrier(command)
 #define send(...)                     model_send()
+#define WAKER_FENCES                  1
 #define recv(...)                     (errno = EAGAIN, (ssize_t)-1) /* no check sleeps in fact */
 
 #include "stdatomic.h"
@@ -93,7 +94,7 @@ static side_memory memory[2];
 
 /* What is in it, as far as two threads meet there. An old payload may pass for a header. */
 struct model {
-    rl::atomic<uint64_t> word[CELLS], taken, receiver_asleep, sender_asleep, end[2];
+    rl::atomic<uint64_t> word[CELLS], taken, receiver_asleep, sender_asleep, sender_fences, end[2];
     rl::var<uint64_t> payload[CELLS];
 };
 static model *model;
@@ -115,6 +116,8 @@ rl::atomic<uint64_t> *model_of(const void *address)
         return &model->receiver_asleep;
     if (address == &memory[SENDER].page.sender_asleep)
         return &model->sender_asleep;
+    if (address == &memory[SENDER].page.sender_fences)
+        return &model->sender_fences;
     for (int side = 0; side < 2; side++)
         if (address == &memory[side].page.end)
             return &model->end[side];
@@ -153,7 +156,8 @@ template <typename check> struct over_a_link : rl::test_suite<check, 2> {
             m.word[i].store(0, rl::mo_relaxed, $);
             m.payload[i]($) = 0;
         }
-        for (rl::atomic<uint64_t> *word : {&m.taken, &m.receiver_asleep, &m.sender_asleep, &m.end[0], &m.end[1]})
+        for (rl::atomic<uint64_t> *word :
+             {&m.taken, &m.receiver_asleep, &m.sender_asleep, &m.sender_fences, &m.end[0], &m.end[1]})
             word->store(0, rl::mo_relaxed, $);
         for (int side = 0; side < 2; side++) {
             sealed own = seal(side), theirs = seal(!side);
@@ -310,6 +314,46 @@ struct record_wakes : over_a_link<record_wakes> {
     void after() { RL_ASSERT(!sleeps || rung > 0); }
 };
 
+/* A sender that has to ring fences at its next publication, says so meanwhile, and takes it back; its receiver is
+ * about to sleep before each record. */
+struct fences_wake : over_a_link<fences_wake> {
+    enum { COUNT = 4 };
+    bool sleeps;
+
+    void before()
+    {
+        over_a_link<fences_wake>::before();
+        sleeps = false;
+    }
+
+    void thread(unsigned side)
+    {
+        for (uint64_t i = 1; i <= COUNT && !sleeps; i++) {
+            ring_record record;
+
+            if (side == SENDER) {
+                (void)send_one(8, i); /* no room: the receiver sleeps, or has not come far enough */
+                continue;
+            }
+            sleeper_arm(&link[RECEIVER].receiver);
+            sleeps = ring_peek(&link[RECEIVER].rx, &record) == RING_EMPTY;
+            if (!sleeps)
+                (void)receive_one(i);
+            if (!sleeps)
+                sleeper_disarm(&link[RECEIVER].receiver);
+        }
+    }
+
+    /* There was a record behind the last look: then its ticket was seen, and rung for. */
+    void after()
+    {
+        struct shm_link *sender = &link[SENDER], *receiver = &link[RECEIVER];
+
+        RL_ASSERT(!sleeps || sender->tx.position == receiver->rx.position ||
+                  sender->their_receiver.seen == receiver->receiver.last);
+    }
+};
+
 /* A sender that goes to sleep while room is made. */
 struct room_wakes : over_a_link<room_wakes> {
     bool sleeps;
@@ -393,6 +437,7 @@ static const struct {
     {"batches", holds<batches>, rl::sched_random, 100000},
     {"flat-records", holds<flat_records>, rl::sched_random, 100000},
     {"record-wakes", holds<record_wakes>, rl::sched_full, 0},
+    {"fences-wake", holds<fences_wake>, rl::sched_random, 200000},
     {"room-wakes", holds<room_wakes>, rl::sched_full, 0},
     {"end-wakes", holds<end_wakes>, rl::sched_full, 0},
     {"cell-values", holds<cell_values>, rl::sched_random, 100000},

@@ -122,9 +122,9 @@ int shm_await(struct naru_channel *ch, bool sending, bool block)
 {
     struct shm *shm = ch->state;
 
-    if (shm_is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver))
-        return 0;
-    return block ? sleep_until_rung(ch, sending) : -EAGAIN;
+    if (block) /* the socket in which it sleeps tells if there is nobody */
+        return sleep_until_rung(ch, sending);
+    return shm_is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver) ? 0 : -EAGAIN;
 }
 
 /* Without sleeping: a CPU is kept busy, as ?wait=spin asks for. */

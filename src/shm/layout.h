@@ -62,7 +62,9 @@ struct shm_page {
     uint64_t ring; /* bytes */
     uint64_t pool; /* bytes behind the ring; may be 0 */
 
-    _Alignas(SHM_LINE) uint8_t unused[SHM_LINE];
+    /* Not 0 while this side's sender (receiver) fences whenever it has published: see wakeup.h. */
+    _Alignas(SHM_LINE) _Atomic uint32_t sender_fences;
+    _Atomic uint32_t receiver_fences;
 
     /* Tickets: not 0 while this side's receiver (sender) is asleep or about to be, and another number each
      * time: see wakeup.h. */
@@ -87,6 +89,8 @@ static_assert(offsetof(struct shm_page, layout) == 8, "layout");
 static_assert(offsetof(struct shm_page, line) == 12, "layout");
 static_assert(offsetof(struct shm_page, ring) == 16, "layout");
 static_assert(offsetof(struct shm_page, pool) == 24, "layout");
+static_assert(offsetof(struct shm_page, sender_fences) == 64, "layout");
+static_assert(offsetof(struct shm_page, receiver_fences) == 68, "layout");
 static_assert(offsetof(struct shm_page, receiver_asleep) == 128, "layout");
 static_assert(offsetof(struct shm_page, sender_asleep) == 192, "layout");
 static_assert(offsetof(struct shm_page, end) == 256, "layout");

@@ -60,20 +60,36 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
     l->their_page = (const struct shm_page *)(const void *)l->theirs.base;
     ring_writer_init(&l->tx, sealed_ring(&l->own), l->own.ring, &l->their_page->lane[0].taken);
     ring_reader_init(&l->rx, sealed_ring(&l->theirs), l->theirs.ring, &l->page->lane[0].taken);
-    l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep, .fence = true, .fd = wfd};
-    l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep, .fence = true, .fd = rfd};
-    l->receiver = (struct sleeper){.ticket = &l->page->receiver_asleep, .fd = rfd};
-    l->sender = (struct sleeper){.ticket = &l->page->sender_asleep, .fd = wfd};
+    l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep,
+                                       .fences = WAKER_ALWAYS,
+                                       .fd = wfd,
+                                       .says = &l->page->sender_fences};
+    l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep,
+                                     .fences = WAKER_ALWAYS,
+                                     .fd = rfd,
+                                     .says = &l->page->receiver_fences};
+    l->receiver = (struct sleeper){
+        .ticket = &l->page->receiver_asleep, .fenced = &l->their_page->sender_fences, .fd = rfd};
+    l->sender = (struct sleeper){
+        .ticket = &l->page->sender_asleep, .fenced = &l->their_page->receiver_fences, .fd = wfd};
     l->receive_up_to = SHM_FAR;
+}
+
+static void always_fence(struct waker *w, bool always)
+{
+    if (always)
+        (void)atomic_fetch_or_explicit(&w->fences, WAKER_ALWAYS, memory_order_relaxed);
+    else
+        (void)atomic_fetch_and_explicit(&w->fences, ~WAKER_ALWAYS, memory_order_relaxed);
 }
 
 void shm_link_claim(struct shm_link *l)
 {
-    bool fence = !wakeup_register();
+    bool registered = wakeup_register();
 
     /* relaxed: with a fence or without, what a waker does is right */
-    atomic_store_explicit(&l->their_receiver.fence, fence, memory_order_relaxed);
-    atomic_store_explicit(&l->their_sender.fence, fence, memory_order_relaxed);
+    always_fence(&l->their_receiver, !registered);
+    always_fence(&l->their_sender, !registered);
 }
 
 void shm_link_end(struct shm_link *l, enum shm_end end)

@@ -52,10 +52,47 @@ void waker_ring(struct waker *w)
     errno = saved;
 }
 
+/* Of `fences`: how many publications. Another thread takes WAKER_ALWAYS away, and nothing else. */
+static uint32_t count_of(uint32_t fences)
+{
+    return fences & ~WAKER_ALWAYS;
+}
+
+static void fence_for_a_while(struct waker *w, uint32_t fences)
+{
+    if (!w->says)
+        return;
+    if (count_of(fences) == 0)
+        atomic_store_explicit(w->says, 1, memory_order_release); /* [P7] W4 */
+    (void)atomic_fetch_add_explicit(&w->fences, WAKER_FENCES - count_of(fences), memory_order_relaxed);
+}
+
+static void fence_once_less(struct waker *w, uint32_t fences)
+{
+    if (count_of(fences) == 0)
+        return;
+    (void)atomic_fetch_sub_explicit(&w->fences, 1, memory_order_relaxed);
+    if (count_of(fences) > 1)
+        return;
+    atomic_store_explicit(w->says, 0, memory_order_relaxed); /* W5 */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
 void waker_call(struct waker *w)
 {
-    w->seen = atomic_load_explicit(w->ticket, memory_order_relaxed);
-    if (w->seen)
+    uint32_t fences = atomic_load_explicit(&w->fences, memory_order_relaxed), ticket;
+
+    if (fences)
+        atomic_thread_fence(memory_order_seq_cst); /* W2 */
+    ticket = atomic_load_explicit(w->ticket, memory_order_relaxed);
+    if (ticket == w->seen || !ticket)
+        fence_once_less(w, fences);
+    else
+        fence_for_a_while(w, fences);
+    if (ticket == w->seen)
+        return;
+    w->seen = ticket;
+    if (ticket)
         waker_ring(w);
 }
 
@@ -64,7 +101,8 @@ void sleeper_arm(struct sleeper *s)
     s->last = s->last + 1 ? s->last + 1 : 1;
     atomic_store_explicit(s->ticket, s->last, memory_order_relaxed); /* S1; S2 orders it */
     atomic_thread_fence(memory_order_seq_cst);
-    s->unsure = barrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) < 0;
+    s->unsure = !(s->fenced && atomic_load_explicit(s->fenced, memory_order_acquire)) && /* [C7] */
+                barrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) < 0;
 }
 
 /* Reads all that an honest peer can have written, and then some. 0: something; 1: the end; or -EAGAIN,

@@ -27,6 +27,19 @@
  * sees S1. The publishing store need not be stronger than a release for that, nor the loads for S3 than what
  * they license reading.
  *
+ * The call takes a microsecond or two, and interrupts the CPU where the waker has often just begun to run. So
+ * a waker that had to ring, and may soon have to again, fences itself for the next WAKER_FENCES publications,
+ * and says so in its page. A sleeper that finds it said, after a fence of its own, leaves the call out:
+ *
+ *     S2  fence; if their word is 0: membarrier(2)     begins:  W4 their word = 1
+ *                                                      ends:    W5 their word = 0; fence
+ *
+ * [P7] W4, release: what was published before, without a fence, is visible before the word is.
+ * [C7] S2, acquire: pairs with P7; S3 sees what was published before W4; for what comes later there are two
+ * fences. If S2 still finds 1 though W5 is under way, S2's fence is before W5's: all that is published
+ * without a fence comes behind W5, and its W3 sees S1. Who says that it fences and does not fails to wake its
+ * peer, as it may by not ringing.
+ *
  * A ticket is rung for once, and spent when its byte is taken, whoever takes it and for whatever reason: who
  * goes on to sleep has to draw another. Numbers are not used again before 2^32 others, so the waker's `seen`
  * is never taken for a new one. Killed between W1 and the byte, a waker wakes by its hang-up; killed before
@@ -51,18 +64,28 @@
 struct waker {
     const _Atomic uint32_t *ticket; /* of the sleeper, in its page */
     uint32_t seen;                  /* what it was last */
-    _Atomic bool fence;     /* W2 is to be one; set while another thread may look, which is harmless */
+    /* W2 is to be one: for so many publications, or WAKER_ALWAYS, which another thread may take away while
+     * this one looks: that is harmless. */
+    _Atomic uint32_t fences;
     int fd;                 /* the socket; a waker does not own it */
     _Atomic uint32_t *bell; /* a word that is rung in its place (shm/bell.h); NULL: the socket */
+    _Atomic uint32_t *says; /* in our own page, whether it fences for now; NULL: it does not */
 };
+
+#define WAKER_ALWAYS (UINT32_C(1) << 31) /* it could not register, or has not yet */
+
+#ifndef WAKER_FENCES    /* a model has fewer */
+#define WAKER_FENCES 32 /* some 20 ns each: less than one membarrier(2) */
+#endif
 
 struct sleeper {
     _Atomic uint32_t *ticket; /* in our own page */
     uint32_t last;
-    bool unsure;                 /* S2 failed: sleep no longer than WAKEUP_SLICE_NS */
-    int fd;                      /* likewise */
-    _Atomic uint32_t *bell;      /* likewise, the other side's; and then also */
-    bool (*is_gone)(void *peer); /* whether the other side is: asks the kernel */
+    bool unsure;                    /* S2 failed: sleep no longer than WAKEUP_SLICE_NS */
+    const _Atomic uint32_t *fenced; /* in the waker's page, whether it fences; NULL: it does not say */
+    int fd;                         /* likewise */
+    _Atomic uint32_t *bell;         /* likewise, the other side's; and then also */
+    bool (*is_gone)(void *peer);    /* whether the other side is: asks the kernel */
     void *peer;
 };
 
@@ -75,18 +98,18 @@ bool wakeup_register(void);
 /* Rings. Never blocks: a socket that is full holds bytes that its reader has to read anyway. */
 void waker_ring(struct waker *w);
 
-/* W2 and W3: whether the sleeper has another ticket than last time, or none any more; then waker_call(). */
+/* W2 and W3: whether the sleeper has another ticket than last time, or none any more, or W2 is to be a fence:
+ * then waker_call(). */
 static inline bool waker_is_called(const struct waker *w)
 {
-    if (__builtin_expect(atomic_load_explicit(&w->fence, memory_order_relaxed), 0))
-        atomic_thread_fence(memory_order_seq_cst);
-    else
-        atomic_signal_fence(memory_order_seq_cst);
+    atomic_signal_fence(memory_order_seq_cst);
     /* relaxed: the barriers order it, and it publishes nothing */
-    return atomic_load_explicit(w->ticket, memory_order_relaxed) != w->seen;
+    return atomic_load_explicit(&w->fences, memory_order_relaxed) != 0 ||
+           atomic_load_explicit(w->ticket, memory_order_relaxed) != w->seen;
 }
 
-/* Looks again, and rings for a new one: one that was left since was the sleeper's, who is awake. */
+/* Fences if it is to, looks again, and rings for a new one: one that was left since was the sleeper's, who is
+ * awake. */
 void waker_call(struct waker *w);
 
 static inline void waker_published(struct waker *w)
