@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The rendezvous of shm: against connectors that lie, bring the wrong things, or say nothing. */
-#include <sys/eventfd.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include "channel/test-shm.h"
