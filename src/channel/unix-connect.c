@@ -48,6 +48,8 @@ static int connect_failed(const struct url *url, const struct unix_name *name, i
         return error_set(code, "%s: a part of the path is not a directory", url->text);
     case ENOTSOCK:
         return error_set(code, "%s: something that is not a socket is there; choose another path", url->text);
+    case ENAMETOOLONG:
+        return unix_name_needs_proc(url, name);
     case ENOENT:
     case ECONNREFUSED:
         return nobody_listens(url, name);
@@ -96,7 +98,7 @@ int unix_connect_until(int fd, const struct url *url, const struct unix_name *na
     int64_t step = 0;
     int code = 0, r = 0;
 
-    while (connect(fd, (const struct sockaddr *)&name->address, name->length) < 0) {
+    while (unix_name_connect(fd, name) < 0) {
         code = why_refused(name);
         if (code == EINTR)
             continue;

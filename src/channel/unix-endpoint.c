@@ -26,8 +26,10 @@ static int bind_to(int fd, const struct url *url, const struct unix_name *name, 
 {
     if (name->path && fchmod(fd, mode) < 0)
         return error_set(errno, "%s: fchmod: %s", url->text, error_text(errno));
-    if (bind(fd, (const struct sockaddr *)&name->address, name->length) == 0)
+    if (unix_name_bind(fd, name) == 0)
         return 0;
+    if (errno == ENAMETOOLONG)
+        return unix_name_needs_proc(url, name);
     if (errno == EADDRINUSE) /* a path, too: bound meanwhile by a program that heeds no lock */
         return error_set(errno, "%s: another process listens there; stop it, or choose another name",
                          url->text);

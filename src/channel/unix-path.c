@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -19,30 +18,6 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-
-int unix_name_parse(const struct url *url, struct unix_name *ret_name)
-{
-    size_t length = strlen(url->target);
-    bool abstract = url->target[0] == '@';
-
-    if (length <= abstract)
-        return error_set(EINVAL,
-                         "%s: expected a path or an abstract name, as in unix:///run/my.sock or unix:@name",
-                         url->text);
-    if (length >= sizeof ret_name->address.sun_path)
-        return error_set(ENAMETOOLONG,
-                         "%s: a socket's path may have %zu bytes, this one has %zu; use a shorter directory",
-                         url->text, sizeof ret_name->address.sun_path - 1, length);
-    *ret_name = (struct unix_name){.address.sun_family = AF_UNIX};
-    memcpy(ret_name->address.sun_path, url->target, length);
-    if (abstract)
-        ret_name->address.sun_path[0] = '\0';
-    else
-        ret_name->path = ret_name->address.sun_path;
-    /* An abstract name is not terminated: its length counts (unix(7)). */
-    ret_name->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
-    return 0;
-}
 
 static int lock_path(const char *path, char *ret, size_t size)
 {
@@ -108,7 +83,7 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int kin
     if (probe < 0)
         return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
     /* ECONNREFUSED alone says that nobody is behind it: a foreign listener holds no lock. */
-    if (connect(probe, (const struct sockaddr *)&name->address, name->length) == 0 || errno != ECONNREFUSED)
+    if (unix_name_connect(probe, name) == 0 || errno != ECONNREFUSED)
         return error_set(
             EADDRINUSE,
             "%s: another process listens there (it does not hold naru's lock); stop it, or choose "

@@ -4,20 +4,8 @@
 #define NARU_CHANNEL_UNIX_PATH_H
 
 #include <stdbool.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "base/url.h"
-
-struct unix_name {
-    struct sockaddr_un address;
-    socklen_t length;
-    const char *path; /* in address; NULL for an abstract name */
-};
-
-/* The URL's target as a path, or as an abstract name where it begins with '@'. 0 or explained: -EINVAL
- * (empty), -ENAMETOOLONG (sun_path has 108 bytes). */
-int unix_name_parse(const struct url *url, struct unix_name *ret_name);
+#include "channel/unix-name.h"
 
 /* Takes the right to listen on path. The descriptor that holds it until it is closed, or explained:
  * -EADDRINUSE where somebody else has it. */

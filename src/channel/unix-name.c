@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* Addresses of unix sockets, long paths among them: see unix-name.h. */
+#include "channel/unix-name.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+#define THROUGH "/proc/self/fd/"
+
+enum {
+    PATH_SHORT = sizeof((struct sockaddr_un *)0)->sun_path - 1,
+    LAST_MOST = PATH_SHORT - (int)sizeof THROUGH - 10, /* behind the digits of any descriptor and a slash */
+    WHOLE_MOST = PATH_MAX - 6                          /* with ".lock" behind it: unix-path.c */
+};
+
+/* The last part of a path that has a directory. */
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+static int parse_long(const struct url *url, size_t length, struct unix_name *ret_name)
+{
+    const char *last = last_part(url->target);
+
+    if (length > WHOLE_MOST)
+        return error_set(ENAMETOOLONG, "%s: a path may have %d bytes, this one has %zu", url->text,
+                         WHOLE_MOST, length);
+    if (last == url->target || strlen(last) > LAST_MOST)
+        return error_set(
+            ENAMETOOLONG,
+            "%s: a socket's path may have %d bytes, or its last part %d, and this one's has %zu; use a "
+            "shorter name",
+            url->text, PATH_SHORT, LAST_MOST, strlen(last));
+    memcpy(ret_name->whole, url->target, length + 1);
+    ret_name->path = ret_name->whole;
+    ret_name->length = 0;
+    return 0;
+}
+
+int unix_name_parse(const struct url *url, struct unix_name *ret_name)
+{
+    size_t length = strlen(url->target);
+    bool abstract = url->target[0] == '@';
+
+    if (length <= abstract)
+        return error_set(EINVAL,
+                         "%s: expected a path or an abstract name, as in unix:///run/my.sock or unix:@name",
+                         url->text);
+    if (abstract && length > PATH_SHORT)
+        return error_set(ENAMETOOLONG, "%s: an abstract name may have %d bytes, this one has %zu", url->text,
+                         PATH_SHORT, length);
+    ret_name->address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (length > PATH_SHORT)
+        return parse_long(url, length, ret_name);
+    memcpy(ret_name->address.sun_path, url->target, length);
+    if (abstract)
+        ret_name->address.sun_path[0] = '\0';
+    ret_name->path = abstract ? NULL : ret_name->address.sun_path;
+    /* An abstract name is not terminated: its length counts (unix(7)). */
+    ret_name->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !abstract);
+    return 0;
+}
+
+/* Its directory, for the call alone. */
+static int open_directory(const char *path)
+{
+    const char *last = last_part(path);
+    char directory[PATH_MAX];
+
+    (void)snprintf(directory, sizeof directory, "%.*s", (int)(last - path), path);
+    return open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int use(int fd, const struct unix_name *name, int (*call)(int, const struct sockaddr *, socklen_t))
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int directory, r, length, code;
+
+    if (name->length)
+        return call(fd, (const struct sockaddr *)&name->address, name->length);
+    directory = open_directory(name->path);
+    if (directory < 0)
+        return -1;
+    length = snprintf(address.sun_path, sizeof address.sun_path, THROUGH "%d/%s", directory,
+                      last_part(name->path)); /* fits: LAST_MOST */
+    r = call(fd, (const struct sockaddr *)&address,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length + 1));
+    code = errno;
+    if (r < 0 && code == ENOENT && access("/proc/self/fd", F_OK) < 0)
+        code = ENAMETOOLONG;
+    (void)close(directory);
+    errno = code;
+    return r;
+}
+
+int unix_name_bind(int fd, const struct unix_name *name)
+{
+    return use(fd, name, bind);
+}
+
+int unix_name_connect(int fd, const struct unix_name *name)
+{
+    return use(fd, name, connect);
+}
+
+int unix_name_needs_proc(const struct url *url, const struct unix_name *name)
+{
+    return error_set(
+        ENAMETOOLONG,
+        "%s: a socket's path may have %d bytes where /proc is not mounted, this one has %zu; use a shorter "
+        "directory",
+        url->text, PATH_SHORT, strlen(name->path));
+}
