@@ -94,10 +94,21 @@ static bool goes_on(struct sender *s, int result)
     return true;
 }
 
+/* shm: asks nobody whether the receiver lives while there is room, so a sender whose lines come one by one
+ * would fill the ring of a killed one. A full batch is asked soon enough, by the lack of room. 0, or
+ * -EOWNERDEAD. */
+static int look_for_death(struct sender *s)
+{
+    int r = s->batch < BATCH_MAX ? naru_flush(s->channel, NARU_TAKEN, NARU_NOWAIT) : 0;
+
+    return r == -EOWNERDEAD ? r : 0; /* all else is the business of the next call, as -ENOTSUP is of none */
+}
+
 /* Sends all that was added. NARU_EXIT_OK, or the exit code of what was reported. */
 static int send_added(struct sender *s)
 {
     size_t done = 0;
+    int r;
 
     while (done < s->batch) {
         ssize_t n = naru_send_batch(s->channel, s->messages + done, s->batch - done, s->options->timeout);
@@ -109,8 +120,9 @@ static int send_added(struct sender *s)
         done += (size_t)n;
         s->sent += (uint64_t)n;
     }
+    r = look_for_death(s);
     s->batch = 0;
-    return NARU_EXIT_OK;
+    return r < 0 && !goes_on(s, r) ? report_unsent(s, r) : NARU_EXIT_OK;
 }
 
 static int send_arguments(struct sender *s)

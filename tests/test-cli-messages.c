@@ -210,6 +210,15 @@ TEST(a_sender_goes_on_with_the_next_receiver)
           "for i in 1 2 3 4 5; do echo y >&8; sleep 0.02; done; wait $s");
 }
 
+TEST(a_receiver_that_was_killed_is_told_though_there_is_room)
+{
+    SHELL(
+        1, "x\n", "at the other end was killed",
+        "mkfifo in; naru recv shm://$PWD/s > got & r=$!; exec 8<> in; naru send shm://$PWD/s < in & s=$!\n"
+        "echo x >&8; until [ -s got ]; do sleep 0.01; done; kill -9 $r; wait $r; echo y >&8; wait $s; c=$?\n"
+        "cat got; rm -f in got s s.lock; exit $c");
+}
+
 TEST(the_sender_may_listen)
 {
     SHELL(0, "x\n", "",
