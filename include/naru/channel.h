@@ -171,6 +171,7 @@ struct naru_channel_info {
  * blocks the signal) until the timeout. On shm: that is until the listener's process has answered: its keeper
  * does at once, though the program is busy, up to ?backlog= times (64) ahead of naru_accept(); with
  * ?service=manual the program itself does. It takes a moment, which NARU_NOWAIT does not wait for: -EAGAIN.
+ * On shm+posix: and shm+sysv: one may be connected that was not accepted yet; the next waits for that.
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
  * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EPROTO:
@@ -190,10 +191,10 @@ NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_opt
  * these too).
  *
  * -EACCES or -EPERM: permission. -EEXIST: something of another kind, or of another size, has the name.
- * -ENOENT: the directory is missing, or the object with ?create=no. -EADDRNOTAVAIL: not an address of this
- * machine. -EAGAIN: shm: no thread is to be had for the keeper (RLIMIT_NPROC, a sandbox); ?service=manual
- * needs none. Any other errno of the system calls beneath: bind(2), mkfifo(3), mq_open(3), msgget(2). Never
- * waits, except for a name server.
+ * -ENOSPC: no room for shm+posix: in /dev/shm. -ENOENT: the directory is missing, or the object with
+ * ?create=no. -EADDRNOTAVAIL: not an address of this machine. -EAGAIN: shm: no thread is to be had for the
+ * keeper (RLIMIT_NPROC, a sandbox); ?service=manual needs none. Any other errno of the system calls beneath:
+ * bind(2), mkfifo(3), mq_open(3), msgget(2). Never waits, except for a name server.
  */
 NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_options *opt,
                                          struct naru_listener **ret_l);
@@ -204,12 +205,13 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * while that is open further calls return -EBUSY.
  *
  * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came.
- * -EMFILE, -ENFILE: out of descriptors; whoever came stays in the queue. -ENOENT: the FIFO or the socket's
+ * -EMFILE, -ENFILE: out of descriptors, -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections are open
+ * at a key of shm+sysv:; whoever came stays in the queue. -ENOENT: the FIFO or the socket's
  * path was removed, or replaced, so that nobody new can come; channels that are open go on. An accept that
- * waits at a path of unix: or shm: learns of it within a second, one at a FIFO at once.
+ * waits at a path of unix: or shm:, or a named segment, learns of it within a second, one at a FIFO at once.
  *
- * On unix:, tcp: and shm: a peer may have connected, sent and died before: the channel gives what it sent,
- * and then its end.
+ * On unix:, tcp: and all of shm a peer may have connected, sent and died before: the channel gives what it
+ * sent, and then its end.
  */
 NARU_API NARU_MUST_CHECK int naru_accept(struct naru_listener *l, int64_t timeout_ns,
                                          struct naru_channel **ret_ch);
@@ -348,8 +350,9 @@ NARU_API void naru_loan_cancel(struct naru_loan *loan);
  * also after the channel is closed; views may be released in any order, by the thread that receives.
  *
  * On shm: the bytes are the sender's memory: one that is hostile can change them while they are read (what
- * naru_recv() has copied it cannot). A view of a small message keeps its bytes in the sender's ring, and all
- * that came after them; one of a message larger than half of the ring keeps no more than its own place in the
+ * naru_recv() has copied it cannot). shm+posix: and shm+sysv: are read in place as well; there either side
+ * can write all of the segment. A view of a small message keeps its bytes in the sender's ring, and all that
+ * came after them; one of a message larger than half of the ring keeps no more than its own place in the
  * pool. Whoever holds much leaves the sender less room. At most 256 are out at once: then -EBUSY, and
  * naru_recv() still works. On every mechanism descriptors that come with a borrowed message are closed, and
  * counted as dropped: to have them, naru_recv_message().
@@ -390,7 +393,7 @@ NARU_API int naru_channel_want(struct naru_channel *ch);
 /*
  * Ends a wait: a naru_send() and a naru_recv() that wait on ch now, or the next ones that would, return
  * -ECANCELED. Async-signal-safe, any thread, leaves errno alone. -ENOTSUP unless options.interruptible was
- * set.
+ * set. On queues and named segments, which cannot be polled, a wait notices it within 10 ms.
  */
 NARU_API int naru_interrupt(struct naru_channel *ch);
 

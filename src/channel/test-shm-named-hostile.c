@@ -11,12 +11,10 @@
 #include <unistd.h>
 
 #include "channel/shm-named.h"
-#include "naru/naru.h"
-#include "runner.h"
+#include "channel/test-shm-named.h"
 
 enum { RING = 8192 };
 
-static const int64_t patience = NARU_S(20);
 static const char *const urls[] = {"shm+posix:/hostile?ring=8k", "shm+sysv:0x686f7374?ring=8k"};
 
 static const char *each_kind(size_t index)
@@ -24,40 +22,11 @@ static const char *each_kind(size_t index)
     return index < sizeof urls / sizeof *urls ? urls[index] : NULL;
 }
 
-static struct naru_listener *listen_at(const char *url)
-{
-    struct naru_listener *l = NULL;
-
-    if (naru_listen(url, NULL, &l) < 0)
-        test_fail(__FILE__, __LINE__, "naru_listen: %s", naru_explain());
-    return l;
-}
-
-static struct naru_channel *connect_to(const char *url)
-{
-    struct naru_channel *ch = NULL;
-
-    if (naru_connect(url, NULL, patience, &ch) < 0)
-        test_fail(__FILE__, __LINE__, "naru_connect: %s", naru_explain());
-    return ch;
-}
-
-static struct naru_channel *accept_from(struct naru_listener *l)
-{
-    struct naru_channel *ch = NULL;
-
-    if (naru_accept(l, patience, &ch) < 0)
-        test_fail(__FILE__, __LINE__, "naru_accept: %s", naru_explain());
-    return ch;
-}
-
-static void check_serves(struct naru_listener *l, const char *url)
+static void check_still_serves(struct naru_listener *l, const char *url)
 {
     struct naru_channel *far = connect_to(url), *near = accept_from(l);
-    char text[8];
 
-    CHECK_INT(naru_send(far, "there", 6, patience), 0);
-    CHECK_INT(naru_recv(near, text, sizeof text, patience), 6);
+    check_carries(far, near);
     naru_channel_close(far);
     naru_channel_close(near);
 }
@@ -192,7 +161,7 @@ TEST_EACH(a_peer_that_writes_garbage_everywhere_harms_nothing_else, each_kind)
         if (borrowed)
             naru_release(&view);
     }
-    check_serves(l, urls[index]);
+    check_still_serves(l, urls[index]);
     naru_listener_close(l);
 }
 

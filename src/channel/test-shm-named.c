@@ -1,87 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * shm+posix: and shm+sysv:, beyond what the conformance suite asks of every mechanism: who has the name, who
- * is alive, and what is in the way. test-shm-named-hostile.c has peers that write what they like.
+ * shm+posix: and shm+sysv:, beyond what the conformance suite asks of every mechanism: who has the name, and
+ * who is alive. test-shm-named-ground.c has what may be in the way, test-shm-named-hostile.c peers that write
+ * what they like.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ipc.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "naru/naru.h"
-#include "runner.h"
+#include "channel/test-shm-named.h"
 
-enum { KEY = 0x6e616d65 };
-
-static const int64_t patience = NARU_S(20);
 static const char *const urls[] = {"shm+posix:/named", "shm+sysv:0x6e616d65"};
 
 static const char *each_kind(size_t index)
 {
     return index < sizeof urls / sizeof *urls ? urls[index] : NULL;
-}
-
-static bool is_posix(size_t index)
-{
-    return index == 0;
-}
-
-static struct naru_listener *listen_at(const char *url)
-{
-    struct naru_listener *l = NULL;
-
-    if (naru_listen(url, NULL, &l) < 0)
-        test_fail(__FILE__, __LINE__, "naru_listen: %s", naru_explain());
-    return l;
-}
-
-static struct naru_channel *connect_to(const char *url)
-{
-    struct naru_channel *ch = NULL;
-
-    if (naru_connect(url, NULL, patience, &ch) < 0)
-        test_fail(__FILE__, __LINE__, "naru_connect: %s", naru_explain());
-    return ch;
-}
-
-static struct naru_channel *accept_from(struct naru_listener *l)
-{
-    struct naru_channel *ch = NULL;
-
-    if (naru_accept(l, patience, &ch) < 0)
-        test_fail(__FILE__, __LINE__, "naru_accept: %s", naru_explain());
-    return ch;
-}
-
-static void check_carries(struct naru_channel *from, struct naru_channel *to)
-{
-    char text[8];
-
-    CHECK_INT(naru_send(from, "there", 6, patience), 0);
-    CHECK_INT(naru_recv(to, text, sizeof text, patience), 6);
-    CHECK_STR(text, "there");
-}
-
-/* Whatever was there before: a listener has the name, and serves. */
-static void check_serves(const char *url)
-{
-    struct naru_listener *l = listen_at(url);
-    struct naru_channel *far = connect_to(url), *near = accept_from(l);
-
-    check_carries(far, near);
-    check_carries(near, far);
-    naru_channel_close(far);
-    naru_channel_close(near);
-    naru_listener_close(l);
 }
 
 /* --- who has the name --- */
@@ -286,155 +224,6 @@ TEST_EACH(a_child_that_adopts_a_channel_is_alive_after_its_parent, each_kind)
     CHECK_INT(naru_recv(near, text, sizeof text, patience), -EOWNERDEAD); /* it did not close */
     naru_channel_close(near);
     naru_listener_close(l);
-}
-
-/* --- what is in the way --- */
-
-static void put_something_else(size_t index)
-{
-    if (is_posix(index)) {
-        int fd = open("/dev/shm/named", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-        CHECK(fd >= 0 && ftruncate(fd, 16384) == 0);
-        close(fd);
-    } else {
-        CHECK(shmget(KEY, 16384, IPC_CREAT | IPC_EXCL | 0600) >= 0);
-    }
-}
-
-TEST_EACH(other_shared_memory_of_that_name_is_left_alone, each_kind)
-{
-    struct naru_channel *ch = NULL;
-    struct naru_listener *l = NULL;
-
-    put_something_else(index);
-    CHECK_INT(naru_listen(urls[index], NULL, &l), -EEXIST);
-    CHECK_CONTAINS(naru_explain(), "no channel of naru's");
-    CHECK_INT(naru_connect(urls[index], NULL, patience, &ch), -EPROTO);
-    CHECK_CONTAINS(naru_explain(), "no channel of naru's");
-    CHECK_INT(naru_remove(urls[index]), -EEXIST);
-    CHECK_INT(naru_segment_remove(urls[index]), 0); /* it is there */
-    check_serves(urls[index]);
-}
-
-TEST(other_semaphores_with_that_key_are_left_alone)
-{
-    struct naru_listener *l = NULL;
-    int set = semget(KEY, 1, IPC_CREAT | IPC_EXCL | 0600);
-
-    CHECK(set >= 0);
-    CHECK_INT(naru_listen(urls[1], NULL, &l), -EEXIST);
-    CHECK_CONTAINS(naru_explain(), "semaphores with this key");
-    CHECK(semctl(set, 0, IPC_RMID) == 0);
-    set = semget(KEY, 200, IPC_CREAT | IPC_EXCL | 0600);
-    CHECK_INT(naru_listen(urls[1], NULL, &l), -EEXIST);
-    CHECK(semctl(set, 0, IPC_RMID) == 0);
-    check_serves(urls[1]);
-}
-
-TEST_EACH(a_name_that_is_removed_ends_accepting_and_not_what_goes_on, each_kind)
-{
-    struct naru_listener *l = listen_at(urls[index]);
-    struct naru_channel *far = connect_to(urls[index]), *near = accept_from(l), *other = NULL;
-
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &other), -EAGAIN);
-    CHECK_INT(naru_segment_remove(urls[index]), 0);
-    CHECK_INT(naru_accept(l, patience, &other), -ENOENT);
-    CHECK_CONTAINS(naru_explain(), "listen again");
-    check_carries(far, near);
-    naru_listener_close(l);
-    check_serves(urls[index]);
-    naru_channel_close(far);
-    naru_channel_close(near);
-}
-
-TEST(a_full_dev_shm_is_said_at_the_opening)
-{
-    struct naru_listener *l = NULL;
-    struct naru_channel *far, *near = NULL;
-    int fd;
-
-    if (mount("small", "/dev/shm", "tmpfs", 0, "size=400k") < 0)
-        test_skip("no right to mount");
-    CHECK_INT(naru_listen(urls[0], NULL, &l), -ENOSPC);
-    CHECK_CONTAINS(naru_explain(), "/dev/shm");
-    CHECK_INT(naru_listen("shm+posix:/named?ring=64k", NULL, &l), 0);
-    far = connect_to(urls[0]);
-    CHECK_INT(naru_send(far, "early", 6, NARU_NOWAIT), 0);
-    fd = open("/dev/shm/filler", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    CHECK(fd >= 0 && fallocate(fd, 0, 0, 160 * 1024) == 0);
-    CHECK_INT(naru_accept(l, patience, &near), -ENOSPC); /* no room for the one who comes next */
-    close(fd);
-    CHECK(unlink("/dev/shm/filler") == 0);
-    near = accept_from(l); /* it has stayed in the queue */
-    {
-        char text[8];
-
-        CHECK_INT(naru_recv(near, text, sizeof text, patience), 6);
-    }
-    naru_channel_close(far);
-    naru_channel_close(near);
-    naru_listener_close(l);
-    CHECK(umount("/dev/shm") == 0);
-}
-
-TEST(a_ring_larger_than_shmmax_is_said_at_the_opening)
-{
-    int fd = open("/proc/sys/kernel/shmmax", O_RDWR | O_CLOEXEC);
-    struct naru_listener *l = NULL;
-
-    if (fd < 0)
-        test_skip("no right to lower kernel.shmmax");
-    CHECK_INT(write(fd, "65536", 5), 5); /* of the test's own IPC namespace */
-    CHECK_INT(naru_listen(urls[1], NULL, &l), -EINVAL);
-    CHECK_CONTAINS(naru_explain(), "shmmax");
-    CHECK_INT(pwrite(fd, "16777216", 8, 0), 8);
-    close(fd);
-    check_serves(urls[1]);
-}
-
-TEST(a_key_has_64_connections)
-{
-    enum { PLACES = 64 };
-    struct naru_channel *far[PLACES], *near[PLACES], *more = NULL;
-    struct naru_listener *l = NULL;
-
-    CHECK_INT(naru_listen("shm+sysv:0x6e616d65?ring=4k", NULL, &l), 0);
-    for (int i = 0; i < PLACES - 1; i++) {
-        far[i] = connect_to(urls[1]);
-        near[i] = accept_from(l);
-    }
-    far[PLACES - 1] = connect_to(urls[1]);
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &more), -EBUSY);
-    CHECK_CONTAINS(naru_explain(), "64 connections");
-    naru_channel_close(far[7]);
-    naru_channel_close(near[7]);
-    near[PLACES - 1] = accept_from(l);
-    for (int i = 0; i < PLACES; i++) {
-        if (i == 7)
-            continue;
-        check_carries(far[i], near[i]);
-        naru_channel_close(far[i]);
-        naru_channel_close(near[i]);
-    }
-    naru_listener_close(l);
-}
-
-TEST_EACH(urls_that_name_no_channel_are_refused, each_kind)
-{
-    static const char *const wrong[2][6] = {{"shm+posix:", "shm+posix:/", "shm+posix:/a/b", "shm+posix:/..",
-                                             "shm+posix:/x?pool=1M", "shm+posix:/x?ring=5000"},
-                                            {"shm+sysv:", "shm+sysv:0", "shm+sysv:?id=3", "shm+sysv:name",
-                                             "shm+sysv:1?pool=1M", "shm+sysv:1?ring=5000"}};
-
-    for (size_t i = 0; i < 6; i++) {
-        struct naru_listener *l = NULL;
-        struct naru_channel *ch = NULL;
-
-        CHECK_INT(naru_listen(wrong[index][i], NULL, &l), -EINVAL);
-        CHECK_CONTAINS(naru_explain(), wrong[index][i]);
-        CHECK_INT(naru_connect(wrong[index][i], NULL, NARU_NOWAIT, &ch), -EINVAL);
-    }
 }
 
 /* --- what is said --- */
