@@ -85,6 +85,8 @@ static int parse(struct url *url, const struct naru_options *opt, const struct n
     if (r == 0 && url_option(url, "pool"))
         r = error_set(EINVAL,
                       "%s: a segment with a name has no ?pool=; make room with a larger ?ring=", url->text);
+    if (r == 0 && url_option(url, "huge"))
+        r = error_set(EINVAL, "%s: a segment with a name is of ordinary pages; ?huge is for shm:", url->text);
     if (r == 0)
         r = shm_parse_options(url, opt, false, ret_options);
     if (r == 0)

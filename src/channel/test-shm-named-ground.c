@@ -157,12 +157,13 @@ TEST(a_key_has_64_connections)
 
 TEST_EACH(urls_that_name_no_channel_are_refused, each_kind)
 {
-    static const char *const wrong[2][6] = {{"shm+posix:", "shm+posix:/", "shm+posix:/a/b", "shm+posix:/..",
-                                             "shm+posix:/x?pool=1M", "shm+posix:/x?ring=5000"},
-                                            {"shm+sysv:", "shm+sysv:0", "shm+sysv:?id=3", "shm+sysv:name",
-                                             "shm+sysv:1?pool=1M", "shm+sysv:1?ring=5000"}};
+    static const char *const wrong[2][7] = {
+        {"shm+posix:", "shm+posix:/", "shm+posix:/a/b", "shm+posix:/..", "shm+posix:/x?pool=1M",
+         "shm+posix:/x?ring=5000", "shm+posix:/x?huge=yes"},
+        {"shm+sysv:", "shm+sysv:0", "shm+sysv:?id=3", "shm+sysv:name", "shm+sysv:1?pool=1M",
+         "shm+sysv:1?ring=5000", "shm+sysv:1?huge=yes"}};
 
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 7; i++) {
         struct naru_listener *l = NULL;
         struct naru_channel *ch = NULL;
 
