@@ -66,7 +66,7 @@ static bool serve(struct kill_run *run, struct naru_channel *ch, bool judged)
             return false;
         if (n == sizeof next && memcmp(buffer, next, sizeof next) == 0)
             return true;
-        if (judged && !message_is(buffer, n, run->arrived))
+        if (judged && !message_is(buffer, n, run->scenario->first + run->arrived))
             kill_complain(run, "message %d arrived damaged, or another in its place", (int)run->arrived);
         if (judged)
             run->arrived++;
@@ -136,6 +136,28 @@ static void connects(struct kill_run *run, struct naru_channel *none)
     naru_channel_close(ch);
 }
 
+/* Written where it lies: by the ring, or, from LARGE on, by the pool. */
+static void connects_and_lends(struct kill_run *run, struct naru_channel *none)
+{
+    struct naru_channel *ch;
+
+    (void)none;
+    sleep_long();
+    CHECK_INT(naru_connect(url, NULL, NARU_FOREVER, &ch), 0);
+    for (int i = 0; i < run->scenario->messages; i++) {
+        struct naru_loan loan = NARU_INIT(struct naru_loan);
+        size_t length;
+        const uint8_t *message = message_of(run->scenario->first + (uint64_t)i, &length);
+
+        run->begun = (uint64_t)i + 1;
+        CHECK_INT(naru_loan(ch, length, NARU_FOREVER, &loan), 0);
+        memcpy(loan.data, message, length);
+        CHECK_INT(naru_commit(&loan, length, NULL), 0);
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+}
+
 static void survive_listening(struct kill_run *run, struct naru_channel *none)
 {
     (void)none;
@@ -163,6 +185,31 @@ static void listens(struct kill_run *run, struct naru_channel *none)
     naru_listener_close(l);
 }
 
+/* Two views are out at once, and released in the other order. */
+static void listens_and_borrows(struct kill_run *run, struct naru_channel *none)
+{
+    struct naru_listener *l;
+    struct naru_channel *ch;
+
+    (void)none;
+    sleep_long();
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    CHECK_INT(naru_accept(l, NARU_FOREVER, &ch), 0);
+    for (int i = 0; i < run->scenario->messages; i += 2) {
+        struct naru_view views[2] = {NARU_INIT(struct naru_view), NARU_INIT(struct naru_view)};
+
+        for (int k = 0; k < 2; k++) {
+            CHECK_INT(naru_borrow(ch, NARU_FOREVER, &views[k]), 0);
+            CHECK(message_is(views[k].data, (ssize_t)views[k].length,
+                             run->scenario->first + (uint64_t)(i + k)));
+        }
+        naru_release(&views[1]);
+        naru_release(&views[0]);
+    }
+    naru_channel_close(ch);
+    naru_listener_close(l);
+}
+
 /* Comes when the victim waits for it, and once more when it is dead. If it dies before it has accepted, the
  * next listener gets the messages. */
 static void survive_connecting(struct kill_run *run, struct naru_channel *none)
@@ -174,7 +221,7 @@ static void survive_connecting(struct kill_run *run, struct naru_channel *none)
 
         for (int i = 0; r == 0 && i < run->scenario->messages; i++) {
             size_t length;
-            const uint8_t *message = message_of((uint64_t)i, &length);
+            const uint8_t *message = message_of(run->scenario->first + (uint64_t)i, &length);
 
             r = naru_send(ch, message, length, NARU_FOREVER);
             if (r == 0)
@@ -260,6 +307,41 @@ TEST_EACH(whoever_connects_may_be_killed_anywhere, each_url)
                                                   .messages = 3};
 
     sweep(&scenario, urls[index]);
+}
+
+static const uint64_t firsts[] = {0, LARGE};
+
+static const char *each_size(size_t index)
+{
+    static const char *const names[] = {"by the ring", "by the pool"};
+
+    return index < sizeof firsts / sizeof *firsts ? names[index] : NULL;
+}
+
+TEST_EACH(who_connects_and_lends_may_be_killed_anywhere, each_size)
+{
+    struct kill_scenario scenario = {.name = "connects and lends",
+                                     .victim = connects_and_lends,
+                                     .survivor = survive_listening,
+                                     .next = come_next,
+                                     .eager = true,
+                                     .sends = true,
+                                     .messages = 4,
+                                     .first = firsts[index]};
+
+    sweep(&scenario, urls[0]);
+}
+
+TEST_EACH(a_listener_that_borrows_may_be_killed_anywhere, each_size)
+{
+    struct kill_scenario scenario = {.name = "listens and borrows",
+                                     .victim = listens_and_borrows,
+                                     .survivor = survive_connecting,
+                                     .next = listen_next,
+                                     .messages = 4,
+                                     .first = firsts[index]};
+
+    sweep(&scenario, urls[0]);
 }
 
 TEST_EACH(a_listener_may_be_killed_anywhere_and_the_next_one_has_the_name, each_url)
