@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -61,6 +62,9 @@
     X(int, epoll_ctl, -1, (int fd, int operation, int watched, struct epoll_event *event),                   \
       (fd, operation, watched, event))                                                                       \
     X(int, eventfd, -1, (unsigned count, int flags), (count, flags))                                         \
+    X(int, pthread_create, EAGAIN,                                                                           \
+      (pthread_t * thread, const pthread_attr_t *attributes, void *(*start)(void *), void *data),            \
+      (thread, attributes, start, data))                                                                     \
     X(int, timerfd_create, -1, (int clock, int flags), (clock, flags))                                       \
     X(int, ppoll, -1,                                                                                        \
       (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),             \
@@ -176,6 +180,7 @@ static const struct refusal {
     {"bind", F_bind, ENOMEM, 0},
     {"listen", F_listen, ENOMEM, 0},
     {"connect", F_connect, ENOMEM, 0},
+    {"pthread_create", F_pthread_create, EAGAIN, 0},
     {"accept4 EMFILE", F_accept4, EMFILE, 0},
     {"accept4 ENOMEM", F_accept4, ENOMEM, 0},
     {"accept4 ECONNABORTED", F_accept4, ECONNABORTED, 0},
@@ -319,11 +324,25 @@ static void serve(const char *url, const struct naru_options *options)
     long long r;
 
     REPEAT(r, naru_listen(url, options, &l));
+    if (r == -EAGAIN) { /* which elsewhere is no refusal */
+        CHECK_INT(refusal->function, F_pthread_create);
+        CHECK_CONTAINS(naru_explain(), "?service=manual");
+        REPEAT(r, naru_listen(url, options, &l));
+    }
+    CHECK_INT(r, 0);
     REPEAT(r, naru_accept(l, patience, &ch));
     CHECK_INT(r, 0);
     use(ch, NULL);
     CHECK(!naru_channel_close(ch));
     CHECK(!naru_listener_close(l));
+}
+
+static void serve_without_a_keeper(const char *url, const struct naru_options *options)
+{
+    struct naru_options manual = *options;
+
+    manual.service = NARU_SERVICE_MANUAL;
+    serve(url, &manual);
 }
 
 static void come(const char *url, const struct naru_options *options)
@@ -398,6 +417,7 @@ static const struct scenario {
                  {"of a pair that can be interrupted", make_pair, NULL, true},
                  {"of a listener", serve, fork_client, false},
                  {"of a listener that can be interrupted", serve, fork_client, true},
+                 {"of a listener without a keeper", serve_without_a_keeper, fork_client, false},
                  {"of who connects", come, fork_server, false},
                  {"of who connects and can be interrupted", come, fork_server, true}};
 

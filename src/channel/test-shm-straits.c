@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The rendezvous of shm: where descriptors run out, between namespaces, and while processes are killed. */
+/* The rendezvous of shm: where descriptors run out, and while processes are killed. */
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "channel/test-shm.h"
 
@@ -126,70 +124,6 @@ TEST(a_connector_without_descriptors_says_so_and_leaves_nothing)
     }
     CHECK(refused > 3 && refused < DESCRIPTORS);
     test_join(pid);
-}
-
-/* --- namespaces --- */
-
-/* A process that is the first of a PID namespace, in a mount namespace of its own. */
-static int fork_elsewhere(void)
-{
-    int pid = test_fork();
-
-    if (pid == 0) {
-        int inner, status;
-
-        if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0)
-            _exit(77);
-        inner = test_fork();
-        if (inner == 0)
-            return 0;
-        CHECK(waitpid(inner, &status, 0) == inner);
-        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 0);
-    }
-    return pid;
-}
-
-static bool can_unshare(void)
-{
-    int pid = fork(), status;
-
-    if (pid == 0)
-        _exit(unshare(CLONE_NEWPID | CLONE_NEWNS) == 0 ? 0 : 77);
-    CHECK(waitpid(pid, &status, 0) == pid);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-TEST(peers_in_other_namespaces_meet_by_a_path_and_see_each_other_die)
-{
-    struct naru_listener *l;
-    struct naru_channel *ch = NULL;
-    int pid;
-
-    if (!can_unshare())
-        test_skip("no right to make namespaces");
-    l = listen_there("");
-    pid = fork_elsewhere();
-    if (pid == 0) {
-        struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
-
-        CHECK_INT(naru_connect(url(), NULL, patience, &ch), 0);
-        CHECK_INT(naru_channel_info(ch, &info), 0);
-        CHECK_INT(info.peer.pid, -1); /* it has no number here */
-        ask(ch);
-        kill(getpid(), SIGKILL); /* the first process of a namespace: not from inside */
-        _exit(0);                /* so it goes without closing */
-    }
-    CHECK_INT(naru_accept(l, patience, &ch), 0);
-    {
-        char text[8];
-
-        CHECK_INT(naru_recv(ch, text, sizeof text, patience), 3);
-        CHECK_INT(naru_send(ch, "yes", 3, patience), 0);
-        CHECK_INT(naru_recv(ch, text, sizeof text, patience), -EOWNERDEAD);
-    }
-    test_join(pid);
-    naru_channel_close(ch);
-    naru_listener_close(l);
 }
 
 /* --- kills --- */
