@@ -34,7 +34,8 @@ static void check_accepted(const struct handshake_message *m, const struct hands
     CHECK(m->oldest >= 1 && m->oldest <= SHM_LAYOUT && m->layout >= own->oldest);
     CHECK(m->line == SHM_LINE && m->page == SHM_PAGE);
     CHECK(m->ring >= SHM_PAGE && (m->ring & (m->ring - 1)) == 0);
-    CHECK(m->ring <= own->ring_max && own->ring <= m->ring_max);
+    CHECK(m->lanes >= 1 && m->lanes <= SHM_LANES);
+    CHECK(m->ring * m->lanes <= own->ring_max && own->ring * own->lanes <= m->ring_max);
 }
 
 static enum handshake_reason check_word(const uint8_t *data, size_t size, const struct handshake_message *own)

@@ -42,6 +42,8 @@ static const struct variant variants[] = {
     {"posixmq", "name", "posixmq:/naru-%n", HAS_MODE | HAS_NAME},
     {"shm", "pair", "shm:", PAIRED},
     {"shm", "pair, small ring, sleeping", "shm:?ring=16k&wait=sleep", PAIRED},
+    {"shm", "lanes", "shm:?lanes=8&ring=16k", PAIRED},
+    {"shm", "name, lanes, sleeping", "shm://lanes-%n?lanes=8&ring=16k&wait=sleep", MEETING | OWN | HAS_NAME},
     {"shm", "name", "shm://test-%n", OWN | HAS_NAME},
     {"shm", "path, sleeping", "shm://%d/shm%n?wait=sleep", HAS_MODE | HAS_NAME},
     {"shm", "path, no keeper", "shm://%d/shm%n?service=manual", MEETING | HAS_MODE | HAS_NAME},

@@ -26,7 +26,7 @@ def record_bytes(length):
 
 
 def packet(kind):
-    return struct.pack("<8sIIIIIIQQ", b"naruhi\0\0", kind, 0, LAYOUT, LAYOUT, LINE, PAGE, RING, 1 << 26) + bytes(80)
+    return struct.pack("<8sIIIIIIQQ", b"naruhi\0\0", kind, 0, LAYOUT, LAYOUT, LINE, PAGE, RING, 1 << 26) + bytes(64) + struct.pack("<QII", 0, 1, 0)
 
 
 class Link:
@@ -35,7 +35,7 @@ class Link:
         fd = os.memfd_create("peer", os.MFD_ALLOW_SEALING)
         os.posix_fallocate(fd, 0, PAGE + RING)
         self.own = mmap.mmap(fd, PAGE + RING)
-        struct.pack_into("<8sIIQQ", self.own, 0, b"narushm\0", LAYOUT, LINE, RING, 0)
+        struct.pack_into("<8sIIQQI", self.own, 0, b"narushm\0", LAYOUT, LINE, RING, 0, 1)
         fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
         self.out_bell, listener_in = socket.socketpair()
         self.in_bell, listener_out = socket.socketpair()

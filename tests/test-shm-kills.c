@@ -62,6 +62,24 @@ static void sends_descriptors(struct kill_run *run, struct naru_channel *ch)
     naru_channel_close(ch);
 }
 
+/* From the highest down, so that all is received in the order in which it was sent. */
+static void sends_in_lanes(struct kill_run *run, struct naru_channel *ch)
+{
+    for (int i = 0; i < run->scenario->messages; i++) {
+        struct naru_message m = NARU_INIT(struct naru_message);
+        struct iovec piece;
+
+        piece.iov_base = (void *)(uintptr_t)message_of(run->scenario->first + (uint64_t)i, &piece.iov_len);
+        m.iov = &piece;
+        m.iov_count = 1;
+        m.priority = (unsigned)(run->scenario->messages - 1 - i);
+        run->begun = (uint64_t)i + 1;
+        CHECK_INT(naru_send_message(ch, &m, NARU_FOREVER), 0);
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+}
+
 /* Each batch is one step: all of it arrives, or nothing. */
 static void sends_batches(struct kill_run *run, struct naru_channel *ch)
 {
@@ -215,6 +233,8 @@ static const struct kill_scenario scenarios[] = {
      .messages = 8, .batch = 4},
     {"sends batches to one that sleeps", "shm:?ring=4k&wait=sleep", sends_batches, survive_receiving,
      .eager = true, .sends = true, .messages = 4, .batch = 2},
+    {"sends in lanes", "shm:?ring=4k&lanes=5&wait=sleep", sends_in_lanes, survive_receiving, .sends = true,
+     .messages = 5},
     {"sends descriptors", "shm:?ring=4k&wait=sleep", sends_descriptors, survive_receiving_descriptors,
      .sends = true, .messages = 5},
     {"sends descriptors by the pool", "shm:?ring=4k&pool=8k&wait=sleep", sends_descriptors,

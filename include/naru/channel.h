@@ -142,7 +142,7 @@ struct naru_message {
     size_t iov_count;
     size_t length;     /* received: bytes of payload */
     int64_t type;      /* NARU_CAN_TYPE: sent as this type (0: the channel's); received: its type */
-    unsigned priority; /* NARU_CAN_PRIORITY: higher overtakes; 0 is the lowest */
+    unsigned priority; /* NARU_CAN_PRIORITY: higher overtakes; 0 is the lowest; shm: below ?lanes= */
     int *fds; /* NARU_CAN_FDS: sent: borrowed; received: new descriptors, close-on-exec, the caller's to close
                */
     size_t fd_count;          /* sent: how many; received: how many arrived */
@@ -339,7 +339,9 @@ struct naru_view {
 NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
                                        struct naru_loan *ret_loan);
 
-/* Sends the first len bytes of the loan. meta: type, priority and fds to go with it, or NULL. Waits as the
+/* Sends the first len bytes of the loan. meta: type, priority and fds to go with it, or NULL. On shm: a loan
+ * in the ring that is committed with a priority is copied once, into that lane; fds go with priority 0 only
+ * (-EINVAL). Waits as the
  * naru_loan() that gave it was allowed to. Errors as naru_send_message(). */
 NARU_API NARU_MUST_CHECK int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta);
 NARU_API void naru_loan_cancel(struct naru_loan *loan);

@@ -21,7 +21,7 @@ enum naru_capability {
     NARU_CAN_CONNECT = 1 << 2,        /* naru_connect() */
     NARU_CAN_LISTEN = 1 << 3,         /* naru_listen() and naru_accept() */
     NARU_CAN_ACCEPT_MANY = 1 << 4,    /* each naru_accept() is a connection of its own */
-    NARU_CAN_PRIORITY = 1 << 5,       /* message.priority overtakes */
+    NARU_CAN_PRIORITY = 1 << 5,       /* message.priority overtakes; shm: with ?lanes= */
     NARU_CAN_TYPE = 1 << 6,           /* message.type, and receiving by type */
     NARU_CAN_FDS = 1 << 7,            /* message.fds */
     NARU_CAN_CREDENTIALS = 1 << 8,    /* naru_channel_info() knows the peer's pid, uid and gid; without

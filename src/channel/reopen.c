@@ -173,6 +173,7 @@ static void swap_guts(struct naru_channel *a, struct naru_channel *b)
     SWAP(wfd);
     SWAP(poll_fd);
     SWAP(peer_pidfd);
+    SWAP(side_fd);
     SWAP(room_event);
     SWAP(io[CHANNEL_SENDING]);
     SWAP(io[CHANNEL_RECEIVING]);

@@ -55,7 +55,8 @@ static int welcome(const char *what, const struct shm_options *options, int fd,
 {
     struct handshake_message m = shm_say(HANDSHAKE_WELCOME, options);
     FD_CLEANUP int memory = -1;
-    int r = shm_link_make(what, options->ring, options->pool, &a->own, &memory);
+    int r =
+        shm_link_make_lanes(what, options->ring, (unsigned)options->lanes, options->pool, &a->own, &memory);
 
     if (r == 0 && handshake_send(fd, &m, &memory, WELCOME_FDS) < 0)
         r = SHM_REFUSED;
@@ -73,7 +74,8 @@ static int receive(const char *what, const struct shm_options *options, int fd,
                    struct shm_arrival **ret_arrival)
 {
     struct shm_arrival *a = new_arrival(what);
-    int r = a ? shm_link_attach(what, packet->fds[HELLO_MEMORY], hello->ring, options->pool_max, &a->theirs)
+    int r = a ? shm_link_attach_lanes(what, packet->fds[HELLO_MEMORY], hello->ring, hello->lanes,
+                                      options->pool_max, &a->theirs)
               : -ENOMEM;
 
     if (r == 0)

@@ -21,7 +21,7 @@ static int add_large(struct naru_channel *ch, struct ring_batch *batch, const st
         r = shm_take_chunk(ch, length, &slot);
     if (r != RING_OK)
         return r;
-    r = (int)ring_batch_add(&shm->link.tx, batch, RECORD_CHUNK, sizeof chunk, &payload);
+    r = (int)ring_batch_add(shm_link_tx(&shm->link, shm->lane), batch, RECORD_CHUNK, sizeof chunk, &payload);
     if (r != RING_OK) {
         pool_cancel(&shm->pool, slot);
         return r;
@@ -43,7 +43,8 @@ static int add(struct naru_channel *ch, struct ring_batch *batch, const struct n
 
     if (length > shm->inline_max)
         return add_large(ch, batch, m, length);
-    r = (int)ring_batch_add(&shm->link.tx, batch, RECORD_DATA, (uint32_t)length, &payload);
+    r = (int)ring_batch_add(shm_link_tx(&shm->link, shm->lane), batch, RECORD_DATA, (uint32_t)length,
+                            &payload);
     if (r != RING_OK)
         return r;
     if (m->iov_count == 1 && length > 0)
@@ -53,8 +54,14 @@ static int add(struct naru_channel *ch, struct ring_batch *batch, const struct n
     return RING_OK;
 }
 
+/* Whether it can be in one batch with the first. */
+static bool goes_along(const struct naru_message *first, const struct naru_message *m)
+{
+    return m->fd_count == 0 && m->priority == first->priority;
+}
+
 /* What finds room together becomes visible together. A message with descriptors goes by itself: they are sent
- * before its record, and then nothing may come between. */
+ * before its record, and then nothing may come between. One of another priority begins another batch. */
 ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block)
 {
     struct shm *shm = ch->state;
@@ -67,19 +74,23 @@ ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, si
         r = shm_send(ch, m, block);
         return r < 0 ? r : 1;
     }
+    r = shm_check_priority(ch, m);
+    if (r < 0)
+        return r;
+    shm->lane = m->priority;
     shm->passing = 0;
     r = shm_find_room(ch, message_length(m), block, &payload); /* for the first, which it waits for */
     if (r < 0)
         return r;
-    batch = ring_batch_begin(&shm->link.tx);
-    while (sent < n && message_at(m, sent)->fd_count == 0 &&
+    batch = ring_batch_begin(shm_link_tx(&shm->link, shm->lane));
+    while (sent < n && goes_along(m, message_at(m, sent)) &&
            (r = add(ch, &batch, message_at(m, sent))) == RING_OK)
         sent++;
     if (r == RING_BROKEN)
         r = shm_say_broken(ch);
     if (sent == 0) /* the first had room: it is this machine's memory that it lacks */
         return r;
-    ring_batch_publish(&shm->link.tx, &batch);
+    ring_batch_publish(shm_link_tx(&shm->link, shm->lane), &batch);
     waker_published(&shm->link.their_receiver);
     return (ssize_t)sent;
 }

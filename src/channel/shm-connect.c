@@ -45,7 +45,8 @@ static int say_hello(struct meeting *m, struct naru_channel *ch)
     int fds[HELLO_FDS] = {-1, -1, -1}, r;
 
     fork_hold();
-    r = shm_link_make(m->url->text, m->options->ring, m->options->pool, &m->own, &fds[HELLO_MEMORY]);
+    r = shm_link_make_lanes(m->url->text, m->options->ring, (unsigned)m->options->lanes, m->options->pool,
+                            &m->own, &fds[HELLO_MEMORY]);
     if (r == 0)
         r = shm_make_bell(m->url->text, &ch->rfd, &fds[HELLO_SENDER_BELL]);
     if (r == 0)
@@ -84,7 +85,8 @@ static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handsh
         return TRY_AGAIN;
     if (reason != REASON_NONE)
         return handshake_failed(m->url->text, reason, &own, &word);
-    r = shm_link_attach(m->url->text, packet->fds[WELCOME_MEMORY], word.ring, own.pool_max, &theirs);
+    r = shm_link_attach_lanes(m->url->text, packet->fds[WELCOME_MEMORY], word.ring, word.lanes, own.pool_max,
+                              &theirs);
     if (r < 0)
         return r;
     channel_learn_peer(ch, m->fd);

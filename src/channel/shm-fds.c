@@ -36,7 +36,7 @@ static enum ring_state collect(struct shm *shm)
 {
     uint64_t left, received;
 
-    if (shm_look_for_stage(shm, NARU_TAKEN, &left) == RING_BROKEN)
+    if (shm_look_for_taken(shm, 0, &left) == RING_BROKEN)
         return RING_BROKEN;
     received = shm->link.tx.position - left;
     while (shm->fds_out > 0 && (int64_t)(received - shm->fds_ends[shm->fds_first]) >= 0) {
@@ -131,7 +131,7 @@ int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct 
     if (n < 0)
         return shm_say_broken(ch); /* none is there: it was to be sent first */
     count = socket_take_fds(ch, &header, fds);
-    if (header.msg_flags & MSG_TRUNC || n != (ssize_t)sizeof packet ||
+    if (header.msg_flags & MSG_TRUNC || n != (ssize_t)sizeof packet || found->lane != 0 ||
         packet.position != shm->link.rx.position || packet.count != found->fds || count > found->fds ||
         (count < found->fds && !(header.msg_flags & MSG_CTRUNC))) {
         for (size_t i = 0; i < count; i++)

@@ -6,10 +6,10 @@
  */
 #include "channel/shm.h"
 
-/* How many bytes of the ring it has not received. */
-static enum ring_state look_for_taken(const struct shm_lane *theirs, struct ring_writer *tx,
-                                      uint64_t *ret_left)
+enum ring_state shm_look_for_taken(struct shm *shm, unsigned lane, uint64_t *ret_left)
 {
+    const struct shm_lane *theirs = &shm->link.their_page->lane[lane];
+    struct ring_writer *tx = shm_link_tx(&shm->link, lane);
     enum ring_state state = ring_find_room(tx, 0);
     /* acquire: whoever is told that it was received sees what the receiver did before, too */
     uint64_t received = atomic_load_explicit(&theirs->received, memory_order_acquire);
@@ -23,16 +23,23 @@ static enum ring_state look_for_taken(const struct shm_lane *theirs, struct ring
 
 enum ring_state shm_look_for_stage(struct shm *shm, enum naru_stage stage, uint64_t *ret_left)
 {
-    uint64_t left;
-    enum ring_state state = look_for_taken(&shm->link.their_page->lane[0], &shm->link.tx, &left);
+    uint64_t all = 0;
 
-    if (state == RING_OK && stage == NARU_DONE) {
-        state = pool_collect(&shm->pool);
-        left = shm->link.tx.position - shm->link.tx.taken + shm->pool.sent;
+    for (unsigned lane = 0; lane < shm->link.lanes_out; lane++) {
+        const struct ring_writer *tx = shm_link_tx(&shm->link, lane);
+        uint64_t left;
+
+        if (shm_look_for_taken(shm, lane, &left) == RING_BROKEN)
+            return RING_BROKEN;
+        all += stage == NARU_DONE ? tx->position - tx->taken : left;
     }
-    if (state == RING_OK)
-        *ret_left = left;
-    return state;
+    if (stage == NARU_DONE) {
+        if (pool_collect(&shm->pool) == RING_BROKEN)
+            return RING_BROKEN;
+        all += shm->pool.sent;
+    }
+    *ret_left = all;
+    return RING_OK;
 }
 
 static int64_t unreached(struct naru_channel *ch, enum naru_stage stage)

@@ -27,6 +27,7 @@ struct handshake_message handshake_make(enum handshake_kind kind, uint64_t ring)
                                       .line = SHM_LINE,
                                       .page = SHM_PAGE,
                                       .ring = ring,
+                                      .lanes = 1,
                                       .ring_max = ring > RING_MAPPED ? ring : RING_MAPPED};
 }
 
@@ -69,7 +70,9 @@ enum handshake_reason handshake_read(const void *bytes, size_t length, const str
         return REASON_VERSION;
     if (ret_m->ring < SHM_PAGE || ret_m->ring > RING_MOST || (ret_m->ring & (ret_m->ring - 1)) != 0)
         return REASON_PROTOCOL;
-    if (ret_m->ring > own->ring_max || own->ring > ret_m->ring_max)
+    if (ret_m->lanes < 1 || ret_m->lanes > SHM_LANES)
+        return REASON_PROTOCOL;
+    if (ret_m->ring * ret_m->lanes > own->ring_max || own->ring * own->lanes > ret_m->ring_max)
         return REASON_SIZE;
     return says_type(&ret_m->type) && says_type(&own->type) && !are_one_type(&ret_m->type, &own->type)
                ? REASON_TYPE
@@ -260,7 +263,7 @@ int handshake_failed(const char *what, enum handshake_reason reason, const struc
                          "%s: the rings do not fit: this side's has %" PRIu64 " bytes and the peer's %" PRIu64
                          ", and each maps at most %" PRIu64
                          " or as much as its own; use a smaller ?ring=, or the same at both ends",
-                         what, own->ring, theirs->ring, (uint64_t)RING_MAPPED);
+                         what, own->ring * own->lanes, theirs->ring * theirs->lanes, (uint64_t)RING_MAPPED);
     case REASON_TYPE:
         return other_type(what, &own->type, &theirs->type);
     case REASON_PERMISSION:

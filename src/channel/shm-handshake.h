@@ -6,8 +6,9 @@
  *     listener -> connector   WELCOME  with its memory
  *                          or REFUSED  with a reason
  *
- * and then the socket stays open, for descriptors (shm-fds.c). Every word is one struct handshake_message. A later naru may add to its end:
- * what is longer is read as far as it is known here. What comes is input, from whoever may open the socket.
+ * and then the socket stays open, for descriptors (shm-fds.c). Every word is one struct handshake_message. A
+ * later naru may add to its end: what is longer is read as far as it is known here. What comes is input, from
+ * whoever may open the socket.
  */
 #ifndef NARU_CHANNEL_SHM_HANDSHAKE_H
 #define NARU_CHANNEL_SHM_HANDSHAKE_H
@@ -47,10 +48,11 @@ struct handshake_message {
     uint32_t layout, oldest;
     uint32_t line, page; /* SHM_LINE, SHM_PAGE */
     uint64_t ring;       /* bytes of the ring that it sends in */
-    uint64_t ring_max;   /* the largest ring of the other side that it maps */
+    uint64_t ring_max;   /* the most of the other side's rings, all together, that it maps */
     struct handshake_type type;
     uint64_t pool_max;   /* the largest pool of the other side that it maps */
-    uint8_t reserved[8]; /* 0 */
+    uint32_t lanes;      /* rings that it sends in, each of that size */
+    uint8_t reserved[4]; /* 0 */
 };
 
 static_assert(sizeof(struct handshake_message) == 128, "wire format");
@@ -68,7 +70,8 @@ static_assert(offsetof(struct handshake_type, alignment) == 8, "wire format");
 static_assert(offsetof(struct handshake_type, version) == 12, "wire format");
 static_assert(offsetof(struct handshake_type, name) == 16, "wire format");
 static_assert(offsetof(struct handshake_message, pool_max) == 112, "wire format");
-static_assert(offsetof(struct handshake_message, reserved) == 120, "wire format");
+static_assert(offsetof(struct handshake_message, lanes) == 120, "wire format");
+static_assert(offsetof(struct handshake_message, reserved) == 124, "wire format");
 
 /* Descriptors, in this order. */
 enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };

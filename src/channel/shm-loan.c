@@ -23,6 +23,7 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
     unsigned slot;
     int r;
 
+    shm->lane = 0;
     shm->passing = 0;
     r = shm_find_room(ch, length, block, &payload);
 
@@ -83,14 +84,36 @@ static int commit_record(struct naru_channel *ch, const struct naru_message *m, 
     return 0;
 }
 
+/* One that was lent in lane 0 and is to go by another: it is copied there. */
+static int commit_elsewhere(struct naru_channel *ch, const struct naru_message *m, bool block)
+{
+    struct shm *shm = ch->state;
+    size_t length = m->iov->iov_len;
+    uint8_t *payload;
+    int r = shm_find_room(ch, length, block, &payload);
+
+    if (r < 0)
+        return r;
+    (void)message_gather(m, payload, length);
+    ring_commit(shm_link_tx(&shm->link, shm->lane), RECORD_DATA, (uint32_t)length);
+    waker_published(&shm->link.their_receiver);
+    shm->lent = false;
+    return 0;
+}
+
 int shm_commit(struct naru_channel *ch, const struct naru_message *m, bool block)
 {
     struct shm *shm = ch->state;
-    int r;
+    int r = shm_check_priority(ch, m);
 
+    if (r < 0)
+        return r;
+    shm->lane = m->priority;
     shm->passing = m->fd_count;
     do
-        r = shm->lent_chunk >= 0 ? commit_chunk(ch, m, block) : commit_record(ch, m, block);
+        r = shm->lent_chunk >= 0 ? commit_chunk(ch, m, block)
+            : shm->lane > 0      ? commit_elsewhere(ch, m, block)
+                                 : commit_record(ch, m, block);
     while (r == -EAGAIN && block); /* as shm_send() */
     return r;
 }
@@ -114,7 +137,7 @@ static bool give_back(struct shm *shm, struct shm_view *view)
     if (shm->closed || shm->generation != fork_generation())
         return false;
     if (!view->in_pool)
-        return held_remove(&shm->held, &view->record);
+        return held_remove(&shm->held[view->lane], &view->record);
     pool_return(&shm->their_pool, view->token);
     return true;
 }
@@ -169,16 +192,17 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
         return r;
     view = take_view(shm);
     view->in_pool = found.in_pool;
+    view->lane = found.lane;
     view->token = found.chunk.token;
     shm->generation = fork_generation();
     if (!view->in_pool)
-        held_add(&shm->held, &view->record);
-    ring_release(&shm->link.rx, found.record);
+        held_add(&shm->held[found.lane], &view->record);
+    ring_release(shm_link_rx(&shm->link, found.lane), found.record);
     waker_published(&shm->link.their_sender); /* room, if its record has gone; or a flush waits for this */
     ret_view->data = found.data;
     ret_view->length = found.length;
     ret_view->type = 0;
-    ret_view->priority = 0;
+    ret_view->priority = found.lane;
     ret_view->sender = ch->peer;
     ret_view->internal = &view->view;
     return 0;

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -35,6 +36,7 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
                       struct shm_options *ret_options)
 {
     struct shm_options options = {.ring = SHM_RING_DEFAULT,
+                                  .lanes = 1,
                                   .pool = SHM_POOL_DEFAULT,
                                   .backlog = SHM_BACKLOG_DEFAULT,
                                   .how = WAIT_ADAPTIVE};
@@ -42,6 +44,8 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
 
     if (r == 0)
         r = url_option_size(url, "pool", 0, SHM_POOL_MOST, &options.pool);
+    if (r == 0 && strcmp(url->scheme, "shm") == 0)
+        r = url_option_size(url, "lanes", 1, SHM_LANES, &options.lanes);
     if (r == 0)
         r = url_option_word(url, "wait", wait_words, &options.how);
     if (r == 0 && (options.ring & (options.ring - 1)) != 0)
@@ -73,6 +77,9 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
 {
     struct handshake_message m = handshake_make(kind, options->ring);
 
+    m.lanes = (uint32_t)options->lanes;
+    if (m.ring_max < m.ring * m.lanes)
+        m.ring_max = m.ring * m.lanes;
     m.pool_max = options->pool_max;
     m.type = options->type;
     return m;
@@ -146,7 +153,8 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     shm->fds_most = SHM_FDS_OUT;
     if (options->prefault)
         note_prefaulted(shm);
-    held_init(&shm->held, &shm->link.rx, &shm->link.page->lane[0]);
+    for (unsigned i = 0; i < shm->link.lanes_in; i++)
+        held_init(&shm->held[i], shm_link_rx(&shm->link, i), &shm->link.page->lane[i]);
     shm->how = (enum wait_how)options->how;
     ch->state = shm;
     shm_set_patience(ch, shm_sole_cpu() != 0);
@@ -209,9 +217,11 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
     if (r == 0)
         r = make_passage(url->text, ch);
     for (int i = 0; i < 2 && r == 0; i++)
-        r = shm_link_make(url->text, options.ring, options.pool, &own[i], &memory[i]);
+        r = shm_link_make_lanes(url->text, options.ring, (unsigned)options.lanes, options.pool, &own[i],
+                                &memory[i]);
     for (int i = 0; i < 2 && r == 0; i++)
-        r = shm_link_attach(url->text, memory[!i], options.ring, options.pool, &theirs[i]);
+        r = shm_link_attach_lanes(url->text, memory[!i], options.ring, (unsigned)options.lanes, options.pool,
+                                  &theirs[i]);
     for (int i = 0; i < 2 && r == 0; i++) {
         r = shm_open_channel(ch[i], &options, options.pool, &own[i], &theirs[i]);
         if (r == 0)

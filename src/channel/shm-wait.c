@@ -29,8 +29,8 @@ enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_
     if (state != RING_OK)
         return state;
     if (length <= shm->inline_max)
-        return ring_reserve(&shm->link.tx, length, ret_payload);
-    state = ring_reserve(&shm->link.tx, sizeof(struct shm_chunk), ret_payload);
+        return ring_reserve(shm_link_tx(&shm->link, shm->lane), length, ret_payload);
+    state = ring_reserve(shm_link_tx(&shm->link, shm->lane), sizeof(struct shm_chunk), ret_payload);
     return state == RING_OK ? pool_find(&shm->pool, length) : state;
 }
 
@@ -47,11 +47,23 @@ static enum ring_state look_as_sender(struct shm *shm)
     return state == RING_OK && left > 0 ? RING_FULL : state;
 }
 
+enum ring_state shm_look_for_record(struct shm *shm, unsigned *ret_lane, struct ring_record *ret_record)
+{
+    enum ring_state state = RING_EMPTY;
+
+    for (unsigned lane = shm->link.lanes_in; lane-- > 0 && state == RING_EMPTY;) {
+        state = ring_peek(shm_link_rx(&shm->link, lane), ret_record);
+        *ret_lane = lane;
+    }
+    return state;
+}
+
 /* Likewise either side. */
 static enum ring_state look(struct shm *shm, bool sending)
 {
     struct ring_record record;
-    enum ring_state state = sending ? look_as_sender(shm) : ring_peek(&shm->link.rx, &record);
+    unsigned lane;
+    enum ring_state state = sending ? look_as_sender(shm) : shm_look_for_record(shm, &lane, &record);
 
     if (__builtin_expect(state == RING_BROKEN, 0))
         shm_link_break(&shm->link); /* for good: it could be put right again before the attempt, for ever */

@@ -102,7 +102,7 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
     struct shm *shm = ch->state;
     int r = 0;
 
-    if (shm->lent)
+    if (shm->lent && shm->lane == 0)
         return error_set(EBUSY, "%s: a loan is out, and the next message is in it; commit or cancel it first",
                          ch->url);
     while (r == 0) {
@@ -138,7 +138,8 @@ void shm_send_chunk(struct shm *shm, unsigned slot, size_t length, size_t fds, u
     struct shm_chunk chunk = pool_send(&shm->pool, slot, (uint32_t)length);
 
     memcpy(payload, &chunk, sizeof chunk);
-    ring_commit_word(&shm->link.tx, record_word_with_fds(RECORD_CHUNK, fds, sizeof chunk));
+    ring_commit_word(shm_link_tx(&shm->link, shm->lane),
+                     record_word_with_fds(RECORD_CHUNK, fds, sizeof chunk));
     waker_published(&shm->link.their_receiver);
 }
 
@@ -169,8 +170,22 @@ static int send_small(struct naru_channel *ch, const struct naru_message *m, siz
     if (r < 0)
         return r;
     (void)message_gather(m, payload, length);
-    ring_commit_word(&shm->link.tx, word);
+    ring_commit_word(shm_link_tx(&shm->link, shm->lane), word);
     waker_published(&shm->link.their_receiver);
+    return 0;
+}
+
+int shm_check_priority(const struct naru_channel *ch, const struct naru_message *m)
+{
+    const struct shm *shm = ch->state;
+
+    if (m->priority >= shm->link.lanes_out)
+        return error_set(
+            EINVAL, "%s: priority %u, where they go from 0 to %u; open this end with more ?lanes= (up to %d)",
+            ch->url, m->priority, shm->link.lanes_out - 1, SHM_LANES);
+    if (m->priority && m->fd_count)
+        return error_set(EINVAL, "%s: descriptors go with messages of priority 0, and not of %u", ch->url,
+                         m->priority);
     return 0;
 }
 
@@ -179,8 +194,11 @@ int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block)
     struct shm *shm = ch->state;
     size_t length = message_length(m);
     uint8_t *payload;
-    int r;
+    int r = m->priority ? shm_check_priority(ch, m) : 0;
 
+    if (r < 0)
+        return r;
+    shm->lane = m->priority;
     shm->passing = m->fd_count;
     do {
         r = shm_find_room(ch, length, block, &payload);
@@ -217,23 +235,24 @@ static int deliver(struct naru_channel *ch, struct naru_message *m, const struct
     (void)message_scatter(m, 0, found->data, found->length);
     m->length = found->length;
     m->type = 0;
-    m->priority = 0;
+    m->priority = found->lane;
     m->sender = ch->peer;
     if (found->in_pool)
         pool_return(&shm->their_pool, found->chunk.token);
-    ring_release(&shm->link.rx, found->record);
+    ring_release(shm_link_rx(&shm->link, found->lane), found->record);
     waker_published(&shm->link.their_sender);
     return 0;
 }
 
 /* What the record says of its message: RING_OK or RING_BROKEN. */
-static enum ring_state open_record(struct shm *shm, const struct ring_record *record, bool in_pool,
-                                   struct shm_found *ret_found)
+static enum ring_state open_record(struct shm *shm, const struct ring_record *record, unsigned lane,
+                                   bool in_pool, struct shm_found *ret_found)
 {
     *ret_found = (struct shm_found){.data = record->data,
                                     .length = record->length,
                                     .record = record->length,
                                     .fds = record_fds(record->word),
+                                    .lane = lane,
                                     .in_pool = in_pool};
     if (!in_pool)
         return RING_OK;
@@ -250,19 +269,21 @@ static enum ring_state open_record(struct shm *shm, const struct ring_record *re
  * more than one ring from who has gone. */
 static bool is_endless(struct shm *shm)
 {
-    const struct ring_reader *rx = &shm->link.rx;
+    uint64_t position = 0; /* of all lanes together */
 
-    if (shm->asked != (uint32_t)(rx->position >> 32)) {
-        shm->asked = (uint32_t)(rx->position >> 32);
+    for (unsigned i = 0; i < shm->link.lanes_in; i++)
+        position += shm_link_rx(&shm->link, i)->position;
+    if (shm->asked != (uint32_t)(position >> 32)) {
+        shm->asked = (uint32_t)(position >> 32);
         if (!shm_is_alone(shm, &shm->link.receiver))
             shm_link_go_on(&shm->link);
     }
     if (!shm->link.gone)
         return false;
     if (!shm->found_gone)
-        shm->gone_at = rx->position;
+        shm->gone_at = position;
     shm->found_gone = true;
-    return rx->position - shm->gone_at > rx->mask;
+    return position - shm->gone_at > shm->link.theirs.ring * shm->link.lanes_in - 1;
 }
 
 int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_found)
@@ -272,15 +293,17 @@ int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_
 
     while (r == 0) {
         struct ring_record record;
+        unsigned lane = 0;
         /* Before the look: what was sent before the end was said is there to be seen. */
         bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
-        enum ring_state state = shm->link.broken ? RING_BROKEN : ring_peek(&shm->link.rx, &record);
+        enum ring_state state = shm->link.broken ? RING_BROKEN : shm_look_for_record(shm, &lane, &record);
 
         if (ring_is_record(state) && is_endless(shm))
             return shm_say_broken(ch);
         if (ring_is_record(state))
-            return open_record(shm, &record, state == RING_CHUNK, ret_found) == RING_OK ? 0
-                                                                                        : shm_say_broken(ch);
+            return open_record(shm, &record, lane, state == RING_CHUNK, ret_found) == RING_OK
+                       ? 0
+                       : shm_say_broken(ch);
         if (state == RING_BROKEN)
             return shm_say_broken(ch);
         if (ended)
@@ -315,6 +338,7 @@ const struct channel_ops shm_ops = {
             .wait = "looks at memory for a while, then sleeps in a socket; poll",
             .options =
                 "ring=SIZE\tbytes in which messages wait, a power of two (256k)\n"
+                "lanes=N\tpriorities that overtake, each a ring of its own; up to 8 (1)\n"
                 "pool=SIZE\tbytes for messages larger than half of that, and all that are out (64M); of the "
                 "peer's as many are mapped, or ?max-message=\n"
                 "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
@@ -326,7 +350,7 @@ const struct channel_ops shm_ops = {
                             NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
                             NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |
-                            NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE | NARU_CAN_FDS},
+                            NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE | NARU_CAN_FDS | NARU_CAN_PRIORITY},
     .pair = shm_pair,
     .connect = shm_connect,
     .meets = true,

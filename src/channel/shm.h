@@ -28,7 +28,7 @@ enum wait_how { WAIT_ADAPTIVE, WAIT_SPIN, WAIT_SLEEP };
 
 /* Of a URL. */
 struct shm_options {
-    size_t ring, pool, backlog;
+    size_t ring, lanes, pool, backlog;
     size_t pool_max; /* of the other side's pool that is mapped */
     int how;         /* enum wait_how */
     bool prefault, huge;
@@ -44,6 +44,7 @@ enum { SHM_VIEWS = SHM_RETURNS }; /* how many may be out at once */
 struct shm_view {
     struct channel_view view; /* the first member: it is found by that */
     bool in_pool;
+    unsigned lane;
     uint32_t token;            /* in_pool */
     struct held_record record; /* not in_pool */
     struct shm *shm;
@@ -58,6 +59,7 @@ struct shm {
     struct named_seat *seat; /* of a segment with a name (shm-named.h); NULL elsewhere */
     bool pair;               /* nobody knows who took the other end */
     size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */
+    unsigned lane;      /* in which it goes: likewise */
     size_t passing;     /* how many descriptors the message has that is or was to be sent: likewise */
     size_t wanted;      /* the length of the message that found no room: the sending thread's */
     enum naru_stage awaited; /* likewise: what it waits for in the place of room; 0: room */
@@ -80,7 +82,7 @@ struct shm {
     uint64_t gone_at;
 
     /* Likewise. Views outlive the channel: the last one that is released frees all this. */
-    struct held held;
+    struct held held[SHM_LANES];
     bool closed;
     uint64_t generation; /* fork_generation() of the process that borrowed */
     unsigned views_out, views_made;
@@ -100,6 +102,15 @@ enum ring_state shm_look_for_room(struct shm *shm, size_t length, uint8_t **ret_
 /* How much of what was sent has not reached the stage: RING_OK with *ret_left, or RING_BROKEN. */
 enum ring_state shm_look_for_stage(struct shm *shm, enum naru_stage stage, uint64_t *ret_left);
 
+/* How many bytes of a lane were not received: likewise. */
+enum ring_state shm_look_for_taken(struct shm *shm, unsigned lane, uint64_t *ret_left);
+
+/* The next record, of the highest lane that has one: as ring_peek(). */
+enum ring_state shm_look_for_record(struct shm *shm, unsigned *ret_lane, struct ring_record *ret_record);
+
+/* 0 or the explained -EINVAL: there is no such priority here, or descriptors are to go with it. */
+int shm_check_priority(const struct naru_channel *ch, const struct naru_message *m);
+
 /* One step of an attempt that found no room (nothing to receive). 0: look again; -EAGAIN or -EINTR. */
 int shm_await(struct naru_channel *ch, bool sending, bool block);
 
@@ -112,6 +123,7 @@ struct shm_found {
     const uint8_t *data;
     uint32_t length, record; /* bytes of the message, and of the ring's record */
     uint32_t fds;            /* descriptors that come with it */
+    unsigned lane;
     bool in_pool;
     struct shm_chunk chunk;
 };

@@ -66,6 +66,18 @@ static void announce_a_huge_ring(struct peer *p)
 {
     p->m.ring = 1 << 30;
 }
+static void announce_no_lanes(struct peer *p)
+{
+    p->m.lanes = 0;
+}
+static void announce_too_many_lanes(struct peer *p)
+{
+    p->m.lanes = SHM_LANES + 1;
+}
+static void announce_lanes_that_are_not_there(struct peer *p)
+{
+    p->m.lanes = 2;
+}
 static void map_little(struct peer *p)
 {
     p->m.ring_max = 4096;
@@ -189,6 +201,9 @@ static const struct {
     {"smaller than it is", announce_a_smaller_ring, REASON_PROTOCOL},
     {"no power of two", announce_no_power_of_two, REASON_PROTOCOL},
     {"a gigabyte", announce_a_huge_ring, REASON_SIZE},
+    {"no lanes", announce_no_lanes, REASON_PROTOCOL},
+    {"nine lanes", announce_too_many_lanes, REASON_PROTOCOL},
+    {"lanes that are not there", announce_lanes_that_are_not_there, REASON_PROTOCOL},
     {"maps little", map_little, REASON_SIZE},
     {"half a word", say_half, REASON_PROTOCOL},
     {"no word", say_nothing, REASON_PROTOCOL},

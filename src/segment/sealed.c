@@ -30,27 +30,48 @@ int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring)
     return 0;
 }
 
-/* Maps all parts, the ring twice; the pool without touching it. */
+/* Bytes of the file before the pool. */
+static size_t before_pool(const struct sealed *memory)
+{
+    return memory->plain + memory->ring * (memory->more + 1);
+}
+
+static bool map_at(uint8_t *base, size_t length, int protection, int flags, int fd, size_t offset)
+{
+    return mmap(base, length, protection, MAP_SHARED | MAP_FIXED | flags, fd, (off_t)offset) != MAP_FAILED;
+}
+
+static bool map_ring(const struct sealed *memory, int protection, int fd, size_t i)
+{
+    uint8_t *first = sealed_ring_at(memory, i);
+    size_t ring = memory->ring, offset = memory->plain + i * ring;
+
+    return map_at(first, ring, protection, MAP_POPULATE, fd, offset) &&
+           map_at(first + ring, ring, protection, MAP_POPULATE, fd, offset);
+}
+
+/* Maps all parts, each ring twice; the pool without touching it. */
 static int map(const char *what, int fd, int protection, struct sealed *memory)
 {
-    size_t plain = memory->plain, ring = memory->ring, all = plain + 2 * ring + memory->pool;
-    uint8_t *base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct sealed m = *memory;
+    size_t rings = m.more + 1, all = m.plain + 2 * m.ring * rings + m.pool;
+    bool mapped;
 
-    if (base == MAP_FAILED)
-        return error_set(errno, "%s: no room in the address space for a ring of %zu bytes: %s", what, ring,
-                         error_text(errno));
-    if (mmap(base, plain + ring, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) == MAP_FAILED ||
-        mmap(base + plain + ring, ring, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd,
-             (off_t)plain) == MAP_FAILED ||
-        (memory->pool &&
-         mmap(base + plain + 2 * ring, memory->pool, protection, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
-              (off_t)(plain + ring)) == MAP_FAILED)) {
+    m.base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m.base == MAP_FAILED)
+        return error_set(errno, "%s: no room in the address space for a ring of %zu bytes: %s", what,
+                         m.ring * rings, error_text(errno));
+    mapped = map_at(m.base, m.plain, protection, MAP_POPULATE, fd, 0);
+    for (size_t i = 0; i < rings && mapped; i++)
+        mapped = map_ring(&m, protection, fd, i);
+    if (!mapped ||
+        (m.pool && !map_at(sealed_pool(&m), m.pool, protection, MAP_NORESERVE, fd, before_pool(&m)))) {
         int code = errno;
 
-        (void)munmap(base, all);
+        (void)munmap(m.base, all);
         return error_set(code, "%s: cannot map shared memory: %s", what, error_text(code));
     }
-    memory->base = base;
+    memory->base = m.base;
     return 0;
 }
 
@@ -63,7 +84,7 @@ static bool can_populate(void)
 /* Reserves what is used from the beginning, and lengthens the file by what may be. */
 static int reserve(int fd, const struct sealed *memory)
 {
-    size_t first = memory->plain + memory->ring;
+    size_t first = before_pool(memory);
     int r = publish_reserve(fd, can_populate() ? first : first + memory->pool);
 
     return r < 0 || memory->pool == 0 ? r : publish_lengthen(fd, first + memory->pool);
@@ -112,7 +133,13 @@ static int seal(const char *what, int fd)
 int sealed_make(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
                 struct sealed *ret_memory, int *ret_fd)
 {
-    struct sealed memory = {.plain = plain, .ring = ring, .pool = pool};
+    return sealed_make_more(what, label, plain, ring, 0, pool, ret_memory, ret_fd);
+}
+
+int sealed_make_more(const char *what, const char *label, size_t plain, size_t ring, size_t more, size_t pool,
+                     struct sealed *ret_memory, int *ret_fd)
+{
+    struct sealed memory = {.plain = plain, .ring = ring, .more = more, .pool = pool};
     FD_CLEANUP int fd = -1;
     int r = sealed_check_sizes(what, plain, ring);
 
@@ -123,7 +150,7 @@ int sealed_make(const char *what, const char *label, size_t plain, size_t ring, 
         return error_set(errno, "%s: memfd_create: %s%s", what, error_text(errno), advice(errno));
     r = reserve(fd, &memory);
     if (r < 0)
-        return explain_reserve(what, plain + ring + pool, -r);
+        return explain_reserve(what, before_pool(&memory) + pool, -r);
     r = map(what, fd, PROT_READ | PROT_WRITE, &memory);
     if (r < 0)
         return r;
@@ -142,7 +169,7 @@ int sealed_make(const char *what, const char *label, size_t plain, size_t ring, 
  * Of the pool nothing needs to be, where sealed_populate() asks first. */
 static bool is_reserved(int fd, const struct stat *status, const struct sealed *memory)
 {
-    uint64_t first = memory->plain + memory->ring, all = first + memory->pool;
+    uint64_t first = before_pool(memory), all = first + memory->pool;
 
     if (memory->pool == 0 || !can_populate())
         return (uint64_t)status->st_blocks >= all / 512; /* stat(2): blocks are of 512 bytes */
@@ -152,7 +179,14 @@ static bool is_reserved(int fd, const struct stat *status, const struct sealed *
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
                   struct sealed *ret_memory)
 {
-    struct sealed memory = {.plain = plain, .ring = ring};
+    return sealed_attach_more(what, fd, plain, ring, 0, pool_most, ret_memory);
+}
+
+int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size_t more, uint64_t pool_most,
+                       struct sealed *ret_memory)
+{
+    struct sealed memory = {.plain = plain, .ring = ring, .more = more};
+    size_t first = before_pool(&memory);
     int r = sealed_check_sizes(what, plain, ring), seals;
     struct statfs system;
     struct stat status;
@@ -169,15 +203,15 @@ int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t 
         return error_set(EPROTO,
                          "%s: the peer passed memory that is not sealed: it could be cut short underneath us",
                          what);
-    if ((uint64_t)status.st_size < plain + ring || (uint64_t)status.st_size - plain - ring > pool_most)
+    if ((uint64_t)status.st_size < first || (uint64_t)status.st_size - first > pool_most)
         return error_set(EPROTO, "%s: the peer passed %lld bytes of memory and announced %zu", what,
-                         (long long)status.st_size, plain + ring);
-    memory.pool = (size_t)status.st_size - plain - ring;
+                         (long long)status.st_size, first);
+    memory.pool = (size_t)status.st_size - first;
     if (memory.pool % (size_t)sysconf(_SC_PAGESIZE) != 0)
         return error_set(EPROTO, "%s: the peer passed memory that is not whole pages", what);
     if (!is_reserved(fd, &status, &memory))
         return error_set(EPROTO, "%s: the peer passed %zu bytes of memory, not all of them reserved", what,
-                         plain + ring);
+                         first);
     r = map(what, fd, PROT_READ, &memory);
     if (r < 0)
         return r;
@@ -196,6 +230,6 @@ void sealed_trim(struct sealed *memory, size_t most)
 void sealed_deinit(struct sealed *memory)
 {
     if (memory->base)
-        (void)munmap(memory->base, memory->plain + 2 * memory->ring + memory->pool);
+        (void)munmap(memory->base, memory->plain + 2 * memory->ring * (memory->more + 1) + memory->pool);
     memory->base = NULL;
 }

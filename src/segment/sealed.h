@@ -27,6 +27,7 @@
 struct sealed {
     uint8_t *base; /* NULL: not mapped */
     size_t plain, ring, pool;
+    size_t more; /* rings of the same size behind the first one, each twice, too */
 };
 
 /* Both sizes are multiples of the page size, neither is 0, and ring is a power of two. 0 or an explained
@@ -40,12 +41,20 @@ int sealed_check_sizes(const char *what, uint64_t plain, uint64_t ring);
 int sealed_make(const char *what, const char *label, size_t plain, size_t ring, size_t pool,
                 struct sealed *ret_memory, int *ret_fd);
 
+/* Likewise with so many more rings. */
+int sealed_make_more(const char *what, const char *label, size_t plain, size_t ring, size_t more, size_t pool,
+                     struct sealed *ret_memory, int *ret_fd);
+
 /* Maps for reading what somebody else made, of just these sizes and, for a pool, up to pool_most bytes behind
  * them. Refuses (-EPROTO, explained) a descriptor that is not such memory: not a memfd, of huge pages,
  * without all of the seals, of another size, or not reserved. fd stays the caller's and is not needed
  * afterwards. */
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
                   struct sealed *ret_memory);
+
+/* Likewise with so many more rings. */
+int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size_t more, uint64_t pool_most,
+                       struct sealed *ret_memory);
 
 /* Reserves [from, to) of the pool and maps it, for its maker to write or its reader to read, at no cost where
  * that is done already. What cannot be had is an error here, and no SIGBUS later. 0 or -ENOMEM, without a
@@ -76,9 +85,15 @@ static inline uint8_t *sealed_ring(const struct sealed *memory)
     return memory->base + memory->plain;
 }
 
+/* Of ring number i, the first is 0: its first copy. */
+static inline uint8_t *sealed_ring_at(const struct sealed *memory, size_t i)
+{
+    return sealed_ring(memory) + 2 * memory->ring * i;
+}
+
 static inline uint8_t *sealed_pool(const struct sealed *memory)
 {
-    return memory->base + memory->plain + 2 * memory->ring;
+    return sealed_ring_at(memory, memory->more + 1);
 }
 
 #endif

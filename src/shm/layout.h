@@ -58,9 +58,10 @@ struct shm_page {
     /* Set before the memory is passed, and never again. */
     _Alignas(SHM_LINE) uint64_t magic;
     uint32_t layout;
-    uint32_t line; /* SHM_LINE */
-    uint64_t ring; /* bytes */
-    uint64_t pool; /* bytes behind the ring; may be 0 */
+    uint32_t line;  /* SHM_LINE */
+    uint64_t ring;  /* bytes */
+    uint64_t pool;  /* bytes behind the rings; may be 0 */
+    uint32_t lanes; /* rings, one a priority, all of that size */
 
     /* Not 0 while this side's sender (receiver) fences whenever it has published: see wakeup.h. */
     _Alignas(SHM_LINE) _Atomic uint32_t sender_fences;
@@ -89,6 +90,7 @@ static_assert(offsetof(struct shm_page, layout) == 8, "layout");
 static_assert(offsetof(struct shm_page, line) == 12, "layout");
 static_assert(offsetof(struct shm_page, ring) == 16, "layout");
 static_assert(offsetof(struct shm_page, pool) == 24, "layout");
+static_assert(offsetof(struct shm_page, lanes) == 32, "layout");
 static_assert(offsetof(struct shm_page, sender_fences) == 64, "layout");
 static_assert(offsetof(struct shm_page, receiver_fences) == 68, "layout");
 static_assert(offsetof(struct shm_page, receiver_asleep) == 128, "layout");

@@ -14,15 +14,26 @@ void shm_link_fill(struct shm_page *page, uint64_t ring, uint64_t pool)
     page->line = SHM_LINE;
     page->ring = ring;
     page->pool = pool;
+    page->lanes = 1;
 }
 
 int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd)
 {
-    int r = sealed_make(what, "naru", sizeof(struct shm_page), ring, pool, ret_own, ret_fd);
+    return shm_link_make_lanes(what, ring, 1, pool, ret_own, ret_fd);
+}
 
-    if (r == 0)
-        shm_link_fill((struct shm_page *)(void *)ret_own->base, ring, pool);
-    return r;
+int shm_link_make_lanes(const char *what, uint64_t ring, unsigned lanes, uint64_t pool,
+                        struct sealed *ret_own, int *ret_fd)
+{
+    struct shm_page *page;
+    int r = sealed_make_more(what, "naru", sizeof *page, ring, lanes - 1, pool, ret_own, ret_fd);
+
+    if (r < 0)
+        return r;
+    page = (struct shm_page *)(void *)ret_own->base;
+    shm_link_fill(page, ring, pool);
+    page->lanes = lanes;
+    return 0;
 }
 
 void shm_link_forsake(struct sealed *own)
@@ -34,15 +45,21 @@ void shm_link_forsake(struct sealed *own)
 
 int shm_link_attach(const char *what, int fd, uint64_t ring, uint64_t pool_max, struct sealed *ret_theirs)
 {
+    return shm_link_attach_lanes(what, fd, ring, 1, pool_max, ret_theirs);
+}
+
+int shm_link_attach_lanes(const char *what, int fd, uint64_t ring, unsigned lanes, uint64_t pool_max,
+                          struct sealed *ret_theirs)
+{
     struct sealed theirs;
     const struct shm_page *page;
-    int r = sealed_attach(what, fd, sizeof *page, ring, SHM_POOL_MOST, &theirs);
+    int r = sealed_attach_more(what, fd, sizeof *page, ring, lanes - 1, SHM_POOL_MOST, &theirs);
 
     if (r < 0)
         return r;
     page = (const struct shm_page *)(const void *)theirs.base;
     if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
-        page->ring != ring || page->pool != theirs.pool) {
+        page->ring != ring || page->lanes != lanes || page->pool != theirs.pool) {
         sealed_deinit(&theirs);
         return error_set(EPROTO, "%s: the peer's memory is not laid out as layout %d of naru", what,
                          SHM_LAYOUT);
@@ -58,8 +75,14 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
     *own = *theirs = (struct sealed){0};
     l->page = (struct shm_page *)(void *)l->own.base;
     l->their_page = (const struct shm_page *)(const void *)l->theirs.base;
-    ring_writer_init(&l->tx, sealed_ring(&l->own), l->own.ring, &l->their_page->lane[0].taken);
-    ring_reader_init(&l->rx, sealed_ring(&l->theirs), l->theirs.ring, &l->page->lane[0].taken);
+    l->lanes_out = (unsigned)l->own.more + 1;
+    l->lanes_in = (unsigned)l->theirs.more + 1;
+    for (unsigned i = 0; i < l->lanes_out; i++)
+        ring_writer_init(shm_link_tx(l, i), sealed_ring_at(&l->own, i), l->own.ring,
+                         &l->their_page->lane[i].taken);
+    for (unsigned i = 0; i < l->lanes_in; i++)
+        ring_reader_init(shm_link_rx(l, i), sealed_ring_at(&l->theirs, i), l->theirs.ring,
+                         &l->page->lane[i].taken);
     l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep,
                                        .fences = WAKER_ALWAYS,
                                        .fd = wfd,
@@ -72,7 +95,7 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
         .ticket = &l->page->receiver_asleep, .fenced = &l->their_page->sender_fences, .fd = rfd};
     l->sender = (struct sleeper){
         .ticket = &l->page->sender_asleep, .fenced = &l->their_page->receiver_fences, .fd = wfd};
-    l->receive_up_to = SHM_FAR;
+    l->receive_up_to = l->lanes_in == 1 ? SHM_FAR : 0;
 }
 
 static void always_fence(struct waker *w, bool always)

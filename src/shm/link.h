@@ -14,7 +14,7 @@ struct shm_link {
     struct sealed own, theirs;
     struct shm_page *page;
     const struct shm_page *their_page;
-    struct ring_writer tx;
+    struct ring_writer tx; /* lane 0 */
     struct ring_reader rx;
     struct waker their_receiver, their_sender;
     struct sleeper receiver, sender;
@@ -28,7 +28,22 @@ struct shm_link {
      * is to judge, for good. */
     _Atomic uint64_t send_while;
     _Atomic uint64_t receive_up_to;
+    /* Lanes are rings of their own, one a priority: from 1 on they are here. With more than one, receiving
+     * goes the long way. */
+    unsigned lanes_out, lanes_in;
+    struct ring_writer more_tx[SHM_LANES - 1];
+    struct ring_reader more_rx[SHM_LANES - 1];
 };
+
+static inline struct ring_writer *shm_link_tx(struct shm_link *l, unsigned lane)
+{
+    return lane ? &l->more_tx[lane - 1] : &l->tx;
+}
+
+static inline struct ring_reader *shm_link_rx(struct shm_link *l, unsigned lane)
+{
+    return lane ? &l->more_rx[lane - 1] : &l->rx;
+}
 
 #define SHM_NO_END (UINT64_C(1) << 32) /* no `end` is that, whatever the other side writes there */
 
@@ -42,6 +57,10 @@ void shm_link_fill(struct shm_page *page, uint64_t ring, uint64_t pool);
  * *ret_fd is what the other side attaches. 0 or an explained -errno. what: the URL. */
 int shm_link_make(const char *what, uint64_t ring, uint64_t pool, struct sealed *ret_own, int *ret_fd);
 
+/* Likewise with so many lanes. */
+int shm_link_make_lanes(const char *what, uint64_t ring, unsigned lanes, uint64_t pool,
+                        struct sealed *ret_own, int *ret_fd);
+
 /* Gives up memory that the other side may have attached: it is told that this side has closed. May be called
  * on zeroed memory. */
 void shm_link_forsake(struct sealed *own);
@@ -50,6 +69,10 @@ void shm_link_forsake(struct sealed *own);
  * (whole pages) are mapped at most: reading pages that a hostile side never reserved makes them, at our
  * expense. -EPROTO (explained): it is not what was announced. */
 int shm_link_attach(const char *what, int fd, uint64_t ring, uint64_t pool_max, struct sealed *ret_theirs);
+
+/* Likewise with so many lanes. */
+int shm_link_attach_lanes(const char *what, int fd, uint64_t ring, unsigned lanes, uint64_t pool_max,
+                          struct sealed *ret_theirs);
 
 /* Takes both memories. rfd, wfd: the sockets of what is received and of what is sent; the caller's. */
 void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs, int rfd, int wfd);

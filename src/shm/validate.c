@@ -176,7 +176,7 @@ static int validate_page(const char *what, const char *whose, const struct shm_p
     uint32_t end = atomic_load_explicit(&page->end, memory_order_relaxed); /* its value alone counts */
 
     if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
-        page->ring != memory->ring || page->pool != memory->pool)
+        page->ring != memory->ring || page->lanes != memory->more + 1 || page->pool != memory->pool)
         return error_set(EPROTO, "%s: %s page does not say what it is", what, whose);
     if (end > SHM_CLOSED)
         return error_set(EPROTO, "%s: %s end is %" PRIu32 ", which is none", what, whose, end);
@@ -184,18 +184,18 @@ static int validate_page(const char *what, const char *whose, const struct shm_p
 }
 
 /* What this side has sent and the other has not taken. */
-static int validate_sent(const char *what, const struct shm_link *l)
+static int validate_sent(const char *what, const struct shm_link *l, const struct ring_writer *tx)
 {
-    uint64_t taken = atomic_load_explicit(l->tx.their_taken, memory_order_acquire), end = 0; /* [C2] */
+    uint64_t taken = atomic_load_explicit(tx->their_taken, memory_order_acquire), end = 0; /* [C2] */
     int r;
 
-    if (taken - l->tx.taken > l->tx.position - l->tx.taken)
+    if (taken - tx->taken > tx->position - tx->taken)
         return error_set(EPROTO, "%s: the peer has taken up to %" PRIu64 " of %" PRIu64, what, taken,
-                         l->tx.position);
-    r = validate_ring(what, l->tx.data, l->tx.mask + 1, taken, l->own.pool, &end);
-    if (r == 0 && end != l->tx.position) /* I2 of ring.h */
+                         tx->position);
+    r = validate_ring(what, tx->data, tx->mask + 1, taken, l->own.pool, &end);
+    if (r == 0 && end != tx->position) /* I2 of ring.h */
         r = error_set(EPROTO, "%s: what was sent ends at %" PRIu64 ", and not at %" PRIu64, what, end,
-                      l->tx.position);
+                      tx->position);
     return r;
 }
 
@@ -206,9 +206,14 @@ int validate_link(const char *what, const struct shm_link *l)
 
     if (r == 0)
         r = validate_page(what, "the peer's", l->their_page, &l->theirs);
-    if (r == 0)
-        r = validate_sent(what, l);
-    return r < 0 ? r : validate_ring(what, l->rx.data, l->rx.mask + 1, l->rx.position, l->theirs.pool, &end);
+    for (unsigned i = 0; i < l->lanes_out && r == 0; i++)
+        r = validate_sent(what, l, i ? &l->more_tx[i - 1] : &l->tx);
+    for (unsigned i = 0; i < l->lanes_in && r == 0; i++) {
+        const struct ring_reader *rx = i ? &l->more_rx[i - 1] : &l->rx;
+
+        r = validate_ring(what, rx->data, rx->mask + 1, rx->position, l->theirs.pool, &end);
+    }
+    return r;
 }
 
 /* --- cells --- */
