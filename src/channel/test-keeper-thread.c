@@ -137,11 +137,18 @@ static bool sleeps_in_epoll_wait(int tid)
 TEST(a_keeper_whom_nobody_asks_does_not_wake_up)
 {
     const struct timespec while_idle = {1, 300000000}; /* longer than it waits for the silent */
-    struct naru_listener *l = listen_at("a", ""), *other = listen_at("b", "");
-    int tid = 0;
+    struct naru_listener *l = listen_there(""), *other = listen_at("b", "");
+    int tid = 0, silent;
     long before;
 
     WAIT_UNTIL(count_keepers(&tid) == 1);
+    WAIT_UNTIL(sleeps_in_epoll_wait(tid));
+    before = turns(tid);
+    silent = raw_connect();
+    WAIT_UNTIL(turns(tid) > before && sleeps_in_epoll_wait(tid)); /* for a second, then */
+    before = turns(tid);
+    close(silent);
+    WAIT_UNTIL(turns(tid) > before);
     serve_one(l); /* whatever it did for them is over */
     WAIT_UNTIL(sleeps_in_epoll_wait(tid));
     before = turns(tid);
