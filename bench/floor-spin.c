@@ -3,6 +3,8 @@
  * What shared memory can do when both sides spin, each with one copy in and one copy out:
  *
  *  - lines: two cache lines bounced between two CPUs, one each way. Nothing can be faster than that.
+ *  - guarded: the same, with the line that is read mapped for reading alone, as naru's receivers map theirs:
+ *    a processor may fetch such a line in another way.
  *  - slots: the control, a plain ring of 256 slots of a line each with a head and a tail; larger messages
  *    take several slots. The length of a message is known beforehand and not carried.
  *  - ring: the bare ring, what shm/ring.h does (the commit is the record's header, the next header is zeroed
@@ -121,6 +123,14 @@ static int attach(struct link *link, enum duo_side side)
     link->out = tx + PAGE;
     link->in = rx + PAGE;
     return 0;
+}
+
+/* What comes from the other side cannot be written here. */
+static int attach_guarded(struct link *link, enum duo_side side)
+{
+    int r = attach(link, side);
+
+    return r == 0 && mprotect(link->rx, link->whole, PROT_READ) < 0 ? duo_fail_errno("mprotect") : r;
 }
 
 /* --- two lines --- */
@@ -280,6 +290,14 @@ const struct carrier floor_shm_lines = {.mechanism = "shm-lines",
                                         .close = close_link,
                                         .send = send_line,
                                         .recv = recv_line};
+const struct carrier floor_shm_guarded = {.mechanism = "shm-guarded",
+                                          .max_message = LINE - sizeof(uint64_t),
+                                          .answers = true,
+                                          .open = open_lines,
+                                          .attach = attach_guarded,
+                                          .close = close_link,
+                                          .send = send_line,
+                                          .recv = recv_line};
 const struct carrier floor_shm_slots = {.mechanism = "shm-slots",
                                         .open = open_slots,
                                         .attach = attach,
