@@ -583,6 +583,41 @@ TEST(the_next_listener_is_asked_for_its_type_as_well)
     test_join(server);
 }
 
+TEST_EACH(descriptors_go_by_the_connection_that_there_is, each_near_way)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    const char *url = url_of(index);
+    struct naru_channel *far, *near;
+    struct naru_listener *l;
+    char buf[8] = "x";
+    int fd = 0;
+
+    options.reconnect_ns = NARU_FOREVER;
+    CHECK_OK(naru_listen(url, NULL, &l));
+    CHECK_OK(naru_connect(url, &options, patience, &far));
+    for (int round = 0; round < 3; round++) {
+        struct naru_message m = NARU_INIT(struct naru_message);
+        struct iovec piece = {buf, 1};
+        int got = -1;
+
+        m.iov = &piece;
+        m.iov_count = 1;
+        m.fds = &fd;
+        m.fd_count = 1;
+        CHECK_OK(naru_send_message(far, &m, patience));
+        CHECK_OK(naru_accept(l, patience, &near));
+        m.fds = &got;
+        m.fd_capacity = 1;
+        CHECK_OK(naru_recv_message(near, &m, patience));
+        CHECK_INT(m.fd_count, 1);
+        CHECK_INT(close(got), 0);
+        naru_channel_close(near);
+        CHECK(is_end(naru_recv(far, buf, sizeof buf, patience)));
+    }
+    naru_channel_close(far);
+    naru_listener_close(l);
+}
+
 TEST_EACH(who_has_finished_does_not_connect_again, each_near_way)
 {
     const char *url = url_of(index);
