@@ -141,8 +141,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The quantile of values, which it sorts; between two of them the mean. */
-static double quantile(double *values, size_t n, double q)
+double plan_quantile(double *values, size_t n, double q)
 {
     double at = q * (double)(n - 1);
     size_t low = (size_t)at, high = (double)low < at ? low + 1 : low;
@@ -165,8 +164,8 @@ static void summarise(struct measurement *m, int rounds)
         }
     if (n == 0)
         return;
-    m->median = (struct round){true, quantile(ns, n, 0.5), quantile(rate, n, 0.5), quantile(cpu, n, 0.5),
-                               quantile(switches, n, 0.5)};
+    m->median = (struct round){true, plan_quantile(ns, n, 0.5), plan_quantile(rate, n, 0.5),
+                               plan_quantile(cpu, n, 0.5), plan_quantile(switches, n, 0.5)};
 }
 
 static void compare_with(const struct cell *cell, struct measurement *bare, int rounds)
@@ -186,8 +185,8 @@ static void compare_with(const struct cell *cell, struct measurement *bare, int 
     }
     if (n == 0)
         return;
-    bare->ratio =
-        (struct ratio){quantile(ratios, n, 0.5), quantile(ratios, n, 0.25), quantile(ratios, n, 0.75)};
+    bare->ratio = (struct ratio){plan_quantile(ratios, n, 0.5), plan_quantile(ratios, n, 0.25),
+                                 plan_quantile(ratios, n, 0.75)};
 }
 
 /* All candidates of a cell, one after the other. Only -ECANCELED ends the plan. */

@@ -62,7 +62,7 @@ struct plan {
     size_t sizes[PLAN_SIZES_MAX];
     size_t size_count;
     int rounds;
-    int64_t duration_ns;   /* of each run */
+    int64_t duration_ns;   /* of each run; 0: it ends by itself */
     uint64_t max_messages; /* of each run; 0: no limit */
     enum duo_pin pin;
     bool plain; /* compare with the plainest bare programs: see floor.h */
@@ -83,5 +83,8 @@ struct results {
  * *ret_results holds the complete rounds. -errno: it could not begin; nothing to free. */
 int plan_run(const struct plan *plan, struct results *ret_results);
 void results_free(struct results *results);
+
+/* The quantile of values, which it sorts; between two of them the mean. */
+double plan_quantile(double *values, size_t n, double q);
 
 #endif

@@ -5,7 +5,7 @@
 #include "cli/json.h"
 #include "naru/mechanism.h"
 
-static void environment_json(struct json *j, const struct environment *e)
+void bench_environment_json(struct json *j, const struct environment *e)
 {
     json_object(j, "environment");
     json_text(j, "time", e->time);
@@ -118,7 +118,7 @@ void bench_print_json(FILE *out, const struct results *results, const struct env
     struct json j = json_begin(out, JSON_INDENTED);
 
     json_object(&j, NULL);
-    environment_json(&j, e);
+    bench_environment_json(&j, e);
     settings_json(&j, results);
     json_array(&j, "results");
     for (size_t i = 0; i < results->count; i++)

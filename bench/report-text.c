@@ -119,7 +119,7 @@ static void print_heading(FILE *out, int width, const struct cell *cell)
     (void)fprintf(out, "%s\n", term_style(out, STYLE_PLAIN));
 }
 
-static void print_where(FILE *out, const struct results *results, const struct environment *e)
+void bench_print_where(FILE *out, const struct plan *plan, int rounds_done, const struct environment *e)
 {
     static const char *const pins[] = {"each process on a CPU of its own", "both processes on one CPU",
                                        "unpinned"};
@@ -127,8 +127,10 @@ static void print_where(FILE *out, const struct results *results, const struct e
 
     (void)fprintf(out, "%s, %s, %d CPU%s, %s; %s build by %s\n", e->kernel, e->cpu, e->cpus,
                   e->cpus == 1 ? "" : "s", e->libc, e->build, e->compiler);
-    (void)fprintf(out, "%d interleaved rounds of %s each, %s\n", results->rounds_done,
-                  format_duration((double)results->plan->duration_ns, duration), pins[results->plan->pin]);
+    (void)fprintf(out, "%d interleaved rounds", rounds_done);
+    if (plan->duration_ns)
+        (void)fprintf(out, " of %s each", format_duration((double)plan->duration_ns, duration));
+    (void)fprintf(out, ", %s\n", pins[plan->pin]);
     if (environment_is_busy(e))
         (void)fprintf(out, "%sThe machine is busy (load %.1f on %d CPUs): trust ratios, not times.%s\n",
                       term_style(out, STYLE_NOTE), e->load, e->cpus, term_style(out, STYLE_PLAIN));
@@ -194,7 +196,7 @@ static void print_legend(FILE *out, const struct results *results)
 
 void bench_print_text(FILE *out, int width, const struct results *results, const struct environment *e)
 {
-    print_where(out, results, e);
+    bench_print_where(out, results->plan, results->rounds_done, e);
     for (size_t i = 0; i < results->count; i++) {
         const struct cell *cell = &results->cells[i], *before = i ? cell - 1 : NULL;
 

@@ -21,6 +21,11 @@ void bench_print_json(FILE *out, const struct results *results, const struct env
 void bench_print_csv(FILE *out, const struct results *results);
 void bench_print_svg(FILE *out, const struct results *results, const struct environment *e);
 
+/* The same for all benchmarks: where it was measured. */
+struct json;
+void bench_print_where(FILE *out, const struct plan *plan, int rounds_done, const struct environment *e);
+void bench_environment_json(struct json *j, const struct environment *e);
+
 /* "ping-pong, 64 B" */
 enum { BENCH_TITLE = 64 };
 const char *bench_title(const struct cell *cell, char storage[BENCH_TITLE]);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/life.h"
 #include "bench/report.h"
 #include "cli/arguments.h"
 #include "cli/exit.h"
@@ -99,6 +100,8 @@ static int choose_row(const char *name, const struct naru_mechanism *rows[ROWS_M
         return NARU_EXIT_OK;
     if (strcmp(name, "peers") == 0)
         return report_usage("peers are measured by themselves: bench peers");
+    if (strcmp(name, "life") == 0)
+        return report_usage("life is measured by itself: bench life");
     return nearest ? report_usage("there is no mechanism '%s'; did you mean %s?", name, nearest)
                    : report_usage("there is no mechanism '%s'", name);
 }
@@ -113,6 +116,12 @@ static int choose_peers(const struct naru_mechanism *rows[ROWS_MAX])
     rows[0] = naru_mechanism_find(comparisons_peers->mechanism);
     rows[1] = NULL;
     return NARU_EXIT_OK;
+}
+
+/* Figures of another kind: times, bytes, shares of a CPU. */
+static bool wants_life(const struct invocation *in)
+{
+    return in->operand_count == 1 && strcmp(in->operands[0], "life") == 0;
 }
 
 static bool wants_peers(const struct invocation *in)
@@ -217,6 +226,58 @@ static int measure(const struct options *o, struct plan *plan)
     return r == -ECANCELED ? interrupt_exit_code() : code;
 }
 
+/* What makes no difference there is refused, lest somebody believes that it did. */
+static int check_life(const struct options *o)
+{
+    return o->patterns.count || o->sizes != defaults.sizes || o->duration != defaults.duration || o->count ||
+                   o->plain || o->csv || o->svg
+               ? report_usage("bench life takes --rounds, --pin and --json alone")
+               : NARU_EXIT_OK;
+}
+
+static int measure_life(const struct options *o, struct plan *plan)
+{
+    struct environment environment = environment_read();
+    struct life_results *results = calloc(1, sizeof *results);
+    int r = results ? life_measure(plan, results) : -ENOMEM;
+
+    if (r < 0 && r != -ECANCELED) {
+        free(results);
+        return report_errno(-r, "it could not begin");
+    }
+    if (results->rounds_done)
+        (o->json ? life_print_json : life_print_text)(stdout, plan, results, &environment);
+    free(results);
+    return r == -ECANCELED ? interrupt_exit_code() : NARU_EXIT_OK;
+}
+
+/* Measures in a directory of its own, until the user interrupts it. */
+static int measure_somewhere(const struct options *o, struct plan *plan,
+                             int (*what)(const struct options *, struct plan *))
+{
+    int code;
+
+    if (plan->pin == DUO_PIN_APART && duo_cpu_count() < 2)
+        plan->pin = DUO_PIN_TOGETHER;
+    if (interrupt_graceful() < 0 || !(plan->directory = scratch_make()))
+        return NARU_EXIT_FAILED;
+    plan->stop_fd = interrupt_fd();
+    if (term_is_terminal(stderr)) {
+        plan->progress = show_progress;
+        plan->progress_context = plan;
+    }
+    code = what(o, plan);
+    return scratch_remove() || code != NARU_EXIT_OK ? code : NARU_EXIT_FAILED;
+}
+
+static int run_life(const struct options *o)
+{
+    struct plan plan = {.rounds = (int)o->rounds, .pin = (enum duo_pin)o->pin};
+    int code = check_life(o);
+
+    return code == NARU_EXIT_OK ? measure_somewhere(o, &plan, measure_life) : code;
+}
+
 static int run(const struct invocation *in)
 {
     const struct options *o = in->options;
@@ -228,8 +289,11 @@ static int run(const struct invocation *in)
                         .max_messages = (uint64_t)o->count,
                         .pin = (enum duo_pin)o->pin,
                         .plain = o->plain};
-    int code = choose_rows(in, rows);
+    int code;
 
+    if (wants_life(in))
+        return run_life(o);
+    code = choose_rows(in, rows);
     if (code == NARU_EXIT_OK)
         code = choose_patterns(&o->patterns, plan.patterns);
     if (code == NARU_EXIT_OK)
@@ -244,17 +308,7 @@ static int run(const struct invocation *in)
         return report_usage("--duration is 60s at most");
     if (o->svg && (code = check_svg(o->svg)) != NARU_EXIT_OK)
         return code;
-    if (plan.pin == DUO_PIN_APART && duo_cpu_count() < 2)
-        plan.pin = DUO_PIN_TOGETHER;
-    if (interrupt_graceful() < 0 || !(plan.directory = scratch_make()))
-        return NARU_EXIT_FAILED;
-    plan.stop_fd = interrupt_fd();
-    if (term_is_terminal(stderr)) {
-        plan.progress = show_progress;
-        plan.progress_context = &plan;
-    }
-    code = measure(o, &plan);
-    return scratch_remove() || code != NARU_EXIT_OK ? code : NARU_EXIT_FAILED;
+    return measure_somewhere(o, &plan, measure);
 }
 
 static const struct verb_option options[] = {
@@ -285,30 +339,35 @@ const struct verb verb_bench = {
     .group = GROUP_MEASURE,
     .summary = "measure mechanisms against bare system calls",
     .operands = "[MECHANISM...]",
-    .details = "Sends messages between two processes through naru, and through a bare program that\n"
-               "does the same framing with the same system calls; both in turn, in interleaved\n"
-               "rounds, on the same CPUs. The ratio of the two is what naru costs.\n"
-               "\n"
-               "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
-               "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
-               "written and checked. --plain compares unix sockets and UDP with read(2) and recv(2),\n"
-               "which hear nothing of descriptors, senders and losses: what hearing of them costs.\n"
-               "\n"
-               "Shared memory is measured in each way of waiting: spin against the floor (two cache lines\n"
-               "bounced), a control (head and tail, 64-byte slots) and a bare in-band ring, adaptive\n"
-               "against spin, sleep against a unix socket, a futex and an eventfd, and in epoll_wait(2).\n"
-               "\n"
-               "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
-               "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
-               "others (file signal fd stdio shm+posix shm+sysv) have no bare counterpart and are measured\n"
-               "when named.\n"
-               "\n"
-               "peers: shared memory in each way of waiting against nng, ZeroMQ and Boost's message_queue,\n"
-               "and how many times naru's time they take. Only `./dev bench peers` in naru's sources is\n"
-               "linked with them.\n"
-               "\n"
-               "  naru bench pipe tcp --size 64 --rounds 11\n"
-               "  naru bench --pattern pingpong --svg latency.svg",
+    .details =
+        "Sends messages between two processes through naru, and through a bare program that\n"
+        "does the same framing with the same system calls; both in turn, in interleaved\n"
+        "rounds, on the same CPUs. The ratio of the two is what naru costs.\n"
+        "\n"
+        "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
+        "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
+        "written and checked. --plain compares unix sockets and UDP with read(2) and recv(2),\n"
+        "which hear nothing of descriptors, senders and losses: what hearing of them costs.\n"
+        "\n"
+        "Shared memory is measured in each way of waiting: spin against the floor (two cache lines\n"
+        "bounced), a control (head and tail, 64-byte slots) and a bare in-band ring, adaptive\n"
+        "against spin, sleep against a unix socket, a futex and an eventfd, and in epoll_wait(2).\n"
+        "\n"
+        "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
+        "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
+        "others (file signal fd stdio shm+posix shm+sysv) have no bare counterpart and are measured\n"
+        "when named.\n"
+        "\n"
+        "peers: shared memory in each way of waiting against nng, ZeroMQ and Boost's message_queue,\n"
+        "and how many times naru's time they take. Only `./dev bench peers` in naru's sources is\n"
+        "linked with them.\n"
+        "\n"
+        "life: what a shared-memory connection costs outside of its messages: the time until the first\n"
+        "one is there and until a killed receiver's sender knows, beside a bare unix socket; memory and\n"
+        "CPU of an idle one. Takes --rounds, --pin and --json.\n"
+        "\n"
+        "  naru bench pipe tcp --size 64 --rounds 11\n"
+        "  naru bench --pattern pingpong --svg latency.svg",
     .options = options,
     .options_size = sizeof(struct options),
     .defaults = &defaults,

@@ -113,6 +113,30 @@ for r in d["results"]:
 ' && nothing_is_left
 }
 
+bench_measures_what_surrounds_messages() {
+    expect 0 "$naru" bench life -r 2 && says out "first message" && says out "killed receiver" &&
+        says out "idle memory" && says out "idle CPU" && nothing_is_left &&
+        expect 0 "$naru" bench life -r 2 --json && python '
+import json, sys
+d = json.load(sys.stdin)
+assert d["settings"]["rounds_done"] == 2, d["settings"]
+by = {r["figure"]: r for r in d["results"]}
+assert list(by) == ["first message", "killed receiver", "idle memory", "idle CPU"], list(by)
+for name, r in by.items():
+    for who in ("naru", "unix"):
+        if who == "unix" and name.startswith("idle"):
+            assert who not in r, r
+            continue
+        m = r[who]
+        assert "reason" not in m, r
+        assert len(m["rounds"]) == 2 and all(v > 0 for v in m["rounds"]), r
+        assert min(m["rounds"]) <= m["low_quartile"] <= m["median"] <= m["high_quartile"] <= max(m["rounds"]), r
+    assert ("ratio" in r) == ("difference" in r) == ("unix" in r), r
+    assert r["promise"]["kept"] in (True, False), r
+' && nothing_is_left && expect 2 "$naru" bench life --size 64 && says err "--rounds, --pin and --json alone" &&
+        expect 2 "$naru" bench life pipe && says err "measured by itself"
+}
+
 bench_ends_when_interrupted() {
     timeout --preserve-status -s INT 1 "${note_pid[@]}" "$naru" bench -r 99 -d 10s >/dev/null 2>&1 3>&-
     [ $? -eq 130 ] || fail "an interrupted bench did not end with 130" || return 1
@@ -203,7 +227,7 @@ tour_refuses_what_it_cannot_read() {
 
 tests="bench_prints_tables_and_the_ratio bench_prints_json_with_every_round bench_prints_csv_that_a_spreadsheet_reads
 bench_draws_svg_that_is_xml bench_refuses_what_makes_no_sense bench_compares_with_other_libraries
-bench_ends_when_interrupted
+bench_measures_what_surrounds_messages bench_ends_when_interrupted
 tour_verifies_every_row_or_says_why tour_carries_odd_sizes tour_fits_the_width two_tours_at_once_do_not_meet
 tour_leaves_nothing_when_interrupted tour_refuses_what_it_cannot_read"
 exec 3>&1
