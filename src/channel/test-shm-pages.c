@@ -95,6 +95,8 @@ TEST(no_page_fault_comes_after_the_opening)
           2 * LARGE / 4096 / 16); /* the control: of as many pages, in lots of 16 */
     CHECK(faults_of("shm:?pool=4M&prefault=yes") <= SHADOW);
     CHECK(faults_of("shm:?pool=4M&prefault&huge") <= SHADOW);
+    CHECK(faults_of("shm:?pool=4M&lanes=8&prefault") <= SHADOW);
+    CHECK(faults_of("shm:?pool=4M&lanes=8&prefault&huge") <= SHADOW);
 }
 
 /* Bytes of all mappings of channels that are mapped as huge pages. */
@@ -131,23 +133,42 @@ static bool can_collapse(size_t huge)
     return can;
 }
 
+/* Messages of a priority, round the end of its ring of 64 KiB. */
+static void send_urgently(struct naru_channel *ch[2], unsigned priority)
+{
+    struct iovec piece = {buffer, 1000};
+    struct naru_message m = NARU_INIT(struct naru_message);
+
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.priority = priority;
+    for (int i = 0; i < 100; i++) {
+        CHECK_INT(naru_send_message(ch[0], &m, NARU_S(60)), 0);
+        CHECK_INT(naru_recv(ch[1], buffer, LARGE, NARU_S(60)), 1000);
+    }
+}
+
 TEST(the_pool_is_of_huge_pages)
 {
+    static const char *const urls[] = {"shm:?pool=8M&ring=2M&huge", "shm:?pool=8M&ring=64k&huge&prefault",
+                                       "shm:?pool=8M&ring=64k&lanes=3&huge&prefault",
+                                       "shm:?pool=8M&ring=1M&lanes=2&huge"};
     size_t huge = pages_huge_size();
     struct naru_channel *ch[2];
 
     buffer = malloc(LARGE);
     CHECK(buffer);
     memset(buffer, 1, LARGE);
-    for (int prefault = 0; prefault < 2; prefault++) {
-        CHECK_INT(
-            naru_channel_pair(prefault ? "shm:?pool=8M&ring=64k&huge&prefault" : "shm:?pool=8M&ring=2M&huge",
-                              NULL, ch),
-            0);
+    for (size_t n = 0; n < sizeof urls / sizeof *urls; n++) {
+        bool prefault = strstr(urls[n], "prefault") != NULL;
+        unsigned lanes = 1;
+
+        CHECK_INT(naru_channel_pair(urls[n], NULL, ch), 0);
         for (int i = 0; i < 2 && huge; i++) { /* aligned whether or not there are any */
             struct shm_link *link = &((struct shm *)ch[i]->state)->link;
-            size_t first = link->own.plain + link->own.ring;
+            size_t first = link->own.plain + link->own.ring * link->lanes_out;
 
+            lanes = link->lanes_out;
             CHECK_INT(((uintptr_t)sealed_pool(&link->own) - first) % huge, 0);
             CHECK_INT(((uintptr_t)sealed_pool(&link->theirs) - first) % huge, 0);
         }
@@ -156,6 +177,7 @@ TEST(the_pool_is_of_huge_pages)
             CHECK(huge_bytes() >= 4 * (8 * MIB - 2 * huge));
         send_and_receive(ch, LARGE);
         send_and_receive(ch, 10);
+        send_urgently(ch, lanes - 1);
         lend_and_borrow(ch, LARGE);
         lend_and_borrow(ch, 1000);
         naru_channel_close(ch[0]);

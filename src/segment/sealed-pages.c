@@ -9,7 +9,7 @@
 
 int sealed_prefault(const char *what, const struct sealed *memory, bool write)
 {
-    size_t all = memory->plain + 2 * memory->ring + memory->pool;
+    size_t all = sealed_mapped(memory);
     int r = pages_prefault(memory->base, all, write);
 
     return r == 0 || r == -ENOTSUP
@@ -18,13 +18,35 @@ int sealed_prefault(const char *what, const struct sealed *memory, bool write)
                            error_text(-r));
 }
 
-/* Where the parts are to be, so that each begins at a multiple of `huge` as its bytes in the file do. */
+/* What is in one piece in the file, too: the plain pages with the first ring, each further copy of a ring,
+ * the pool. */
+struct part {
+    uint8_t *begin;
+    size_t length, offset; /* offset: in the file */
+};
+
+/* Part i, as long as there is one. */
+static bool find_part(const struct sealed *memory, size_t i, struct part *ret_part)
+{
+    size_t copies = 2 * (memory->more + 1);
+
+    if (i == 0)
+        *ret_part = (struct part){memory->base, memory->plain + memory->ring, 0};
+    else if (i < copies)
+        *ret_part = (struct part){sealed_ring(memory) + i * memory->ring, memory->ring,
+                                  memory->plain + i / 2 * memory->ring};
+    else
+        *ret_part = (struct part){sealed_pool(memory), memory->pool,
+                                  memory->plain + (memory->more + 1) * memory->ring};
+    return i <= copies;
+}
+
+/* Where the parts are to be, so that the pool begins at a multiple of `huge` as its bytes in the file do. */
 static uint8_t *find_place(const struct sealed *memory, size_t huge)
 {
-    size_t all = memory->plain + 2 * memory->ring + memory->pool;
-    size_t skip =
-        (huge - memory->ring % huge) % huge; /* the pool lies a ring further behind than in the file */
-    uint8_t *space = pages_reserve_addresses(skip + all, huge);
+    size_t behind = memory->ring * (memory->more + 1); /* so much further than in the file the pool lies */
+    size_t skip = (huge - behind % huge) % huge;
+    uint8_t *space = pages_reserve_addresses(skip + sealed_mapped(memory), huge);
 
     if (space && skip)
         (void)munmap(space, skip);
@@ -33,47 +55,48 @@ static uint8_t *find_place(const struct sealed *memory, size_t huge)
 
 int sealed_align(const char *what, struct sealed *memory)
 {
-    const size_t sizes[] = {memory->plain + memory->ring, memory->ring, memory->pool};
-    size_t all = sizes[0] + sizes[1] + sizes[2], huge = pages_huge_size(), done = 0;
+    size_t all = sealed_mapped(memory), huge = pages_huge_size();
     uint8_t *place = huge && all >= huge ? find_place(memory, huge) : NULL;
+    struct part part;
 
     if (!place)
         return 0; /* as good as it was */
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && done < all; done += sizes[i++])
-        if (sizes[i] && mremap(memory->base + done, sizes[i], sizes[i], MREMAP_MAYMOVE | MREMAP_FIXED,
-                               place + done) == MAP_FAILED) {
+    for (size_t i = 0; find_part(memory, i, &part); i++) {
+        size_t done = (size_t)(part.begin - memory->base);
+
+        if (part.length && mremap(part.begin, part.length, part.length, MREMAP_MAYMOVE | MREMAP_FIXED,
+                                  place + done) == MAP_FAILED) {
             int code = errno; /* what has moved is no longer where it was: none of it can be kept */
 
-            (void)munmap(memory->base + done, all - done);
+            (void)munmap(part.begin, all - done);
             (void)munmap(place, all);
             memory->base = NULL;
             return error_set(code, "%s: ?huge: cannot move shared memory: %s", what, error_text(code));
         }
+    }
     memory->base = place;
     return 0;
 }
 
-/* [begin, end) of the mapping, as far as whole huge pages of the file lie in it. offset: of begin, in the
- * file. */
-static void make_huge(uint8_t *begin, size_t length, size_t offset, size_t huge, bool there)
+/* A part, as far as whole huge pages of the file lie in it. */
+static void make_huge(const struct part *part, size_t huge, bool there)
 {
-    size_t skip = (huge - offset % huge) % huge;
+    size_t skip = (huge - part->offset % huge) % huge;
+    uint8_t *begin = part->begin + skip;
 
-    if (length < skip + huge || (uintptr_t)(begin + skip) % huge != 0)
+    if (part->length < skip + huge || (uintptr_t)begin % huge != 0)
         return;
     if (there)
-        (void)pages_make_huge(begin + skip, length - skip);
+        (void)pages_make_huge(begin, part->length - skip);
     else
-        (void)madvise(begin + skip, length - skip, MADV_HUGEPAGE);
+        (void)madvise(begin, part->length - skip, MADV_HUGEPAGE);
 }
 
 void sealed_make_huge(const struct sealed *memory, bool there)
 {
-    size_t huge = pages_huge_size(), first = memory->plain + memory->ring;
+    size_t huge = pages_huge_size();
+    struct part part;
 
-    if (huge == 0)
-        return;
-    make_huge(memory->base, first, 0, huge, there);
-    make_huge(memory->base + first, memory->ring, memory->plain, huge, there);
-    make_huge(sealed_pool(memory), memory->pool, first, huge, there);
+    for (size_t i = 0; huge && find_part(memory, i, &part); i++)
+        make_huge(&part, huge, there);
 }

@@ -54,7 +54,7 @@ static bool map_ring(const struct sealed *memory, int protection, int fd, size_t
 static int map(const char *what, int fd, int protection, struct sealed *memory)
 {
     struct sealed m = *memory;
-    size_t rings = m.more + 1, all = m.plain + 2 * m.ring * rings + m.pool;
+    size_t rings = m.more + 1, all = sealed_mapped(&m);
     bool mapped;
 
     m.base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -230,6 +230,6 @@ void sealed_trim(struct sealed *memory, size_t most)
 void sealed_deinit(struct sealed *memory)
 {
     if (memory->base)
-        (void)munmap(memory->base, memory->plain + 2 * memory->ring * (memory->more + 1) + memory->pool);
+        (void)munmap(memory->base, sealed_mapped(memory));
     memory->base = NULL;
 }

@@ -96,4 +96,10 @@ static inline uint8_t *sealed_pool(const struct sealed *memory)
     return sealed_ring_at(memory, memory->more + 1);
 }
 
+/* Bytes of the address space that it takes. */
+static inline size_t sealed_mapped(const struct sealed *memory)
+{
+    return memory->plain + 2 * memory->ring * (memory->more + 1) + memory->pool;
+}
+
 #endif
