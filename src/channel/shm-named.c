@@ -287,7 +287,7 @@ static int check(const char *what, const struct named_found *found, const struct
     reason = handshake_read(word, sizeof word, &own, &theirs);
     if (reason == REASON_NONE &&
         (theirs.kind != HANDSHAKE_HELLO || header->size != shared_size(theirs.ring) ||
-         shared_size(theirs.ring) > found->bytes))
+         shared_size(theirs.ring) != found->bytes)) /* all that is mapped is unmapped by the parts */
         reason = REASON_PROTOCOL;
     if (reason != REASON_NONE)
         return handshake_failed(what, reason, &own, &theirs);

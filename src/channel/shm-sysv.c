@@ -128,12 +128,15 @@ static int set_failed(const char *what, int code, const char *action)
     return error_set(code, "%s: cannot %s the semaphores: %s%s", what, action, error_text(code), advice);
 }
 
-/* Whether the set is one of ours, as far as its size tells. */
-static bool is_set(int set)
+/* Whether the set is one of ours, as far as its size tells: before anything is done to it. 0; -EAGAIN,
+ * without a sentence: it has been removed; or explained. */
+static int check_set(const char *what, int set)
 {
     struct semid_ds status;
 
-    return semctl(set, 0, IPC_STAT, &status) == 0 && status.sem_nsems == SEMAPHORES;
+    if (semctl(set, 0, IPC_STAT, &status) < 0)
+        return sysv_is_gone(errno) ? -EAGAIN : set_failed(what, errno, "look at");
+    return status.sem_nsems == SEMAPHORES ? 0 : set_failed(what, EINVAL, "use");
 }
 
 /* The set may have been made for others than may connect now. */
@@ -154,18 +157,21 @@ static int take_key(struct named_place *place, int flags)
     for (int race = 0; race < RACES_MAX; race++) {
         struct sembuf take[] = {is_zero(DOOMED), is_zero(LISTENER), change(LISTENER, 1)};
         /* Linux makes them zero (semget(2)). */
-        int set = semget(place->key, SEMAPHORES, flags);
+        int set = semget(place->key, SEMAPHORES, flags), r;
 
         if (set < 0 && errno == ENOENT)
             return -ENOENT;
         if (set < 0)
             return set_failed(place->what, errno, "open");
+        r = check_set(place->what, set);
+        if (r == -EAGAIN)
+            continue;
+        if (r < 0)
+            return r;
         if (operate(set, take, 3)) {
             place->set = set;
             place->listening = true;
-            if (is_set(set))
-                return 0;
-            return set_failed(place->what, EINVAL, "use");
+            return 0;
         }
         if (errno != EAGAIN && !sysv_is_gone(errno))
             return set_failed(place->what, errno, "take");
@@ -379,14 +385,17 @@ static int sysv_find(struct named_place *place, struct named_seat *seat, struct 
         return NAMED_NOBODY;
     }
     seat->place = header->place;
-    if (seat->set < 0 || !is_set(seat->set) || seat->place >= PLACES) {
-        int code = seat->set < 0 ? errno : EINVAL;
-
+    if (seat->set < 0)
+        r = errno == ENOENT ? -EAGAIN : set_failed(place->what, errno, "open");
+    else
+        r = check_set(place->what, seat->set);
+    if (r == 0 && seat->place >= PLACES)
+        r = set_failed(place->what, EINVAL, "use");
+    if (r == 0)
+        *ret_found = found;
+    else
         (void)munmap(found.data, found.bytes);
-        return code == ENOENT ? NAMED_NOBODY : set_failed(place->what, code, "open");
-    }
-    *ret_found = found;
-    return 0;
+    return r == -EAGAIN ? NAMED_NOBODY : r;
 }
 
 static bool sysv_is_named(const struct named_place *place, const struct named_seat *seat)
