@@ -29,6 +29,7 @@
 #include "channel/shm-handshake.h"
 #include "channel/shm-name.h"
 #include "channel/unix-endpoint.h"
+#include "shm/wakeup.h"
 
 enum {
     PENDING_MAX = 8,
@@ -348,6 +349,10 @@ int shm_listen(struct naru_listener *l, struct url *url, const struct naru_optio
     r = open_descriptors(l, s);
     if (r == 0)
         r = unix_endpoint_open(l, s->socket, url, &name, opt->mode, &s->endpoint);
+    /* Each link asks for it and deals with a refusal. The first time, in a process that has threads, the
+     * kernel waits for all CPUs (some 10 ms): better here, and before there is a keeper, than in an accept.
+     */
+    (void)wakeup_register();
     if (r == 0 && !s->manual) {
         r = keeper_add(l->url, &s->task, epoll_of(s), attend, s);
         if (r < 0)
