@@ -394,6 +394,39 @@ TEST_EACH(a_loan_of_the_old_connection_is_not_sent_on_the_new, each_way)
         loan_over_a_loss(index, i & 1 ? 100 : index == 0 ? 190 * 1000 : 100 * 1000, i & 2);
 }
 
+/* Where a loan is a place of the connection's. The commit itself is told of the end. */
+TEST(a_commit_that_finds_the_end_leaves_the_next_connection_its_own_loans)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    const char *url = url_of(0);
+    struct test_gate leave;
+    struct naru_channel *ch;
+    char buf[8];
+    int server;
+
+    for (size_t length = 100; length <= 190 * 1000; length *= 1900) { /* in the ring; in the pool */
+        test_gate_init(&leave);
+        server = start_speaker(url, &leave);
+        ch = join(url, NARU_FOREVER, 0);
+        CHECK_OK(naru_loan(ch, length, patience, &loan));
+        test_gate_open(&leave);
+        test_join(server);
+        CHECK_INT(naru_commit(&loan, 3, NULL), -EPIPE);
+        CHECK_CONTAINS(naru_explain(), "the next call connects again");
+        server = start_server(url, 0);
+        hear(ch, "one", false); /* which had come before the end */
+        hear(ch, "two", false);
+        hear(ch, "three", false);
+        CHECK_OK(naru_loan(ch, 6, patience, &loan));
+        memcpy(loan.data, "loaned", 6);
+        CHECK_OK(naru_commit(&loan, 6, NULL));
+        CHECK_INT(naru_recv(ch, buf, sizeof buf, patience), 6);
+        ask(ch, "second");
+        naru_channel_close(ch);
+        test_join(server);
+    }
+}
+
 /* --- an event loop --- */
 
 static int greetings, calls, losses;

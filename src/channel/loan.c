@@ -155,6 +155,7 @@ static void end_loan(struct naru_loan *loan)
 
     if (ch->lent) {
         ch->lent = NULL;
+        (void)reopen_end_loan(ch); /* its commit may have been what found the end */
         channel_update_ready(ch, CHANNEL_SENDING);
     } else {
         ch->loan_spare = ch->loan;
