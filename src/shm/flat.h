@@ -10,8 +10,8 @@
  * everything that is read there is input: what an overwritten page or ring makes of it is FLAT_BROKEN, never
  * an access outside of the memory and never a loop.
  *
- * I5  No record but padding runs up to the ring's end, and padding always does: it begins behind the
- *     ring's beginning, and the next record is at the ring's beginning.
+ * I5  No record runs over the ring's end, and padding always runs up to it: it begins behind the ring's
+ *     beginning, and the next record is at the ring's beginning.
  *
  * Killed between any two stores of flat_wrap(): as of ring_commit(), whose order of stores it has; padding
  * without a record behind it is there for the next one. The writer's position is nowhere but in its

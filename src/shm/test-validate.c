@@ -72,6 +72,8 @@ TEST(a_link_that_is_used_is_valid_on_both_sides)
         CHECK_INT(validate_link("shm:", &p.link[0]), 0);
         CHECK_INT(validate_link("shm:", &p.link[1]), 0);
     }
+    sealed_trim(&p.link[1].theirs, SHM_PAGE); /* a receiver that maps less of the pool */
+    CHECK_INT(validate_link("shm:", &p.link[1]), 0);
     close_pair(&p);
 }
 

@@ -170,13 +170,16 @@ int validate_pool(const char *what, const struct pool *p)
 
 /* --- channels --- */
 
-static int validate_page(const char *what, const char *whose, const struct shm_page *page,
+/* Of the other's pool a side may map less than there is (sealed_trim()). */
+static int validate_page(const char *what, bool ours, const struct shm_page *page,
                          const struct sealed *memory)
 {
+    const char *whose = ours ? "our" : "the peer's";
     uint32_t end = atomic_load_explicit(&page->end, memory_order_relaxed); /* its value alone counts */
+    bool has_pool = ours ? page->pool == memory->pool : page->pool >= memory->pool;
 
     if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
-        page->ring != memory->ring || page->lanes != memory->more + 1 || page->pool != memory->pool)
+        page->ring != memory->ring || page->lanes != memory->more + 1 || !has_pool)
         return error_set(EPROTO, "%s: %s page does not say what it is", what, whose);
     if (end > SHM_CLOSED)
         return error_set(EPROTO, "%s: %s end is %" PRIu32 ", which is none", what, whose, end);
@@ -202,10 +205,10 @@ static int validate_sent(const char *what, const struct shm_link *l, const struc
 int validate_link(const char *what, const struct shm_link *l)
 {
     uint64_t end;
-    int r = validate_page(what, "our", l->page, &l->own);
+    int r = validate_page(what, true, l->page, &l->own);
 
     if (r == 0)
-        r = validate_page(what, "the peer's", l->their_page, &l->theirs);
+        r = validate_page(what, false, l->their_page, &l->theirs);
     for (unsigned i = 0; i < l->lanes_out && r == 0; i++)
         r = validate_sent(what, l, i ? &l->more_tx[i - 1] : &l->tx);
     for (unsigned i = 0; i < l->lanes_in && r == 0; i++) {
