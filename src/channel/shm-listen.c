@@ -32,9 +32,8 @@
 #include "shm/wakeup.h"
 
 enum {
-    PENDING_MAX = 8,
-    /* at most FORK_GUARD_FDS */ /* connections whose HELLO is awaited */
-    TAKEN_MAX = 32 /* connections that one attempt looks at: those who flood do not hold it up */
+    PENDING_MAX = 8, /* connections whose HELLO is awaited; at most FORK_GUARD_FDS */
+    TAKEN_MAX = 32   /* connections that one attempt looks at: those who flood do not hold it up */
 };
 
 static const int64_t hello_within = NARU_S(1);
