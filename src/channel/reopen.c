@@ -446,7 +446,7 @@ static int reconnect(struct naru_channel *ch, int direction, int64_t *timeout_ns
     struct naru_channel *fresh;
     int r = 0;
 
-    if (o->options.reconnect_ns != NARU_FOREVER)
+    if (o->options.reconnect_ns < NARU_FOREVER - o->lost_at)
         limit = o->lost_at + o->options.reconnect_ns;
     if (deadline_left(limit) == 0)
         return gave_up(ch);
