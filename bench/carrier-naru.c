@@ -30,7 +30,8 @@ struct rendezvous {
 struct link {
     const struct naru_mechanism *row;
     const struct load *load;
-    const char *options;              /* of the URLs; NULL: none */
+    const char *options; /* of the URLs; NULL: none */
+    enum lending lending;
     bool polled;                      /* the receiver waits in epoll_wait(2) */
     int epoll;                        /* in a child: if so; else -1 */
     char urls[2][URL_MAX];            /* [direction]; both the same where one connection does both */
@@ -168,6 +169,7 @@ static int open_link(const struct carrier *carrier, const struct load *load, str
     link->load = load;
     link->options = carrier->options;
     link->polled = carrier->polled;
+    link->lending = carrier->lending;
     link->epoll = -1;
     for (int i = 0; i < 4; i++)
         link->given[i / 2][i % 2] = -1;
@@ -328,9 +330,46 @@ static int attach(struct link *link, enum duo_side side)
     return r < 0 ? r : meeting_both(&link->meeting, side);
 }
 
+/* Lent: how much of a message is copied into the loan and out of the view. */
+static size_t touched(const struct link *link, size_t length)
+{
+    return link->lending == LENDING_UNTOUCHED && length > ENGINE_SIZE_MIN ? ENGINE_SIZE_MIN : length;
+}
+
+static int lend(struct link *link, const void *data, size_t length)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    int r = naru_loan(link->tx, length, NARU_FOREVER, &loan);
+
+    if (r < 0)
+        return failed(r);
+    memcpy(loan.data, data, touched(link, length));
+    r = naru_commit(&loan, length, NULL);
+    return r < 0 ? failed(r) : 0;
+}
+
+static ssize_t borrow(struct link *link, void *buffer, size_t capacity, const void **ret_data)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    int r = naru_borrow(link->rx, NARU_FOREVER, &view);
+    size_t length = view.length;
+
+    if (r < 0)
+        return failed(r);
+    if (length <= capacity)
+        memcpy(buffer, view.data, touched(link, length));
+    naru_release(&view);
+    *ret_data = buffer;
+    return length <= capacity ? (ssize_t)length : duo_fail(-EMSGSIZE, "%zu bytes do not fit", length);
+}
+
 static int send_one(struct link *link, const void *data, size_t length)
 {
-    int r = naru_send(link->tx, data, length, NARU_FOREVER);
+    int r;
+
+    if (link->lending)
+        return lend(link, data, length);
+    r = naru_send(link->tx, data, length, NARU_FOREVER);
 
     return r < 0 ? failed(r) : 0;
 }
@@ -352,8 +391,12 @@ static ssize_t recv_polled(struct link *link, void *buffer, size_t capacity)
 
 static ssize_t recv_one(struct link *link, void *buffer, size_t capacity, const void **ret_data)
 {
-    ssize_t n = link->polled ? recv_polled(link, buffer, capacity)
-                             : naru_recv(link->rx, buffer, capacity, NARU_FOREVER);
+    ssize_t n;
+
+    if (link->lending)
+        return borrow(link, buffer, capacity, ret_data);
+    n = link->polled ? recv_polled(link, buffer, capacity)
+                     : naru_recv(link->rx, buffer, capacity, NARU_FOREVER);
 
     *ret_data = buffer;
     return n < 0 ? failed((int)n) : n;

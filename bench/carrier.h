@@ -21,6 +21,13 @@ enum pattern {
 };
 enum { PATTERNS = 3 };
 
+/* Whether naru_loan() and naru_borrow() carry it. */
+enum lending {
+    LENDING_NONE,
+    LENDING_UNTOUCHED, /* its number alone is written and read, wherever it lies */
+    LENDING_TOUCHED    /* all of it is copied into the loan and out of the view */
+};
+
 /* What a carrier is asked to carry. */
 struct load {
     enum pattern pattern;
@@ -39,6 +46,7 @@ struct carrier {
     bool answers;          /* carries ping-pong alone: an answer says that there is room again */
     bool slow;             /* takes many times as long as reading the clock, also where the load is fast */
     const char *options;   /* naru: of the URL; NULL: none */
+    enum lending lending;  /* naru */
     bool polled;           /* naru: the receiver waits in epoll_wait(2), as an event loop does */
     const char *about;     /* of another library: its version, and how it is used */
 

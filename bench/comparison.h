@@ -15,13 +15,15 @@ enum { REFERENCES = 4 };
 struct reference {
     const char *name; /* "bare" */
     const struct carrier *carrier;
-    const char *options; /* where carrier is NULL: naru again, with these options of the URL */
+    const char *options; /* where carrier is NULL: naru again, with these options of the URL, and copying */
+    size_t size;         /* of its messages; 0: the same */
 };
 
 struct comparison {
     const char *mechanism;
     const char *mode;                     /* NULL: there is only one */
     const char *options;                  /* of naru's URL; NULL: none */
+    enum lending lending;                 /* of naru's messages */
     bool polled;                          /* naru's receiver waits in epoll_wait(2) */
     bool fast;                            /* see struct load; both sides spin, which takes two CPUs */
     bool times;                           /* ratios say how many times as long the reference takes */
@@ -30,8 +32,9 @@ struct comparison {
 };
 
 /* Tables end with an element without a mechanism. The second has nothing else in a program that is not linked
- * with other libraries, as the installed command (peers-none.c): what has is bench/peers/. */
-extern const struct comparison comparisons_bare[], comparisons_peers[];
+ * with other libraries, as the installed command (peers-none.c): what has is bench/peers/. The third is of
+ * large messages that are lent. */
+extern const struct comparison comparisons_bare[], comparisons_peers[], comparisons_loan[];
 
 /* The next of a mechanism in a table (NULL: the first); NULL: no more. */
 const struct comparison *comparison_next(const struct comparison *table, const char *mechanism,

@@ -45,7 +45,8 @@ struct run {
     int64_t duration_ns;
     uint64_t max_messages;
 
-    uint8_t *out, *in; /* out: ENGINE_BATCH messages */
+    uint8_t *out, *in; /* out: of a batch, ENGINE_BATCH messages */
+    size_t written;    /* bytes of a message that are stamped and checked */
     uint32_t sample;   /* of streamed messages, one of so many is timed */
     struct groups
         groups;    /* fast: of streamed messages from one that is timed to the next, or of round trips */
@@ -90,7 +91,7 @@ static int check(const struct run *run, const uint8_t *data, ssize_t length, uin
     number = number_of(data);
     if (number != expected)
         return duo_fail(-EPROTO, "message %u arrived where %u was due", number, expected);
-    for (size_t line = LINE; line + sizeof number <= run->load->size; line += LINE) {
+    for (size_t line = LINE; line + sizeof number <= run->written; line += LINE) {
         memcpy(&number, data + line, sizeof number);
         if (number != expected + (uint32_t)(line / LINE))
             return duo_fail(-EPROTO, "message %u arrived damaged at byte %zu", expected, line);
@@ -131,7 +132,7 @@ static ssize_t receive(struct run *run, const uint8_t **ret_data)
 
 static int send_stop(struct run *run)
 {
-    stamp(run->out, run->load->size, STOP);
+    stamp(run->out, run->written, STOP);
     return run->carrier->send(run->link, run->out, run->load->size);
 }
 
@@ -141,7 +142,7 @@ static int trip(struct run *run, uint32_t number)
     ssize_t n;
     int r;
 
-    stamp(run->out, run->load->size, number);
+    stamp(run->out, run->written, number);
     r = run->carrier->send(run->link, run->out, run->load->size);
     if (r < 0)
         return r;
@@ -227,7 +228,7 @@ static int pingpong_far(struct run *run)
             return r;
         if (number == WARM_UP)
             account_begin(run);
-        stamp(run->out, run->load->size, number);
+        stamp(run->out, run->written, number);
         r = run->carrier->send(run->link, run->out, run->load->size);
         if (r < 0)
             return r;
@@ -282,7 +283,7 @@ static ssize_t send_some(struct run *run, uint32_t number)
 
     if (run->load->pattern != PATTERN_BATCH || !run->carrier->send_batch) {
         r = take_credit(run, 1);
-        stamp(run->out, size, number);
+        stamp(run->out, run->written, number);
         note_sent(run, number);
         if (r == 0)
             r = run->carrier->send(run->link, run->out, size);
@@ -416,7 +417,7 @@ static int body(void *context, enum duo_side side)
     struct run *run = context;
     int r;
 
-    run->out = place(ENGINE_BATCH * run->load->size);
+    run->out = place((run->load->pattern == PATTERN_BATCH ? ENGINE_BATCH : 1) * run->load->size);
     run->in = place(run->load->size < CREDIT_SIZE ? CREDIT_SIZE : run->load->size);
     run->groups.ns = run->load->fast ? (int64_t *)(void *)place(GROUPS_MAX * sizeof(int64_t)) : NULL;
     if (!run->out || !run->in || (run->load->fast && !run->groups.ns))
@@ -452,9 +453,9 @@ void engine_deinit(struct engine *engine)
     engine->shared = NULL;
 }
 
-static uint32_t sample_of(const struct load *load)
+static uint32_t sample_of(const struct load *load, size_t written)
 {
-    size_t group = GROUP_BYTES / load->size;
+    size_t group = GROUP_BYTES / written;
 
     if (!load->fast)
         return SAMPLE;
@@ -481,12 +482,13 @@ int engine_run(struct engine *engine, const struct carrier *carrier, const struc
                       .shared = engine->shared,
                       .duration_ns = duration_ns,
                       .max_messages = max_messages,
+                      .written = carrier->lending == LENDING_UNTOUCHED ? ENGINE_SIZE_MIN : load->size,
                       .sample = SAMPLE};
     int r = check_load(carrier, load);
 
     memset(&engine->shared->result, 0, sizeof engine->shared->result);
     if (r == 0)
-        run.sample = sample_of(load);
+        run.sample = sample_of(load, run.written);
     run.credit = carrier->window && load->pattern != PATTERN_PINGPONG ? carrier->window(load->size) / 2 : 0;
     if (r == 0)
         r = carrier->open(carrier, load, &run.link);

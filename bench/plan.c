@@ -33,7 +33,9 @@ static int add_reference(struct cell *cell, const struct reference *reference, s
     } else {
         m->carrier = cell->by[CANDIDATE_NARU].carrier;
         m->carrier.options = reference->options;
+        m->carrier.lending = LENDING_NONE;
     }
+    m->size = reference->size ? reference->size : cell->load.size;
     return prepare_measurement(m, reference->name, plan->rounds);
 }
 
@@ -53,6 +55,8 @@ static int add_cell(struct results *results, const struct naru_mechanism *row,
     results->count++;
     naru->carrier.options = comparison->options;
     naru->carrier.polled = comparison->polled;
+    naru->carrier.lending = comparison->lending;
+    naru->size = size;
     r = prepare_measurement(naru, "naru", plan->rounds);
     for (int i = 0; i < REFERENCES && r == 0; i++)
         r = add_reference(cell, &comparison->against[i], &cell->by[CANDIDATE_BARE + i], plan);
@@ -200,6 +204,7 @@ static int run_cell(struct engine *engine, const struct plan *plan, struct cell 
 
         if (!m->exists || m->why[0])
             continue; /* what failed once is not tried again: its figures would not be comparable */
+        load.size = m->size;
         load.fast = load.fast && !m->carrier.slow;
         r = engine_run(engine, &m->carrier, &load, plan->duration_ns, plan->max_messages, &result, m->why);
         if (r == -ECANCELED)

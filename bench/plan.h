@@ -39,6 +39,7 @@ struct ratio {
 struct measurement {
     const char *name; /* "naru", "bare" */
     struct carrier carrier;
+    size_t size;           /* bytes of its messages: mostly the cell's */
     bool exists;           /* there is such a candidate */
     char why[DUO_WHY_MAX]; /* why there are no figures, "" if there are */
     struct round *rounds;  /* [plan.rounds] */

@@ -28,6 +28,10 @@ static const struct limit limits[] = {
     {"sleep", "unix", PINGPONG, 0, 64, 1.15, 0},
     {"sleep", "futex", PINGPONG, 0, 64, 1.15, 0},
     {"epoll", "eventfd", PINGPONG, 0, 64, 1.15, 0},
+    {"lent", "64 B", PINGPONG, 1024 * 1024, SIZE_MAX, 1.3, 0},
+    /* as many as descriptors, as nearly as streams are promised */
+    {"lent", "16 B", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.9, 0},
+    {"touched", "control", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.95, 0},
     {"spin", "nng", PINGPONG, 0, 64, 0, 40},
     {"spin", "zmq", PINGPONG, 0, 64, 0, 40},
     {"sleep", "nng", PINGPONG, 0, 64, 0, 2.5},

@@ -47,12 +47,13 @@ static void latency_json(struct json *j, const struct histogram *h)
     json_end(j);
 }
 
-static void round_json(struct json *j, const char *key, const struct cell *cell, const struct round *round)
+static void round_json(struct json *j, const char *key, const struct measurement *m,
+                       const struct round *round)
 {
     json_object(j, key);
     json_real(j, "ns", round->ns);
     json_real(j, "messages_per_second", round->rate);
-    json_real(j, "megabytes_per_second", bench_megabytes(cell, round));
+    json_real(j, "megabytes_per_second", bench_megabytes(m, round));
     json_real(j, "cpu_ns", round->cpu_ns);
     json_real(j, "sleeps", round->switches);
     json_end(j);
@@ -80,13 +81,15 @@ static void measurement_json(struct json *j, const char *key, const struct cell 
     json_object(j, key);
     if (m->carrier.about)
         json_text(j, "about", m->carrier.about);
+    if (m->size != cell->load.size)
+        json_uint(j, "size", m->size);
     if (m->median.done) {
-        round_json(j, "median", cell, &m->median);
+        round_json(j, "median", m, &m->median);
         latency_json(j, m->all);
         json_array(j, "rounds");
         for (int i = 0; i < rounds; i++)
             if (m->rounds[i].done)
-                round_json(j, NULL, cell, &m->rounds[i]);
+                round_json(j, NULL, m, &m->rounds[i]);
         json_end(j);
     }
     if (m->ratio.median > 0)
@@ -149,10 +152,10 @@ static void measurement_csv(FILE *out, const struct cell *cell, const struct mea
         return;
     (void)fprintf(out, "%s,%s,%s,%zu,%s,", cell->row->name,
                   cell->comparison->mode ? cell->comparison->mode : "", pattern_names[cell->load.pattern],
-                  cell->load.size, m->name);
+                  m->size, m->name);
     if (median->done)
         (void)fprintf(out, "%.1f,%.1f,%.3f,%.1f,%.3f,%llu,%llu,%llu,%llu,", median->ns, median->rate,
-                      bench_megabytes(cell, median), median->cpu_ns, median->switches,
+                      bench_megabytes(m, median), median->cpu_ns, median->switches,
                       (unsigned long long)histogram_quantile(m->all, 0.5),
                       (unsigned long long)histogram_quantile(m->all, 0.99),
                       (unsigned long long)histogram_quantile(m->all, 0.999),

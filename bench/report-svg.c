@@ -259,7 +259,7 @@ static void print_bar(FILE *out, double y, double share, const struct cell *cell
                   left, y, width < 1 ? 1 : width, BAR, ink,
                   which == CANDIDATE_NARU ? "" : " fill-opacity='0.4'",
                   which == CANDIDATE_NARU ? "strong" : "plain", left + width + 8, y + BAR - 2,
-                  format_count(median->rate, rate), bench_megabytes(cell, median),
+                  format_count(median->rate, rate), bench_megabytes(&cell->by[which], median),
                   which == CANDIDATE_NARU ? "" : ", ", which == CANDIDATE_NARU ? "" : cell->by[which].name);
 }
 

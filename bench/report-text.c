@@ -27,9 +27,9 @@ const char *bench_name(const struct cell *cell, char storage[BENCH_NAME])
     return storage;
 }
 
-double bench_megabytes(const struct cell *cell, const struct round *round)
+double bench_megabytes(const struct measurement *m, const struct round *round)
 {
-    return round->rate * (double)cell->load.size / 1e6;
+    return round->rate * (double)m->size / 1e6;
 }
 
 /* Three significant places at least and four at most, so that columns stay narrow: 0.987, 9.87, 98.7, 987,
@@ -92,7 +92,7 @@ static void print_measurement(FILE *out, int width, const struct cell *cell, int
         print_number(out, 8, m->median.cpu_ns / 1e3);
     } else {
         print_count(out, 9, m->median.rate);
-        print_number(out, 8, bench_megabytes(cell, &m->median));
+        print_number(out, 8, bench_megabytes(m, &m->median));
         print_number(out, 8, m->median.ns / 1e3);
         print_number(out, 8, m->median.cpu_ns / 1e3);
         print_number(out, 9, (double)histogram_quantile(h, 0.5) / 1e3);

@@ -31,7 +31,7 @@ enum { BENCH_TITLE = 64 };
 const char *bench_title(const struct cell *cell, char storage[BENCH_TITLE]);
 
 /* Megabytes (10^6 bytes) a second in one direction. */
-double bench_megabytes(const struct cell *cell, const struct round *round);
+double bench_megabytes(const struct measurement *m, const struct round *round);
 
 /* Whether a promise is made for naru in this cell beside that reference, and whether it is kept. */
 enum promise { PROMISE_NONE, PROMISE_KEPT, PROMISE_MISSED };

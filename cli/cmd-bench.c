@@ -100,8 +100,8 @@ static int choose_row(const char *name, const struct naru_mechanism *rows[ROWS_M
         return NARU_EXIT_OK;
     if (strcmp(name, "peers") == 0)
         return report_usage("peers are measured by themselves: bench peers");
-    if (strcmp(name, "life") == 0)
-        return report_usage("life is measured by itself: bench life");
+    if (strcmp(name, "life") == 0 || strcmp(name, "loan") == 0)
+        return report_usage("%s is measured by itself: bench %s", name, name);
     return nearest ? report_usage("there is no mechanism '%s'; did you mean %s?", name, nearest)
                    : report_usage("there is no mechanism '%s'", name);
 }
@@ -129,6 +129,17 @@ static bool wants_peers(const struct invocation *in)
     return in->operand_count == 1 && strcmp(in->operands[0], "peers") == 0;
 }
 
+/* Large messages that are lent, of one mechanism as well. */
+static bool wants_loan(const struct invocation *in)
+{
+    return in->operand_count == 1 && strcmp(in->operands[0], "loan") == 0;
+}
+
+static const struct comparison *choose_table(const struct invocation *in)
+{
+    return wants_peers(in) ? comparisons_peers : wants_loan(in) ? comparisons_loan : comparisons_bare;
+}
+
 static int choose_rows(const struct invocation *in, const struct naru_mechanism *rows[ROWS_MAX])
 {
     const struct naru_mechanism *row = NULL;
@@ -136,6 +147,11 @@ static int choose_rows(const struct invocation *in, const struct naru_mechanism 
 
     if (wants_peers(in))
         return choose_peers(rows);
+    if (wants_loan(in)) {
+        rows[0] = naru_mechanism_find(comparisons_loan->mechanism);
+        rows[1] = NULL;
+        return NARU_EXIT_OK;
+    }
     for (int i = 0; i < in->operand_count; i++) {
         int code = choose_row(in->operands[i], rows, &count);
 
@@ -278,12 +294,25 @@ static int run_life(const struct options *o)
     return code == NARU_EXIT_OK ? measure_somewhere(o, &plan, measure_life) : code;
 }
 
+/* Of what nobody asked for otherwise: large messages, and time for the pool to grow to its size. */
+static struct options lend_by_default(const struct options *given)
+{
+    struct options o = *given;
+
+    if (o.sizes == defaults.sizes)
+        o.sizes = "1M";
+    if (o.duration == defaults.duration)
+        o.duration = NARU_MS(100);
+    return o;
+}
+
 static int run(const struct invocation *in)
 {
-    const struct options *o = in->options;
+    const struct options *given = in->options;
+    const struct options chosen = wants_loan(in) ? lend_by_default(given) : *given, *o = &chosen;
     const struct naru_mechanism *rows[ROWS_MAX];
     struct plan plan = {.rows = rows,
-                        .comparisons = wants_peers(in) ? comparisons_peers : comparisons_bare,
+                        .comparisons = choose_table(in),
                         .rounds = (int)o->rounds,
                         .duration_ns = o->duration,
                         .max_messages = (uint64_t)o->count,
@@ -302,8 +331,8 @@ static int run(const struct invocation *in)
         return code;
     if (o->json && o->csv)
         return report_usage("--json and --csv exclude each other");
-    if (o->svg && wants_peers(in))
-        return report_usage("--svg draws naru and bare system calls, not peers");
+    if (o->svg && (wants_peers(in) || wants_loan(in)))
+        return report_usage("--svg draws naru and bare system calls, not %s", in->operands[0]);
     if (o->duration <= 0 || o->duration > NARU_S(60))
         return report_usage("--duration is 60s at most");
     if (o->svg && (code = check_svg(o->svg)) != NARU_EXIT_OK)
@@ -339,35 +368,39 @@ const struct verb verb_bench = {
     .group = GROUP_MEASURE,
     .summary = "measure mechanisms against bare system calls",
     .operands = "[MECHANISM...]",
-    .details =
-        "Sends messages between two processes through naru, and through a bare program that\n"
-        "does the same framing with the same system calls; both in turn, in interleaved\n"
-        "rounds, on the same CPUs. The ratio of the two is what naru costs.\n"
-        "\n"
-        "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
-        "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
-        "written and checked. --plain compares unix sockets and UDP with read(2) and recv(2),\n"
-        "which hear nothing of descriptors, senders and losses: what hearing of them costs.\n"
-        "\n"
-        "Shared memory is measured in each way of waiting: spin against the floor (two cache lines\n"
-        "bounced), a control (head and tail, 64-byte slots) and a bare in-band ring, adaptive\n"
-        "against spin, sleep against a unix socket, a futex and an eventfd, and in epoll_wait(2).\n"
-        "\n"
-        "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
-        "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
-        "others (file signal fd stdio shm+posix shm+sysv) have no bare counterpart and are measured\n"
-        "when named.\n"
-        "\n"
-        "peers: shared memory in each way of waiting against nng, ZeroMQ and Boost's message_queue,\n"
-        "and how many times naru's time they take. Only `./dev bench peers` in naru's sources is\n"
-        "linked with them.\n"
-        "\n"
-        "life: what a shared-memory connection costs outside of its messages: the time until the first\n"
-        "one is there and until a killed receiver's sender knows, beside a bare unix socket; memory and\n"
-        "CPU of an idle one. Takes --rounds, --pin and --json.\n"
-        "\n"
-        "  naru bench pipe tcp --size 64 --rounds 11\n"
-        "  naru bench --pattern pingpong --svg latency.svg",
+    .details = "Sends messages between two processes through naru, and through a bare program that\n"
+               "does the same framing with the same system calls; both in turn, in interleaved\n"
+               "rounds, on the same CPUs. The ratio of the two is what naru costs.\n"
+               "\n"
+               "Patterns: pingpong (a message there, one back: latency), stream (one call a message:\n"
+               "rate), batch (naru_send_batch() against one system call a message). Payloads are\n"
+               "written and checked. --plain compares unix sockets and UDP with read(2) and recv(2),\n"
+               "which hear nothing of descriptors, senders and losses: what hearing of them costs.\n"
+               "\n"
+               "Shared memory is measured in each way of waiting: spin against the floor (two cache lines\n"
+               "bounced), a control (head and tail, 64-byte slots) and a bare in-band ring, adaptive\n"
+               "against spin, sleep against a unix socket, a futex and an eventfd, and in epoll_wait(2).\n"
+               "\n"
+               "Mechanisms: pipe fifo unix-stream unix-seqpacket unix-dgram tcp udp sysvmq posixmq shm, or\n"
+               "a scheme (unix) for all of its rows; these if none is named, in about a minute. The\n"
+               "others (file signal fd stdio shm+posix shm+sysv) have no bare counterpart and are measured\n"
+               "when named.\n"
+               "\n"
+               "peers: shared memory in each way of waiting against nng, ZeroMQ and Boost's message_queue,\n"
+               "and how many times naru's time they take. Only `./dev bench peers` in naru's sources is\n"
+               "linked with them.\n"
+               "\n"
+               "loan: messages of 1 MiB lent over shared memory by naru_loan() and naru_borrow(), both\n"
+               "sides spinning: untouched beside 16 and 64 bytes that are copied; touched (every byte\n"
+               "copied into the loan and out of the view) beside a ring that copies the same bytes.\n"
+               "Each run takes 100ms if nothing else is said, for the pool to grow to its size.\n"
+               "\n"
+               "life: what a shared-memory connection costs besides messages: the time to the first one\n"
+               "and until a killed receiver's sender knows, beside a bare unix socket; memory and CPU of\n"
+               "an idle one. Takes --rounds, --pin and --json.\n"
+               "\n"
+               "  naru bench pipe tcp --size 64 --rounds 11\n"
+               "  naru bench --pattern pingpong --svg latency.svg",
     .options = options,
     .options_size = sizeof(struct options),
     .defaults = &defaults,

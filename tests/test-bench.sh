@@ -137,6 +137,23 @@ for name, r in by.items():
         expect 2 "$naru" bench life pipe && says err "measured by itself"
 }
 
+bench_measures_loans() {
+    expect 0 "$naru" bench loan -r 2 -n 50 && expect 2 "$naru" bench loan --svg "$scratch/plot.svg" &&
+        expect 0 "$naru" bench loan -r 2 -n 50 --json && python '
+import json, os, sys
+d = json.load(sys.stdin)
+if len(os.sched_getaffinity(0)) > 1: # both sides spin
+    got = {(r["mode"], r["pattern"], r["size"]) for r in d["results"]}
+    assert got == {(m, p, 1 << 20) for m in ("lent", "touched") for p in ("pingpong", "stream")}, got
+    for r in d["results"]:
+        beside = {"16 B": 16, "64 B": 64} if r["mode"] == "lent" else {"control": 1 << 20, "copied": 1 << 20}
+        for who, size in {"naru": 1 << 20, **beside}.items():
+            m = r[who]
+            assert len(m["rounds"]) == 2 and m["median"]["ns"] > 0 and m.get("size", r["size"]) == size, (who, m)
+            assert who == "naru" or m["ratio"]["median"] > 0, m
+' && nothing_is_left
+}
+
 bench_ends_when_interrupted() {
     timeout --preserve-status -s INT 1 "${note_pid[@]}" "$naru" bench -r 99 -d 10s >/dev/null 2>&1 3>&-
     [ $? -eq 130 ] || fail "an interrupted bench did not end with 130" || return 1
@@ -227,7 +244,7 @@ tour_refuses_what_it_cannot_read() {
 
 tests="bench_prints_tables_and_the_ratio bench_prints_json_with_every_round bench_prints_csv_that_a_spreadsheet_reads
 bench_draws_svg_that_is_xml bench_refuses_what_makes_no_sense bench_compares_with_other_libraries
-bench_measures_what_surrounds_messages bench_ends_when_interrupted
+bench_measures_what_surrounds_messages bench_measures_loans bench_ends_when_interrupted
 tour_verifies_every_row_or_says_why tour_carries_odd_sizes tour_fits_the_width two_tours_at_once_do_not_meet
 tour_leaves_nothing_when_interrupted tour_refuses_what_it_cannot_read"
 exec 3>&1

@@ -14,9 +14,10 @@ enum { ONE_BY_ONE = 1u << PATTERN_PINGPONG | 1u << PATTERN_STREAM };
 
 #define PEERS(boost)                                                                                         \
     {                                                                                                        \
-        {"nng", &peer_nng, NULL}, {"nng-q", &peer_nng_queues, NULL}, {"zmq", &peer_zmq, NULL},               \
+        {.name = "nng", .carrier = &peer_nng}, {.name = "nng-q", .carrier = &peer_nng_queues},               \
+            {.name = "zmq", .carrier = &peer_zmq},                                                           \
         {                                                                                                    \
-            "boost", &(boost), NULL                                                                          \
+            .name = "boost", .carrier = &(boost)                                                             \
         }                                                                                                    \
     }
 
