@@ -326,6 +326,32 @@ TEST_EACH(what_the_old_connection_brought_is_received_before_the_new, each_near_
     }
 }
 
+TEST(what_cannot_be_borrowed_of_the_old_connection_can_be_received)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    const char *url = url_of(0);
+    struct test_gate leave;
+    struct naru_channel *ch;
+    int server, r;
+    char buf[8];
+
+    test_gate_init(&leave);
+    server = start_speaker(url, &leave);
+    ch = join(test_format("%s?max-message=4", url), NARU_FOREVER, 0);
+    test_gate_open(&leave);
+    test_join(server);
+    while ((r = naru_send(ch, "gone", 4, patience)) == 0)
+        ;
+    CHECK_INT(r, -EPIPE);
+    hear(ch, "one", true);
+    hear(ch, "two", true);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_borrow(ch, NARU_NOWAIT, &view), -EMSGSIZE);
+    CHECK_INT(naru_recv(ch, buf, sizeof buf, patience), 5);
+    CHECK(memcmp(buf, "three", 5) == 0);
+    naru_channel_close(ch);
+}
+
 TEST_EACH(a_view_of_the_old_connection_stays_valid, each_way)
 {
     struct naru_view view = NARU_INIT(struct naru_view);

@@ -235,11 +235,13 @@ static int borrow_attempt(struct naru_channel *ch, void *data, bool block)
 /* As receive_undrained(). */
 static int borrow_undrained(struct naru_channel *ch, struct naru_view *ret_view)
 {
-    int r = naru_borrow(reopen_undrained(ch), NARU_NOWAIT, ret_view);
+    struct naru_channel *old = reopen_undrained(ch);
+    int r = naru_borrow(old, NARU_NOWAIT, ret_view);
 
+    ch->needed = old->needed;
     if (r == 0)
         channel_count(ch, CHANNEL_RECEIVING, ret_view->length);
-    if (r == 0 || r == -EBUSY || r == -ENOMEM)
+    if (r == 0 || r == -EMSGSIZE || r == -EBUSY || r == -ENOMEM)
         return r;
     reopen_drained(ch);
     return -EAGAIN;
