@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/exit.h"
 #include "cli/json.h"
+#include "cli/now.h"
 #include "cli/quantity.h"
 #include "cli/report.h"
 #include "cli/signal-show.h"
@@ -25,14 +25,6 @@ struct options {
 };
 
 static const struct options defaults = {.timeout = NARU_FOREVER, .count = 1};
-
-static int64_t now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail: the clock exists */
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* What is left of a timeout that began at start. */
 static int64_t left_of(int64_t timeout, int64_t start)

@@ -7,21 +7,13 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/exit.h"
 #include "cli/interrupt.h"
+#include "cli/now.h"
 #include "cli/quantity.h"
 #include "cli/report.h"
-
-static int64_t now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return NARU_S(t.tv_sec) + t.tv_nsec;
-}
 
 /* A wait that can be ended by a signal: naru_connect() has no channel to interrupt yet. */
 static int connect_in_slices(struct endpoint *e, const char *url, const struct naru_options *opt,

@@ -5,6 +5,7 @@
 
 #include "cli/endpoint.h"
 #include "cli/interrupt.h"
+#include "cli/now.h"
 #include "cli/report.h"
 
 bool gathering_can(const struct naru_mechanism *row)
@@ -41,23 +42,23 @@ static const int64_t ask_again = NARU_S(1);
 int gathering_borrow(struct naru_gather *g, int64_t timeout_ns, struct naru_view *ret_view,
                      struct naru_gather_from *from)
 {
-    int64_t left = timeout_ns;
+    int64_t begun = now();
     int r;
 
     while ((r = naru_gather_borrow(g, NARU_NOWAIT, ret_view, from)) == -EAGAIN && timeout_ns != NARU_NOWAIT) {
         struct naru_wait items[2] = {NARU_INIT(struct naru_wait), NARU_INIT(struct naru_wait)};
-        int64_t slice = left < ask_again ? left : ask_again;
+        int64_t left = timeout_ns == NARU_FOREVER ? NARU_FOREVER : timeout_ns - (now() - begun);
 
+        if (left <= 0)
+            return -ETIMEDOUT;
         items[0].fd = naru_gather_fd(g);
         items[1].fd = interrupt_fd();
         items[0].events = items[1].events = NARU_IN;
-        r = (int)naru_wait_any(items, 2, slice);
+        r = (int)naru_wait_any(items, 2, left < ask_again ? left : ask_again);
         if (items[1].ready)
             return -ECANCELED;
-        if (r < 0 && (r != -ETIMEDOUT || left <= ask_again))
+        if (r < 0 && r != -ETIMEDOUT)
             return r;
-        if (r == -ETIMEDOUT && left != NARU_FOREVER)
-            left -= slice;
     }
     return r;
 }

@@ -119,11 +119,11 @@ what_seccomp_forbids_is_named() {
 under_limit() { # SIDE OPTION LIMIT
     local side=$1 url=shm:@limit.$$.$2.$3 limited=(bash -c 'ulimit -S "$0" "$1"; exec "${@:2}"' "$2" "$3") other
     if [ "$side" = send ]; then
-        "$naru" recv -n 1 "$url" >"$scratch/got" 2>"$scratch/other" &
+        "$naru" recv -t 60s -n 1 "$url" >"$scratch/got" 2>"$scratch/other" &
         other=$!
         timeout 60 "${limited[@]}" "$naru" send -t 20s -m hello "$url" 2>&1 | cat >"$scratch/said"
     else
-        "$naru" send -m hello "$url" 2>"$scratch/other" &
+        "$naru" send -t 60s -m hello "$url" 2>"$scratch/other" &
         other=$!
         { timeout 60 "${limited[@]}" "$naru" recv -t 20s -n 1 "$url" | cat >"$scratch/got"; } 2>&1 |
             cat >"$scratch/said"

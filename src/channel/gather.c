@@ -379,11 +379,16 @@ static int wait_for_somebody(struct naru_gather *g, int64_t timeout_ns, int64_t 
     }
     if (*deadline == 0)
         *deadline = deadline_after(timeout_ns);
-    if (g->active_count == 0)
-        return gather_ask(g, *deadline);
-    r = gather_ask_sometimes(g);
-    return r == 0 && g->ticks % GATHER_TICKS == 0 && deadline_left(*deadline) == 0 ? error_expected(ETIMEDOUT)
-                                                                                   : r;
+    if (g->active_count == 0) {
+        r = gather_ask(g, *deadline);
+        if (g->active_count > 0)
+            return r;
+    } else {
+        r = gather_ask_sometimes(g);
+        if (g->ticks % GATHER_TICKS != 0)
+            return r;
+    }
+    return r == 0 && deadline_left(*deadline) == 0 ? error_expected(ETIMEDOUT) : r;
 }
 
 static ssize_t receive(struct naru_gather *g, const struct taking *t, int64_t timeout_ns,

@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -61,8 +62,9 @@ struct shm_listener {
     bool takes_more;  /* the socket is polled: there is room for one more connection */
     int64_t timer_at; /* 0: not set */
     int64_t again_at; /* the socket is left alone until then; 0: it is not */
-    bool failed;      /* the keeper, since somebody was told */
-    bool ready;       /* what the eventfd is set to */
+    int failed;       /* the keeper, since somebody was told: -errno, and its sentence */
+    char why[256];
+    bool ready; /* what the eventfd is set to */
     struct pending pending[PENDING_MAX];
     struct list arrivals; /* struct shm_arrival: answered, not accepted */
     size_t arrived;       /* how many */
@@ -201,7 +203,7 @@ static void settle(struct shm_listener *s)
     takes_more = s->arrived < s->options.backlog && find_room(s) && s->again_at == 0;
     if (takes_more != s->takes_more && poll_for(s, EPOLL_CTL_MOD, s->socket, takes_more ? EPOLLIN : 0) == 0)
         s->takes_more = takes_more;
-    ready = s->arrived > 0 || s->failed;
+    ready = s->arrived > 0 || s->failed < 0;
     if (ready != s->ready && /* neither can fail: it holds 0, or 1 */
         (ready ? eventfd_write(eventfd_of(s), 1) : eventfd_read(eventfd_of(s), &ignored)) == 0)
         s->ready = ready;
@@ -211,10 +213,13 @@ static void settle(struct shm_listener *s)
 static void attend(void *data)
 {
     struct shm_listener *s = data;
+    int r;
 
     (void)pthread_mutex_lock(&s->lock);
-    if (work(s, s->options.backlog) < 0) {
-        s->failed = true;
+    r = work(s, s->options.backlog);
+    if (r < 0) {
+        s->failed = r;
+        (void)snprintf(s->why, sizeof s->why, "%s", naru_explain());
         s->again_at = clock_now() + keeper_tries_again;
     }
     settle(s);
@@ -241,10 +246,12 @@ int shm_accept(struct naru_listener *l, struct naru_channel *ch)
 
     (void)pthread_mutex_lock(&s->lock);
     if (s->arrived == 0) {
-        s->failed = false;
         r = work(s, 1);
-        if (r == 0) /* what the keeper was short of is there again */
+        if (r == 0) /* what the keeper was short of may be there again */
             s->again_at = 0;
+        if (r == 0 && s->arrived == 0 && s->failed < 0) /* whom it sent away is not back yet */
+            r = error_set(-s->failed, "%s", s->why);
+        s->failed = 0;
     }
     first = take_arrival(s);
     settle(s);
@@ -260,7 +267,7 @@ int shm_dispatch(struct naru_listener *l)
     int r;
 
     (void)pthread_mutex_lock(&s->lock);
-    s->failed = false;
+    s->failed = 0;
     r = work(s, s->options.backlog);
     settle(s);
     if (r == 0)

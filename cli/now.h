@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* The time, for deadlines and durations. */
+#ifndef NARU_CLI_NOW_H
+#define NARU_CLI_NOW_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* Nanoseconds of the monotonic clock. */
+static inline int64_t now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail: the clock exists */
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+#endif
