@@ -67,6 +67,8 @@ static int not_passed(struct naru_channel *ch, size_t count)
         shm->fds_most = shm->fds_out;
         return -EAGAIN;
     }
+    if (code == EAGAIN) /* full of what the peer says that it has received */
+        return shm_say_broken(ch);
     if (code == EPIPE || code == ECONNRESET) {
         (void)shm_is_alone(shm, &shm->link.sender);
         r = shm_check_receiver(ch);

@@ -414,3 +414,19 @@ TEST(a_peer_whose_socket_is_shut_takes_no_descriptors_and_everything_else)
     CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_FOREVER), 8);
     close_pair(ch);
 }
+
+/* It would have room again as soon as the peer receives one: but that says that it has received them all. */
+TEST(a_peer_that_leaves_what_it_says_it_received_is_a_protocol_error)
+{
+    struct naru_channel *ch[2];
+    int r = 0;
+
+    open_pair("shm:", ch);
+    for (int i = 0; i < 10000 && r == 0; i++) {
+        r = send_file(ch[0], 8, 2, NARU_FOREVER);
+        ring_release(&((struct shm *)ch[1]->state)->link.rx, 8);
+    }
+    if (r != -ETOOMANYREFS) /* what an ordinary user is told first */
+        CHECK_INT(r, -EPROTO);
+    close_pair(ch);
+}
