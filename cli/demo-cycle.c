@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/demo.h"
+#include "cli/now.h"
 #include "naru/naru.h"
 
 enum { ROUNDS = 101, SHOWN = ROUNDS / 2 };
@@ -98,14 +99,14 @@ static int reader(void *argument)
         r = naru_send(job->to_writer, "", 1, NARU_S(5)); /* about to wait */
         if (r < 0)
             break;
-        t->waits = demo_now();
+        t->waits = now();
         if (i > 0)
             t[-1].waits_again = t->waits;
         r = job->way->wait(job->shared);
-        t->wakes = demo_now();
+        t->wakes = now();
         t->value = job->shared->value;
         t->written = job->shared->written;
-        t->reads = demo_now();
+        t->reads = now();
     }
     return r;
 }
@@ -123,10 +124,10 @@ static int writer(const struct job *job, struct naru_channel *from_reader, pid_t
             return (int)heard;
         (void)demo_wait_asleep(
             pid); /* T1 is over: it sleeps; if it has ended, demo_all_end_well() will tell */
-        s->rounds[i].writes = demo_now();
+        s->rounds[i].writes = now();
         s->value = 3 + i;
         s->written = s->rounds[i].writes;
-        s->rounds[i].signals = demo_now();
+        s->rounds[i].signals = now();
         r = job->way->signal(s, pidfd);
     }
     return r;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/demo.h"
+#include "cli/now.h"
 #include "naru/naru.h"
 
 enum {
@@ -150,12 +151,12 @@ static int64_t run_team(struct team *team, struct naru_loop *loop)
         if (r == 0)
             r = naru_loop_add_channel(loop, worker->channel, take_result, worker, NULL);
     }
-    start = demo_now();
+    start = now();
     for (int i = 0; i < team->count && r == 0; i++)
         r = hand_out(&team->workers[i]);
     if (r == 0)
         r = naru_loop_run(loop);
-    return r < 0 ? r : demo_now() - start;
+    return r < 0 ? r : now() - start;
 }
 
 /* Ends a worker, whose part in the work goes into the figures. Whether it had one, alone, and ended well. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cli/demo.h"
+#include "cli/now.h"
 #include "naru/naru.h"
 
 enum { WORKERS = 2, ROUNDS_MAX = 50 };
@@ -90,10 +91,10 @@ static int work(void *argument)
     struct shared *s = job->shared;
     int r = naru_event_wait(&s->start, NARU_S(5));
 
-    s->began[job->worker] = demo_now();
+    s->began[job->worker] = now();
     for (uint64_t i = 0; i < job->way->updates && r == 0; i++)
         r = job->way->update(s);
-    s->ended[job->worker] = demo_now();
+    s->ended[job->worker] = now();
     return r;
 }
 

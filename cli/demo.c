@@ -171,14 +171,6 @@ bool demo_wait_asleep(pid_t pid)
     return state == 'S';
 }
 
-int64_t demo_now(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail: the clock exists */
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* --- the verb --- */
 
 struct options {

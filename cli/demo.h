@@ -45,7 +45,4 @@ bool demo_all_end_well(const pid_t *pids, int count);
 /* Waits until the process is asleep. false if it has ended instead. */
 bool demo_wait_asleep(pid_t pid);
 
-/* CLOCK_MONOTONIC, which all processes share, in nanoseconds. */
-int64_t demo_now(void);
-
 #endif

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Nanoseconds of the monotonic clock. */
+/* Nanoseconds of CLOCK_MONOTONIC, which all processes share. */
 static inline int64_t now(void)
 {
     struct timespec t;

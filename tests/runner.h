@@ -114,7 +114,8 @@ bool test_is_thread_asleep(int tid);
 /* Whether poll(2) finds the descriptor readable now. */
 bool test_is_readable(int fd);
 
-/* Lets the process have so many descriptors more than it has, until the test's end. */
+/* Lets the process have so many descriptors more than it has, until the test's end; SIZE_MAX: as many as
+ * before the first call. */
 void test_limit_descriptors(size_t more);
 
 /* A UDP socket on 127.0.0.1; *ret_port is the kernel's choice. */

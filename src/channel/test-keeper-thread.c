@@ -373,22 +373,6 @@ TEST(forks_in_the_middle_of_handshakes_leave_nothing_in_children)
 
 /* --- scarcity --- */
 
-/* Lets the process have so many descriptors more than are open now; SIZE_MAX: as many as before. */
-static void limit(size_t more)
-{
-    static struct rlimit usual;
-    struct rlimit tight;
-    int next = dup(STDERR_FILENO);
-
-    close(next);
-    if (usual.rlim_cur == 0)
-        CHECK(getrlimit(RLIMIT_NOFILE, &usual) == 0);
-    tight = usual;
-    if (more != SIZE_MAX)
-        tight.rlim_cur = (rlim_t)next + more;
-    CHECK(setrlimit(RLIMIT_NOFILE, &tight) == 0);
-}
-
 static int fork_connector(const char *to)
 {
     int pid = test_fork();
@@ -414,10 +398,10 @@ TEST(a_keeper_without_descriptors_goes_on_by_itself_when_there_are_some)
         int pid, tid = 0, r;
 
         WAIT_UNTIL(count_keepers(&tid) == 1);
-        limit(room);
+        test_limit_descriptors(room);
         pid = fork_connector(naru_listener_url(l));        /* with a limit that lets it have its own */
         WAIT_UNTIL(test_is_readable(naru_listener_fd(l))); /* somebody has to be told */
-        limit(SIZE_MAX);
+        test_limit_descriptors(SIZE_MAX);
         while ((r = naru_accept(l, patience, &ch)) == -EMFILE) /* whoever was sent away is not back yet */
             ;
         CHECK_INT(r, 0);
@@ -438,13 +422,13 @@ TEST(a_program_whose_keeper_has_no_descriptors_is_told)
         char text[4];
         int pid, r;
 
-        limit(room);
+        test_limit_descriptors(room);
         pid = fork_connector(naru_listener_url(l));
         for (int i = 0; i < 3; i++) {
             CHECK_INT(naru_accept(l, patience, &ch), -EMFILE);
             CHECK_CONTAINS(naru_explain(), naru_listener_url(l));
         }
-        limit(SIZE_MAX);
+        test_limit_descriptors(SIZE_MAX);
         while ((r = naru_accept(l, patience, &ch)) == -EMFILE)
             ;
         CHECK_INT(r, 0);

@@ -9,22 +9,6 @@
 
 enum { DESCRIPTORS = 14 }; /* more than either side needs */
 
-/* Lets the process have so many descriptors more; SIZE_MAX: as many as before. */
-static void limit(size_t more)
-{
-    static struct rlimit usual;
-    struct rlimit tight;
-    int next = dup(STDERR_FILENO);
-
-    close(next);
-    if (usual.rlim_cur == 0)
-        CHECK(getrlimit(RLIMIT_NOFILE, &usual) == 0);
-    tight = usual;
-    if (more != SIZE_MAX)
-        tight.rlim_cur = (rlim_t)next + more;
-    CHECK(setrlimit(RLIMIT_NOFILE, &tight) == 0);
-}
-
 /* Receives one message, which says that the other side came through, and answers. */
 static void serve(struct naru_channel *ch)
 {
@@ -62,9 +46,9 @@ TEST(a_listener_without_descriptors_says_so_and_keeps_who_came)
         struct naru_channel *ch = NULL;
         int r;
 
-        limit(i);
+        test_limit_descriptors(i);
         r = naru_accept(l, patience, &ch);
-        limit(SIZE_MAX);
+        test_limit_descriptors(SIZE_MAX);
         CHECK((r == 0 && ch) || (r == -EMFILE && !ch));
         refused += r < 0;
         if (r < 0)
@@ -112,9 +96,9 @@ TEST(a_connector_without_descriptors_says_so_and_leaves_nothing)
         struct naru_channel *ch = NULL;
         int r;
 
-        limit(i);
+        test_limit_descriptors(i);
         r = naru_connect(url(), NULL, patience, &ch);
-        limit(SIZE_MAX);
+        test_limit_descriptors(SIZE_MAX);
         CHECK((r == 0 && ch) || (r == -EMFILE && !ch));
         refused += r < 0;
         if (r < 0)
