@@ -12,6 +12,7 @@
 #include "cli/gathering.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
+#include "cli/now.h"
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cli/verb.h"
@@ -29,6 +30,8 @@ struct receiver {
     struct naru_gather *gather;   /* instead of end, where many can connect */
     struct naru_gather_from from; /* of the gather: whose message it is */
     int code;                     /* what else than the end of all senders there is to say */
+    int64_t silent_since;         /* when the wait for the next message began; 0: it has not */
+    size_t last_turns;            /* when the time is up: of peers that may have a message; 0: it is not */
     struct output out;
     FILE *json; /* one message's line, in memory, so that it goes the way of all output */
     char *json_text;
@@ -137,6 +140,31 @@ static bool enough(const struct receiver *r)
     return r->options->count > 0 && r->received >= (uint64_t)r->options->count;
 }
 
+/* What is left of --timeout, which is for one message: senders that come and go in silence do not prolong it.
+ */
+static int64_t time_left(struct receiver *r)
+{
+    int64_t left;
+
+    if (r->options->timeout == NARU_FOREVER)
+        return NARU_FOREVER;
+    if (!r->silent_since)
+        r->silent_since = now();
+    left = r->options->timeout - (now() - r->silent_since);
+    return left > 0 ? left : NARU_NOWAIT;
+}
+
+/* Something that was no message has been dealt with. Time that is up ends the command when each peer that was
+ * there by then has had its turn. 0 or -ETIMEDOUT. */
+static int mind_the_time(struct receiver *r)
+{
+    if (time_left(r) != NARU_NOWAIT)
+        return 0;
+    if (!r->last_turns)
+        r->last_turns = naru_gather_peers(r->gather) + 1;
+    return --r->last_turns > 0 ? 0 : -ETIMEDOUT;
+}
+
 static int take(struct receiver *r, int64_t timeout, struct naru_view *ret_view)
 {
     return r->gather ? gathering_borrow(r->gather, timeout, ret_view, &r->from)
@@ -188,9 +216,11 @@ static int receive(struct receiver *r, int *ret_code)
         if (result == -EAGAIN) {
             printed = output_flush(&r->out);
             if (printed == 0)
-                result = take(r, r->options->timeout, &view);
+                result = take(r, time_left(r), &view);
         }
         if (result == 0 && printed == 0) {
+            r->silent_since = 0;
+            r->last_turns = 0;
             printed = print(r, &view);
             naru_release(&view);
         }
@@ -198,8 +228,11 @@ static int receive(struct receiver *r, int *ret_code)
             *ret_code = output_report(&r->out, printed);
             return printed;
         }
-        if (result < 0)
+        if (result < 0) {
             result = r->gather && r->from.left ? see_off(r) : carry_on(r, result);
+            if (result == 0)
+                result = mind_the_time(r);
+        }
         if (result < 0)
             return result;
         if (interrupt_signal())
@@ -250,7 +283,7 @@ static int receive_all(struct receiver *r)
         flushed = output_flush(&r->out);
         if (flushed < 0)
             return output_report(&r->out, flushed);
-        result = endpoint_accept(&r->end, r->options->timeout);
+        result = endpoint_accept(&r->end, time_left(r));
         if (result < 0)
             break;
     }
@@ -336,7 +369,8 @@ static const struct verb_option options[] = {
      FIELD(frame), mark_output_words, 0, 0},
     {OPTION_NUMBER, 'n', "count", "COUNT", "stop after COUNT messages", FIELD(count), NULL, 1, INT64_MAX},
     {OPTION_DURATION, 't', "timeout", "DURATION",
-     "give up after waiting this long for a sender or a message (500ms, 2s, 1m; default: forever)",
+     "give up when no message has come for this long, whoever comes and goes (500ms, 2s, 1m; default: "
+     "forever)",
      FIELD(timeout), NULL, 0, 0},
     {OPTION_NUMBER, 'T', "type", "NUMBER",
      "receive messages of this type only; -N: of types up to N, the lowest first", FIELD(type), NULL,

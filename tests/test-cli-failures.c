@@ -153,6 +153,18 @@ TEST(nobody_there_is_a_timeout)
           "$q; exit $r");
 }
 
+/* Each of them is seen to come and go before the next: the time is the message's, not theirs. The loop ends
+ * with what it tries. */
+TEST(senders_that_bring_nothing_do_not_prolong_the_wait)
+{
+    SHELL(124, "", "no message came in time",
+          "for u in unix://$PWD/s shm://$PWD/s fifo://$PWD/f; do rm -f s f\n"
+          "    timeout -s KILL 20 naru recv --keep -t 300ms $u & r=$!\n"
+          "    while kill -0 $r 2>/dev/null; do naru send -t 100ms $u < /dev/null 2>/dev/null; done\n"
+          "    wait $r; code=$?; [ $code = 124 ] || break\n"
+          "done; exit $code");
+}
+
 TEST(a_full_queue_makes_the_sender_wait_and_time_out)
 {
     SHELL(124, "", "(2 sent before)",
