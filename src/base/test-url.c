@@ -226,6 +226,37 @@ TEST(size_options_take_binary_suffixes)
                               "follow), got '1'");
 }
 
+static void expect_duration(const char *value, int r, int64_t expected)
+{
+    struct url url;
+    int64_t duration = 77;
+    char text[64];
+
+    (void)snprintf(text, sizeof text, "x:y?d=%s", value);
+    url = parsed(text);
+    CHECK_INT(url_option_duration(&url, "d", &duration), r);
+    CHECK_INT(duration, r < 0 ? 77 : expected);
+    url_deinit(&url);
+}
+
+TEST(duration_options_have_a_unit_or_are_yes_or_no)
+{
+    const char *const bad[] = {"1",   "0s", "-2s", " 1s",      "1.5s",
+                               "2us", "s",  "",    "2562048h", "99999999999999999999s"};
+
+    expect_duration("no", 0, 0);
+    expect_duration("yes", 0, INT64_MAX);
+    expect_duration("500ms", 0, 500 * (int64_t)1000000);
+    expect_duration("2s", 0, 2 * (int64_t)1000000000);
+    expect_duration("1m", 0, 60 * (int64_t)1000000000);
+    expect_duration("2562047h", 0, 2562047 * (int64_t)3600 * 1000000000);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        expect_duration(bad[i], -EINVAL, 0);
+    expect_duration("maybe", -EINVAL, 0);
+    CHECK_STR(naru_explain(),
+              "x:y?d=maybe: expected ?d= no, yes or how long, as 500ms, 2s or 1m, got 'maybe'");
+}
+
 TEST(flag_options_have_eight_spellings)
 {
     struct url url = parsed("x:y?a=yes&b=on&c=true&d=1&e=no&f=off&g=false&h=0&i=maybe");

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "naru/time.h"
 
 static int hex_value(char c)
 {
@@ -252,6 +253,43 @@ int url_option_flag(struct url *url, const char *key, bool *ret)
     if (r == 0 && word >= 0)
         *ret = word % 2 == 1;
     return r;
+}
+
+/* "500ms", "2s", "1m" */
+static bool parse_duration(const char *text, int64_t *ret_ns)
+{
+    static const struct {
+        const char *name;
+        int64_t ns;
+    } units[] = {{"ms", NARU_MS(1)}, {"s", NARU_S(1)}, {"m", NARU_S(60)}, {"h", NARU_S(3600)}};
+    char *end;
+    long long number;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    number = strtoll(text, &end, 10);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (errno == 0 && strcmp(end, units[i].name) == 0 && number > 0 &&
+            number <= INT64_MAX / units[i].ns) {
+            *ret_ns = number * units[i].ns;
+            return true;
+        }
+    return false;
+}
+
+int url_option_duration(struct url *url, const char *key, int64_t *ret_ns)
+{
+    const char *value = url_option(url, key);
+
+    if (value && strcmp(value, "no") == 0)
+        *ret_ns = 0;
+    else if (value && strcmp(value, "yes") == 0)
+        *ret_ns = NARU_FOREVER;
+    else if (value && !parse_duration(value, ret_ns))
+        return error_set(EINVAL, "%s: expected ?%s= no, yes or how long, as 500ms, 2s or 1m, got '%s'",
+                         url->text, key, value);
+    return 0;
 }
 
 int url_option_mode(struct url *url, const char *key, unsigned *ret)

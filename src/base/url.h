@@ -47,6 +47,8 @@ int url_option_number(struct url *url, const char *key, int64_t low, int64_t hig
 int url_option_size(struct url *url, const char *key, size_t low, size_t high, size_t *ret);
 int url_option_flag(struct url *url, const char *key,
                     bool *ret); /* yes/no/on/off/true/false/1/0, or no value */
+int url_option_duration(struct url *url, const char *key,
+                        int64_t *ret_ns); /* no: 0, yes: NARU_FOREVER, or a number of ms, s, m or h */
 int url_option_mode(struct url *url, const char *key, unsigned *ret); /* octal permission bits */
 
 /* One of the words in the NULL-terminated list; *ret is its index. */

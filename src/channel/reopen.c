@@ -14,6 +14,13 @@
 #include "base/fd.h"
 #include "base/probe.h"
 
+/* What of the last connection is still needed; it goes with the last of these. */
+enum holds {
+    HOLDS_NOTHING = 0,
+    HOLDS_MESSAGES = 1, /* that were not received */
+    HOLDS_LOAN = 2      /* which is out */
+};
+
 struct reopen {
     char *url, *type_name;
     struct naru_options options; /* of the connections */
@@ -26,8 +33,8 @@ struct reopen {
     _Atomic uint64_t count;
 
     struct naru_channel *spare; /* without guts: what is needed at a loss is there before it */
-    struct naru_channel *old;   /* with those of a lost connection; NULL: none */
-    bool undrained, pinned;     /* why there is an old one */
+    struct naru_channel *old;   /* with those of a lost connection, as long as that holds something */
+    unsigned holds;             /* enum holds, together */
 
     int timer_fd; /* in ch->fd: wakes the event loop for the next attempt; -1: not asked for */
     struct fork_guard guard;
@@ -41,44 +48,13 @@ static const int64_t slice = NARU_MS(50); /* of a wait that naru_interrupt() may
 
 /* --- beginning and end --- */
 
-/* "500ms", "2s", "1m" */
-static bool parse_duration(const char *text, int64_t *ret_ns)
-{
-    static const struct {
-        const char *name;
-        int64_t ns;
-    } units[] = {{"ms", NARU_MS(1)}, {"s", NARU_S(1)}, {"m", NARU_S(60)}, {"h", NARU_S(3600)}};
-    char *end;
-    long long number;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    number = strtoll(text, &end, 10);
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (errno == 0 && strcmp(end, units[i].name) == 0 && number > 0 &&
-            number <= INT64_MAX / units[i].ns) {
-            *ret_ns = number * units[i].ns;
-            return true;
-        }
-    return false;
-}
-
 int reopen_parse(struct url *url, struct naru_options *opt)
 {
-    const char *value = url_option(url, "reconnect");
+    int r = url_option_duration(url, "reconnect", &opt->reconnect_ns);
 
-    if (value && strcmp(value, "no") == 0)
-        opt->reconnect_ns = 0;
-    else if (value && strcmp(value, "yes") == 0)
-        opt->reconnect_ns = NARU_FOREVER;
-    else if (value && !parse_duration(value, &opt->reconnect_ns))
-        return error_set(EINVAL,
-                         "%s: expected ?reconnect= no, yes or how long to try, as 500ms, 2s or 1m, got '%s'",
-                         url->text, value);
-    if (opt->reconnect_ns < 0)
-        return error_set(EINVAL, "%s: options.reconnect_ns is negative", url->text);
-    return 0;
+    if (r == 0 && opt->reconnect_ns < 0)
+        r = error_set(EINVAL, "%s: options.reconnect_ns is negative", url->text);
+    return r;
 }
 
 int reopen_check(const struct url *url, const struct channel_ops *ops)
@@ -200,13 +176,12 @@ static void swap_guts(struct naru_channel *a, struct naru_channel *b)
     }
 }
 
-/* Closes the old connection if nothing needs it any more. */
-static void let_go(struct reopen *o)
+/* The last connection holds no more than that: keep()'s counterpart, and the only way to its end. */
+static void hold_only(struct reopen *o, unsigned holds)
 {
-    if (!o->old || o->undrained || o->pinned)
-        return;
-    (void)naru_channel_close(o->old);
-    o->old = NULL;
+    o->holds &= holds;
+    if (o->old && !o->holds)
+        o->old = naru_channel_close(o->old);
 }
 
 /* What nobody received before a second connection was lost is counted. */
@@ -220,7 +195,26 @@ static void drop_undrained(struct naru_channel *ch, struct naru_channel *old)
     channel_count_dropped(ch, CHANNEL_RECEIVING, dropped);
 }
 
-/* Takes ch's guts away. */
+/* ch's connection is lost. husk: has its guts now. There is place for one: if an older one keeps it, because
+ * its loan is out, this one has none, and what it brought is counted. */
+static void keep(struct naru_channel *ch, struct naru_channel *husk, unsigned holds)
+{
+    struct reopen *o = ch->reopen;
+
+    if (o->holds & HOLDS_MESSAGES)
+        drop_undrained(ch, o->old);
+    hold_only(o, HOLDS_LOAN);
+    if (o->old && (holds & HOLDS_MESSAGES))
+        drop_undrained(ch, husk);
+    if (o->old || !holds) {
+        (void)naru_channel_close(husk);
+        return;
+    }
+    o->old = husk;
+    o->holds = holds;
+}
+
+/* Takes ch's guts away. undrained: there may be messages in them. */
 static void retire(struct naru_channel *ch, bool undrained)
 {
     struct reopen *o = ch->reopen;
@@ -231,26 +225,12 @@ static void retire(struct naru_channel *ch, bool undrained)
     swap_guts(ch, husk);
     ch->direction = NARU_DIRECTION_DEFAULT; /* 0: no way leads to what is not there */
     husk->direction = o->direction;
-    if (o->old && o->undrained)
-        drop_undrained(ch, o->old);
-    if (o->old)
-        o->undrained = false;
-    let_go(o);
-    if (o->old) { /* its loan is out; then this one has none */
-        if (undrained)
-            drop_undrained(ch, husk);
-        (void)naru_channel_close(husk);
-        return;
-    }
-    o->old = husk;
-    o->undrained = undrained;
-    o->pinned = ch->lent != NULL;
-    let_go(o);
+    keep(ch, husk, (undrained ? HOLDS_MESSAGES : 0U) | (ch->lent ? HOLDS_LOAN : 0U));
 }
 
 struct naru_channel *reopen_undrained(const struct naru_channel *ch)
 {
-    return ch->reopen && ch->reopen->undrained ? ch->reopen->old : NULL;
+    return ch->reopen && (ch->reopen->holds & HOLDS_MESSAGES) ? ch->reopen->old : NULL;
 }
 
 /* Which ways lead to the connection: none while it is lost, and none to receive by while an older one holds
@@ -261,7 +241,7 @@ static void set_direction(struct naru_channel *ch)
 
     if (o->lost)
         ch->direction = NARU_DIRECTION_DEFAULT;
-    else if (o->undrained)
+    else if (o->holds & HOLDS_MESSAGES)
         ch->direction = (enum naru_direction)(o->direction & NARU_DIRECTION_SEND);
     else
         ch->direction = o->direction;
@@ -271,8 +251,7 @@ void reopen_drained(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
 
-    o->undrained = false;
-    let_go(o);
+    hold_only(o, HOLDS_LOAN);
     set_direction(ch);
     if (!o->lost)
         (void)channel_rewatch(ch); /* the descriptor is in there: this asks for messages, too */
@@ -283,10 +262,9 @@ bool reopen_end_loan(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
 
-    if (!o || !o->pinned)
+    if (!o || !(o->holds & HOLDS_LOAN))
         return false;
-    o->pinned = false;
-    let_go(o);
+    hold_only(o, HOLDS_MESSAGES);
     return true;
 }
 
@@ -485,7 +463,7 @@ int reopen_for_receiving(struct naru_channel *ch, int64_t *timeout_ns)
 {
     const struct reopen *o = ch->reopen;
 
-    if (!(o->direction & NARU_DIRECTION_RECEIVE) || o->undrained || !o->lost)
+    if (!(o->direction & NARU_DIRECTION_RECEIVE) || (o->holds & HOLDS_MESSAGES) || !o->lost)
         return 0;
     if (ch->finished) /* it has said all, and heard all */
         return error_set(-o->lost_code, "%s: the connection was lost after naru_channel_finish()", ch->url);
