@@ -263,7 +263,7 @@ TEST_EACH(what_is_received_and_what_is_told_lost_is_all_that_was_sent, each_way)
 /* Says three words, and leaves when it is told to. */
 static int start_speaker(const char *url, struct test_gate *leave)
 {
-    static const char *const words[] = {"one", "two", "three"};
+    static const char *const words[] = {"one", "three", "two"};
     struct naru_listener *l;
     struct naru_channel *ch;
     int pid = test_fork();
@@ -317,8 +317,8 @@ TEST_EACH(what_the_old_connection_brought_is_received_before_the_new, each_near_
         server = start_server(url, 0);
         CHECK_OK(naru_send(ch, "new", 3, patience));
         CHECK_INT(reconnects(ch), 1);
-        hear(ch, "two", in_place);
         hear(ch, "three", in_place);
+        hear(ch, "two", in_place);
         hear(ch, "new", in_place);
         ask(ch, "again");
         naru_channel_close(ch);
@@ -344,11 +344,48 @@ TEST(what_cannot_be_borrowed_of_the_old_connection_can_be_received)
         ;
     CHECK_INT(r, -EPIPE);
     hear(ch, "one", true);
-    hear(ch, "two", true);
     for (int i = 0; i < 2; i++)
         CHECK_INT(naru_borrow(ch, NARU_NOWAIT, &view), -EMSGSIZE);
     CHECK_INT(naru_recv(ch, buf, sizeof buf, patience), 5);
     CHECK(memcmp(buf, "three", 5) == 0);
+    hear(ch, "two", true);
+    naru_channel_close(ch);
+}
+
+static void send_until_the_end(struct naru_channel *ch)
+{
+    int r = 0;
+
+    while (r == 0)
+        r = naru_send(ch, "x", 1, patience);
+    CHECK(is_end(r));
+}
+
+/* A message that is too large for this end is not the last. A stream's would be: it cannot be passed over. */
+TEST_EACH(what_nobody_received_before_a_second_loss_is_counted, each_near_way)
+{
+    bool limited = strcmp(ways[index].name, "unix-stream") != 0;
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    const char *url = url_of(index);
+    struct test_gate leave;
+    struct naru_channel *ch;
+    int server;
+
+    test_gate_init(&leave);
+    server = start_speaker(url, &leave);
+    ch = join(limited ? test_format("%s%cmax-message=3", url, strchr(url, '?') ? '&' : '?') : url,
+              NARU_FOREVER, 0);
+    test_gate_open(&leave);
+    test_join(server);
+    send_until_the_end(ch);
+    server = start_server(url, 1);
+    CHECK_OK(naru_send(ch, "new", 3, patience));
+    CHECK_INT(reconnects(ch), 1);
+    test_join(server);
+    send_until_the_end(ch);
+    CHECK_OK(naru_channel_info(ch, &info));
+    CHECK_INT(info.dropped, 3);
+    hear(ch, "new", false);
     naru_channel_close(ch);
 }
 
@@ -387,8 +424,8 @@ static void loan_over_a_loss(size_t way, size_t length, bool commits)
     server = start_speaker(url, &leave);
     ch = join(url, NARU_FOREVER, 0);
     hear(ch, "one", false);
-    hear(ch, "two", false);
     hear(ch, "three", false);
+    hear(ch, "two", false);
     CHECK_OK(naru_loan(ch, length, patience, &loan));
     test_gate_open(&leave);
     CHECK(is_end(naru_recv(ch, buf, sizeof buf, patience)));
@@ -441,8 +478,8 @@ TEST(a_commit_that_finds_the_end_leaves_the_next_connection_its_own_loans)
         CHECK_CONTAINS(naru_explain(), "the next call connects again");
         server = start_server(url, 0);
         hear(ch, "one", false); /* which had come before the end */
-        hear(ch, "two", false);
         hear(ch, "three", false);
+        hear(ch, "two", false);
         CHECK_OK(naru_loan(ch, 6, patience, &loan));
         memcpy(loan.data, "loaned", 6);
         CHECK_OK(naru_commit(&loan, 6, NULL));
@@ -673,6 +710,34 @@ TEST_EACH(descriptors_go_by_the_connection_that_there_is, each_near_way)
         naru_channel_close(near);
         CHECK(is_end(naru_recv(far, buf, sizeof buf, patience)));
     }
+    naru_channel_close(far);
+    naru_listener_close(l);
+}
+
+/* A view has no room for them. */
+TEST_EACH(descriptors_lost_of_the_old_connection_are_counted, each_near_way)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct iovec piece = {(char[]){"one"}, 3};
+    const char *url = url_of(index);
+    struct naru_channel *far, *near;
+    struct naru_listener *l;
+    int fd = 0;
+
+    CHECK_OK(naru_listen(url, NULL, &l));
+    far = join(url, NARU_FOREVER, 0);
+    CHECK_OK(naru_accept(l, patience, &near));
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = &fd;
+    m.fd_count = 1;
+    CHECK_OK(naru_send_message(near, &m, patience));
+    naru_channel_close(near);
+    send_until_the_end(far);
+    hear(far, "one", true);
+    CHECK_OK(naru_channel_info(far, &info));
+    CHECK_INT(info.dropped, 1);
     naru_channel_close(far);
     naru_listener_close(l);
 }

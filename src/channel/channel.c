@@ -110,16 +110,9 @@ int channel_begin_receiving(struct naru_channel *ch, int64_t *timeout_ns)
 /* What an older connection holds comes first. -EAGAIN: nothing more. */
 static int receive_undrained(struct naru_channel *ch, struct naru_message *m)
 {
-    struct naru_channel *old = reopen_undrained(ch);
-    int r = channel_receive(old, m, NARU_NOWAIT);
+    int r = channel_receive(reopen_undrained(ch), m, NARU_NOWAIT);
 
-    ch->needed = old->needed;
-    if (r == 0)
-        channel_count(ch, CHANNEL_RECEIVING, m->length);
-    if (r == 0 || r == -EMSGSIZE || r == -ENOMEM || r == -EBADMSG)
-        return r;
-    reopen_drained(ch);
-    return -EAGAIN;
+    return reopen_received(ch, r, m->length);
 }
 
 /* tried: what the short way said; 0: nothing, or that this one is to do it. */

@@ -235,16 +235,9 @@ static int borrow_attempt(struct naru_channel *ch, void *data, bool block)
 /* As receive_undrained(). */
 static int borrow_undrained(struct naru_channel *ch, struct naru_view *ret_view)
 {
-    struct naru_channel *old = reopen_undrained(ch);
-    int r = naru_borrow(old, NARU_NOWAIT, ret_view);
+    int r = naru_borrow(reopen_undrained(ch), NARU_NOWAIT, ret_view);
 
-    ch->needed = old->needed;
-    if (r == 0)
-        channel_count(ch, CHANNEL_RECEIVING, ret_view->length);
-    if (r == 0 || r == -EMSGSIZE || r == -EBUSY || r == -ENOMEM)
-        return r;
-    reopen_drained(ch);
-    return -EAGAIN;
+    return reopen_received(ch, r, ret_view->length);
 }
 
 static int borrow_in_place(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)

@@ -40,6 +40,8 @@ struct reopen {
     struct fork_guard guard;
 };
 
+enum { DROP_ROOM = 64 * 1024 }; /* bytes: more than most messages */
+
 static const int64_t first_step = NARU_MS(1), last_step = NARU_MS(250);
 /* A connection that lasted so long, or brought a message: its loss is a new one, not one more failure. */
 static const int64_t steady_after = NARU_S(1);
@@ -184,15 +186,43 @@ static void hold_only(struct reopen *o, unsigned holds)
         o->old = naru_channel_close(o->old);
 }
 
-/* What nobody received before a second connection was lost is counted. */
+/* What was lost within the old connection has been lost by this channel. */
+static void take_drops(struct naru_channel *ch, struct naru_channel *old)
+{
+    /* relaxed: figures for people */
+    channel_count_dropped(
+        ch, CHANNEL_RECEIVING,
+        atomic_exchange_explicit(&old->counters[CHANNEL_RECEIVING].dropped, 0, memory_order_relaxed));
+}
+
+/* Receives what fits, and sees to it that the next one does. As channel_receive(); the message is lost. */
+static int receive_any(struct naru_channel *old, struct iovec *room)
+{
+    struct naru_message m = {.size = sizeof m, .iov = room, .iov_count = 1};
+    int r = channel_receive(old, &m, NARU_NOWAIT);
+
+    if (r != -EMSGSIZE)
+        return r;
+    free(room->iov_base);
+    room->iov_len = old->needed;
+    room->iov_base = malloc(room->iov_len);
+    return room->iov_base ? r : -ENOMEM;
+}
+
+/* What nobody received before a second connection was lost is counted, of whatever size. Without memory for
+ * one, that one is the last that is. */
 static void drop_undrained(struct naru_channel *ch, struct naru_channel *old)
 {
-    struct naru_view view = NARU_INIT(struct naru_view);
-    uint64_t dropped = 0;
+    struct iovec room = {malloc(DROP_ROOM), DROP_ROOM};
+    int r = room.iov_base ? 0 : -ENOMEM;
 
-    for (; naru_borrow(old, NARU_NOWAIT, &view) == 0; dropped++)
-        naru_release(&view);
-    channel_count_dropped(ch, CHANNEL_RECEIVING, dropped);
+    while (r == 0 || r == -EMSGSIZE || r == -EBADMSG) {
+        r = receive_any(old, &room);
+        if (r == 0 || r == -ENOMEM)
+            channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
+    }
+    take_drops(ch, old);
+    free(room.iov_base);
 }
 
 /* ch's connection is lost. husk: has its guts now. There is place for one: if an older one keeps it, because
@@ -247,7 +277,8 @@ static void set_direction(struct naru_channel *ch)
         ch->direction = o->direction;
 }
 
-void reopen_drained(struct naru_channel *ch)
+/* The turn of the connection that there is. */
+static void drained(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
 
@@ -256,6 +287,20 @@ void reopen_drained(struct naru_channel *ch)
     if (!o->lost)
         (void)channel_rewatch(ch); /* the descriptor is in there: this asks for messages, too */
     channel_update_ready(ch, CHANNEL_RECEIVING);
+}
+
+int reopen_received(struct naru_channel *ch, int r, size_t length)
+{
+    struct naru_channel *old = ch->reopen->old;
+
+    ch->needed = old->needed;
+    take_drops(ch, old);
+    if (r == 0)
+        channel_count(ch, CHANNEL_RECEIVING, length);
+    if (r == 0 || r == -EMSGSIZE || r == -ENOMEM || r == -EBADMSG || r == -EBUSY)
+        return r;
+    drained(ch);
+    return -EAGAIN;
 }
 
 bool reopen_end_loan(struct naru_channel *ch)

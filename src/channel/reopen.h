@@ -36,10 +36,11 @@ int reopen_lost(struct naru_channel *ch, int direction, int r);
 int reopen_for_sending(struct naru_channel *ch, int64_t *timeout_ns);
 int reopen_for_receiving(struct naru_channel *ch, int64_t *timeout_ns);
 
-/* The last connection, while it holds messages that come first; NULL: there is none. It says -EAGAIN or its
- * end when they are received: then reopen_drained(). */
+/* The last connection, while it holds messages that come first; NULL: there is none. After each attempt to
+ * receive from it, which said r: what the call returns; or -EAGAIN: it holds no more, and it is the turn of
+ * the connection that there is. */
 struct naru_channel *reopen_undrained(const struct naru_channel *ch);
-void reopen_drained(struct naru_channel *ch);
+int reopen_received(struct naru_channel *ch, int r, size_t length);
 
 /* A loan of ch ends. true: it was of a connection that is lost, and there is nothing to cancel. */
 bool reopen_end_loan(struct naru_channel *ch);
