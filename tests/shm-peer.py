@@ -37,11 +37,11 @@ class Link:
         self.own = mmap.mmap(fd, PAGE + RING)
         struct.pack_into("<8sIIQQI", self.own, 0, b"narushm\0", LAYOUT, LINE, RING, 0, 1)
         fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
-        self.out_bell, listener_in = socket.socketpair()
-        self.in_bell, listener_out = socket.socketpair()
+        self.receivers_bell, listener_receives = socket.socketpair()
+        self.senders_bell, listener_sends = socket.socketpair()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as meeting:
             meeting.connect(path)
-            fds = array.array("i", [fd, listener_in.fileno(), listener_out.fileno()])
+            fds = array.array("i", [fd, listener_receives.fileno(), listener_sends.fileno()])
             meeting.sendmsg([packet(1)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
             answer, control, _, _ = meeting.recvmsg(256, socket.CMSG_SPACE(4))
         kind, reason = struct.unpack_from("<II", answer, 8)
@@ -54,7 +54,7 @@ class Link:
         self.rung = {}
         for end in (fd, memory):
             os.close(end)
-        listener_in.close(), listener_out.close()
+        listener_receives.close(), listener_sends.close()
 
     def publish(self, where, bell):
         """After a store: rings for whoever sleeps there, once a ticket."""
@@ -80,19 +80,19 @@ class Link:
         def has_room():
             return self.sent + size + 8 - struct.unpack_from("<Q", self.theirs, TAKEN)[0] <= RING
 
-        self.wait(SENDER_ASLEEP, self.out_bell, has_room)
+        self.wait(SENDER_ASLEEP, self.senders_bell, has_room)
         struct.pack_into("<Q", self.own, PAGE + (self.sent + size) % RING, 0)
         for i, byte in enumerate(payload):
             self.own[PAGE + (self.sent + 8 + i) % RING] = byte
         struct.pack_into("<Q", self.own, PAGE + self.sent % RING, 1 << 56 | len(payload))
         self.sent += size
-        self.publish(RECEIVER_ASLEEP, self.out_bell)
+        self.publish(RECEIVER_ASLEEP, self.receivers_bell)
 
     def receive(self):
         def header():
             return struct.unpack_from("<Q", self.theirs, PAGE + self.taken % self.their_ring)[0]
 
-        self.wait(RECEIVER_ASLEEP, self.in_bell, header)
+        self.wait(RECEIVER_ASLEEP, self.receivers_bell, header)
         word = header()
         assert word >> 32 == 1 << 24, hex(word)
         length = word & 0xFFFFFFFF
@@ -100,13 +100,13 @@ class Link:
         payload = bytes(self.theirs[PAGE + (start + i) % self.their_ring] for i in range(length))
         self.taken += record_bytes(length)
         struct.pack_into("<Q", self.own, TAKEN, self.taken)
-        self.publish(SENDER_ASLEEP, self.in_bell)
+        self.publish(SENDER_ASLEEP, self.senders_bell)
         return payload
 
     def close(self):
         struct.pack_into("<I", self.own, END, 2)
-        self.publish(RECEIVER_ASLEEP, self.out_bell)
-        self.publish(SENDER_ASLEEP, self.in_bell)
+        self.publish(RECEIVER_ASLEEP, self.receivers_bell)
+        self.publish(SENDER_ASLEEP, self.senders_bell)
 
 
 def main():

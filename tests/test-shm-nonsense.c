@@ -197,7 +197,7 @@ TEST(bells_that_are_half_closed_are_the_end)
         int r = 0;
 
         (void)open_pair(ch);
-        CHECK_INT(shutdown(which ? ch[1]->rfd : ch[1]->wfd, SHUT_WR), 0);
+        CHECK_INT(shutdown(which ? ch[1]->wfd : ch[1]->rfd, SHUT_WR), 0);
         CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
         if (which == 0)
             CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);

@@ -48,9 +48,9 @@ static int say_hello(struct meeting *m, struct naru_channel *ch)
     r = shm_link_make_lanes(m->url->text, m->options->ring, (unsigned)m->options->lanes, m->options->pool,
                             &m->own, &fds[HELLO_MEMORY]);
     if (r == 0)
-        r = shm_make_bell(m->url->text, &ch->rfd, &fds[HELLO_SENDER_BELL]);
+        r = shm_make_bell(m->url->text, &ch->rfd, &fds[HELLO_RECEIVER_BELL]);
     if (r == 0)
-        r = shm_make_bell(m->url->text, &fds[HELLO_RECEIVER_BELL], &ch->wfd);
+        r = shm_make_bell(m->url->text, &ch->wfd, &fds[HELLO_SENDER_BELL]);
     if (r == 0) {
         r = handshake_send(m->fd, &hello, fds, HELLO_FDS);
         /* It has closed already: to refuse us, which stands to be read. */

@@ -177,14 +177,14 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     return 0;
 }
 
-int shm_make_bell(const char *what, int *ret_rfd, int *ret_wfd)
+int shm_make_bell(const char *what, int *ret_end, int *ret_other_end)
 {
     int fds[2];
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
-    *ret_rfd = fds[0];
-    *ret_wfd = fds[1];
+    *ret_end = fds[0];
+    *ret_other_end = fds[1];
     return 0;
 }
 
@@ -211,9 +211,9 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
                          url->text);
     r = shm_parse_options(url, opt, false, &options);
     if (r == 0)
-        r = shm_make_bell(url->text, &ch[1]->rfd, &ch[0]->wfd);
+        r = shm_make_bell(url->text, &ch[0]->rfd, &ch[1]->rfd);
     if (r == 0)
-        r = shm_make_bell(url->text, &ch[0]->rfd, &ch[1]->wfd);
+        r = shm_make_bell(url->text, &ch[0]->wfd, &ch[1]->wfd);
     if (r == 0)
         r = make_passage(url->text, ch);
     for (int i = 0; i < 2 && r == 0; i++)

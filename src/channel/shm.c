@@ -5,7 +5,8 @@
  * channel: attempts and the end; waiting is in shm-wait.c. How one comes to be is in shm-open.c.
  *
  * A channel's descriptors are the sockets that wake: rfd where this side's receiver sleeps, wfd where its
- * sender does. So a thread that sends and one that receives never take each other's wake-ups.
+ * sender does. So a thread that sends and one that receives never take each other's wake-ups. The two sides'
+ * rfd are one pair of sockets, and their wfd are (shm/wakeup.h).
  */
 #include "channel/shm.h"
 

@@ -183,9 +183,9 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
 int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
                      struct sealed *own, struct sealed *theirs);
 
-/* A socket that wakes the receiver of one side (*ret_rfd) and the sender of the other (*ret_wfd). what: the
- * URL. 0 or an explained -errno. */
-int shm_make_bell(const char *what, int *ret_rfd, int *ret_wfd);
+/* A bell of both sides' receivers, or of both sides' senders: an end for each side. what: the URL. 0 or an
+ * explained -errno. */
+int shm_make_bell(const char *what, int *ret_end, int *ret_other_end);
 
 /* Of shm_ops: see channel_ops. */
 int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);

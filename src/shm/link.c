@@ -85,11 +85,11 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
                          &l->page->lane[i].taken);
     l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep,
                                        .fences = WAKER_ALWAYS,
-                                       .fd = wfd,
+                                       .fd = rfd,
                                        .says = &l->page->sender_fences};
     l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep,
                                      .fences = WAKER_ALWAYS,
-                                     .fd = rfd,
+                                     .fd = wfd,
                                      .says = &l->page->receiver_fences};
     l->receiver = (struct sleeper){
         .ticket = &l->page->receiver_asleep, .fenced = &l->their_page->sender_fences, .fd = rfd};

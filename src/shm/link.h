@@ -74,7 +74,8 @@ int shm_link_attach(const char *what, int fd, uint64_t ring, uint64_t pool_max, 
 int shm_link_attach_lanes(const char *what, int fd, uint64_t ring, unsigned lanes, uint64_t pool_max,
                           struct sealed *ret_theirs);
 
-/* Takes both memories. rfd, wfd: the sockets of what is received and of what is sent; the caller's. */
+/* Takes both memories. rfd, wfd: this side's ends of the receivers' bell and of the senders'; the caller's.
+ */
 void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs, int rfd, int wfd);
 
 /* This process is the one that uses the link from now on. */

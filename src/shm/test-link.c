@@ -16,7 +16,7 @@ enum { RING = 16 * 1024 };
 
 struct sides {
     struct shm_link links[2];
-    int sockets[2][2]; /* [i][0]: where side i writes; [i][1]: where the other's receiver sleeps */
+    int sockets[2][2]; /* of receivers, and of senders: [side] */
 };
 
 static void open_sides(struct sides *s)
@@ -30,7 +30,7 @@ static void open_sides(struct sides *s)
     }
     for (int i = 0; i < 2; i++) {
         CHECK_INT(shm_link_attach("shm:", fds[!i], RING, 0, &theirs[i]), 0);
-        shm_link_init(&s->links[i], &own[i], &theirs[i], s->sockets[!i][1], s->sockets[i][0]);
+        shm_link_init(&s->links[i], &own[i], &theirs[i], s->sockets[0][i], s->sockets[1][i]);
         CHECK(!own[i].base && !theirs[i].base); /* taken */
         shm_link_claim(&s->links[i]);
     }
