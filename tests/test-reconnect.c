@@ -92,7 +92,7 @@ static int start_server(const char *url, int messages)
     CHECK_OK(naru_accept(l, patience, &ch));
     for (int i = 0; messages == 0 || i < messages; i++) {
         n = naru_recv(ch, buf, sizeof buf, NARU_FOREVER);
-        if (n == -EPIPE || n == -ECONNRESET)
+        if (n == -EPIPE || n == -ECONNRESET || n == -EOWNERDEAD) /* which a kept channel's end is on shm: */
             break;
         CHECK_OK(n);
         CHECK_OK(naru_send(ch, buf, (size_t)n, patience));
@@ -592,6 +592,133 @@ TEST_EACH(a_dead_peer_costs_an_event_loop_next_to_nothing, each_polled_way)
     }
     CHECK(woken >= 1 && woken <= 20);
     naru_channel_close(ch);
+}
+
+/* --- another process goes on with it --- */
+
+static struct naru_channel *join_to_be_adopted(const char *url)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_channel *ch;
+
+    options.reconnect_ns = NARU_FOREVER;
+    options.keep_on_fork = 1;
+    CHECK_OK(naru_connect(url, &options, patience, &ch));
+    return ch;
+}
+
+TEST_EACH(an_adopted_channel_connects_again, each_way)
+{
+    const char *url = url_of(index);
+    int server = start_server(url, 2), child;
+    struct naru_channel *ch = join_to_be_adopted(url);
+    char buf[8];
+
+    ask(ch, "x");
+    child = test_fork();
+    if (child == 0) {
+        CHECK_OK(naru_channel_adopt(ch));
+        for (int i = 0; i < 2; i++) {
+            ask(ch, "y");
+            CHECK(is_end(naru_recv(ch, buf, sizeof buf, patience)));
+        }
+        ask(ch, "z");
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    naru_channel_close(ch);
+    for (int i = 1; i >= 0; i--) {
+        test_join(server);
+        server = start_server(url, i);
+    }
+    test_join(child);
+    test_join(server);
+}
+
+/* Lost by the parent, whose child adopts it then; or by the child. */
+static void drain_in_child(size_t way, bool before)
+{
+    const char *url = url_of(way);
+    struct test_gate leave;
+    struct naru_channel *ch;
+    int server, child;
+
+    test_gate_init(&leave);
+    server = start_speaker(url, &leave);
+    ch = join_to_be_adopted(url);
+    test_gate_open(&leave);
+    test_join(server);
+    if (before)
+        send_until_the_end(ch);
+    child = test_fork();
+    if (child == 0) {
+        CHECK_OK(naru_channel_adopt(ch));
+        if (!before)
+            send_until_the_end(ch);
+        server = start_server(url, 0);
+        CHECK_OK(naru_send(ch, "new", 3, patience));
+        hear(ch, "one", false);
+        hear(ch, "three", true);
+        hear(ch, "two", false);
+        hear(ch, "new", false);
+        naru_channel_close(ch);
+        test_join(server);
+        test_child_end();
+    }
+    test_join(child);
+    naru_channel_close(ch);
+}
+
+TEST_EACH(an_adopted_channel_brings_what_its_old_connection_brought, each_near_way)
+{
+    drain_in_child(index, true);
+    drain_in_child(index, false);
+}
+
+/* Sleeps until its descriptor is ready, and calls. The end of the one who greeted before may come first. */
+static void be_greeted(struct naru_channel *ch)
+{
+    struct naru_wait item = NARU_INIT(struct naru_wait);
+    ssize_t n;
+
+    item.channel = ch;
+    do {
+        char buf[8];
+
+        CHECK_INT(naru_wait_any(&item, 1, patience), 1);
+        n = naru_recv(ch, buf, sizeof buf, NARU_NOWAIT);
+    } while (n == -EAGAIN || is_end(n));
+    CHECK_INT(n, 3);
+}
+
+TEST_EACH(an_adopted_channel_wakes_its_loop_to_connect_again, each_polled_way)
+{
+    const char *url = url_of(index);
+    int server = start_greeter(url), child;
+    struct naru_channel *ch = join_to_be_adopted(url);
+    struct test_gate greeted;
+
+    test_gate_init(&greeted);
+    CHECK_OK(naru_channel_fd(ch));
+    child = test_fork();
+    if (child == 0) {
+        CHECK_OK(naru_channel_adopt(ch));
+        for (int i = 0; i < 3; i++) {
+            be_greeted(ch);
+            test_gate_open(&greeted);
+        }
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    naru_channel_close(ch);
+    for (int i = 0; i < 3; i++) {
+        test_gate_wait(&greeted);
+        test_kill(server);
+        if (i < 2)
+            server = start_greeter(url);
+    }
+    test_join(child);
+    remove_name(url);
 }
 
 /* --- how long, who, and what cannot be --- */

@@ -367,6 +367,8 @@ int channel_send_slowly(struct naru_channel *ch, const void *data, size_t length
 ssize_t channel_recv_slowly(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns,
                             int tried);
 void channel_free_blocks(struct naru_channel *ch);
+/* This process becomes the owner of what another one had; it may have no guts now (reopen.h). */
+void channel_take_over(struct naru_channel *ch);
 void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
 /* This process is the owner: what is opened into its fields, by an attempt that fails as well, children
  * close. */

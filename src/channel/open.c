@@ -320,6 +320,14 @@ int naru_channel_pair(const char *url, const struct naru_options *opt, struct na
     return r;
 }
 
+void channel_take_over(struct naru_channel *ch)
+{
+    fork_guard_deinit(&ch->guard);
+    own(ch);
+    if (ch->state && ch->ops->claim)
+        ch->ops->claim(ch);
+}
+
 int naru_channel_adopt(struct naru_channel *ch)
 {
     if (!fork_guard_is_mine(&ch->guard) && !ch->keep_on_fork)
@@ -329,10 +337,8 @@ int naru_channel_adopt(struct naru_channel *ch)
             "with options.keep_on_fork, can be adopted",
             ch->url);
     if (!fork_guard_is_mine(&ch->guard)) {
-        fork_guard_deinit(&ch->guard);
-        own(ch);
-        if (ch->ops->claim)
-            ch->ops->claim(ch);
+        channel_take_over(ch);
+        reopen_take_over(ch);
     }
     return channel_enter(ch);
 }

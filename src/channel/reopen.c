@@ -36,7 +36,8 @@ struct reopen {
     struct naru_channel *old;   /* with those of a lost connection, as long as that holds something */
     unsigned holds;             /* enum holds, together */
 
-    int timer_fd; /* in ch->fd: wakes the event loop for the next attempt; -1: not asked for */
+    int timer_fd; /* in ch->fd, and open where that is: wakes the event loop for the next attempt; -1: not
+                     asked for */
     struct fork_guard guard;
 };
 
@@ -77,6 +78,7 @@ static void free_reopen(struct reopen *o)
     if (o->spare)
         channel_abandon(o->spare);
     fork_guard_close(&o->guard);
+    (void)fd_close(o->timer_fd); /* in no guard with keep_on_fork */
     free(o->type_name);
     free(o->url);
     free(o);
@@ -91,7 +93,8 @@ int reopen_attach(struct naru_channel *ch, const char *url, const struct naru_op
         return error_set(ENOMEM, "%s: out of memory for a channel", url);
     o->timer_fd = -1;
     fork_guard_init(&o->guard);
-    fork_guard_add(&o->guard, &o->timer_fd);
+    if (!opt->keep_on_fork)
+        fork_guard_add(&o->guard, &o->timer_fd);
     o->options = *opt;
     o->options.interruptible = 0; /* the handle is */
     o->direction = ch->direction;
@@ -115,6 +118,16 @@ void reopen_free(struct naru_channel *ch)
     if (ch->reopen)
         free_reopen(ch->reopen);
     ch->reopen = NULL;
+}
+
+void reopen_take_over(struct naru_channel *ch)
+{
+    struct reopen *o = ch->reopen;
+
+    if (o && o->spare)
+        channel_take_over(o->spare);
+    if (o && o->old)
+        channel_take_over(o->old);
 }
 
 static uint64_t received(const struct naru_channel *ch)

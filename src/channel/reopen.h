@@ -28,6 +28,9 @@ int reopen_check(const struct url *url, const struct channel_ops *ops);
 int reopen_attach(struct naru_channel *ch, const char *url, const struct naru_options *opt);
 void reopen_free(struct naru_channel *ch);
 
+/* naru_channel_adopt(): this process becomes the owner of what belongs to ch, too. */
+void reopen_take_over(struct naru_channel *ch);
+
 /* A call on ch is about to tell of the peer's end, r. Returns what it tells. */
 int reopen_lost(struct naru_channel *ch, int direction, int r);
 
