@@ -66,10 +66,9 @@ void kill_check_leaks(struct kill_run *run);
 /* Kills at every point. Skips the test where processes cannot be traced. */
 void kill_sweep(const struct kill_scenario *scenario, struct kill_verdict *ret_verdict);
 
-/* Kills between two events, where nobody can notice any difference: after some instruction behind about so
- * many of the events, or (SIZE_MAX) after every single instruction. The victim runs at full speed up to the
- * event, and only from there is stepped: to step from the beginning to each of n instructions would be n * n
- * / 2 steps. */
+/* Kills between two events, where nobody can notice any difference: before about so many instructions,
+ * spread over the whole, or (SIZE_MAX) before every single one, with as many victims at a time as there are
+ * CPUs. See killpoints-instructions.c for how a victim gets to its point. */
 void kill_sweep_instructions(const struct kill_scenario *scenario, size_t points,
                              struct kill_verdict *ret_verdict);
 

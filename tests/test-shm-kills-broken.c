@@ -109,6 +109,19 @@ static void expect_caught(const struct kill_scenario *scenario, const char *word
 
 #define RING "shm:?ring=4k&wait=sleep"
 
+/* Every few instructions: between the two stores are more than that. */
+TEST(a_commit_before_the_payload_is_caught_at_some_instruction)
+{
+    enum { POINTS = 1500 };
+    struct kill_verdict verdict;
+
+    kill_sweep_instructions(&(struct kill_scenario){"commits first", RING, commits_first, survive_receiving,
+                                                    .sends = true, .messages = 3},
+                            POINTS, &verdict);
+    CHECK_CONTAINS(verdict.complaint, "arrived damaged");
+    CHECK_CONTAINS(verdict.complaint, "before instruction");
+}
+
 TEST(a_commit_before_the_payload_is_caught)
 {
     expect_caught(&(struct kill_scenario){"commits first", RING, commits_first, survive_receiving,

@@ -282,7 +282,7 @@ TEST_EACH(the_survivor_is_well_wherever_the_other_side_is_killed, scenario_name)
 }
 
 /* Some instructions only, spread over the whole; ./dev soak, which has the time, sets NARU_SOAK for all. */
-TEST_EACH(the_survivor_is_well_after_any_instruction_of_the_other_side, scenario_name)
+TEST_EACH(the_survivor_is_well_before_any_instruction_of_the_other_side, scenario_name)
 {
     struct kill_verdict verdict;
 

@@ -26,6 +26,18 @@ void processor_retreat(int pid)
     test_skip("cannot trace %d: %s", pid, processor_unsupported());
 }
 
+long processor_break(int pid, uint64_t ip)
+{
+    (void)ip;
+    test_skip("cannot trace %d: %s", pid, processor_unsupported());
+}
+
+void processor_mend(int pid, uint64_t ip, long word)
+{
+    (void)ip, (void)word;
+    test_skip("cannot trace %d: %s", pid, processor_unsupported());
+}
+
 void processor_break_at_nop(int pid, uint64_t ip)
 {
     (void)ip;

@@ -58,14 +58,32 @@ void processor_retreat(int pid)
     CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &before), 0);
 }
 
+long processor_break(int pid, uint64_t ip)
+{
+    enum { INT3 = 0xcc };
+    long word = ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)ip, NULL);
+    long trap = (long)(((unsigned long)word & ~0xffUL) | INT3);
+
+    CHECK_INT(ptrace(PTRACE_POKETEXT, pid, (void *)(uintptr_t)ip, (void *)trap), 0);
+    return word;
+}
+
+void processor_mend(int pid, uint64_t ip, long word)
+{
+    struct user_regs_struct registers;
+
+    CHECK_INT(ptrace(PTRACE_POKETEXT, pid, (void *)(uintptr_t)ip, (void *)word), 0);
+    CHECK_INT(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
+    CHECK_INT(registers.rip, ip + 1); /* the trap is one byte, and was executed */
+    registers.rip = ip;
+    CHECK_INT(ptrace(PTRACE_SETREGS, pid, NULL, &registers), 0);
+}
+
 void processor_break_at_nop(int pid, uint64_t ip)
 {
-    enum { NOP = 0x90, INT3 = 0xcc };
-    long word = ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)ip, NULL);
+    enum { NOP = 0x90 };
 
-    CHECK_INT(word & 0xff, NOP);
-    word = (long)(((unsigned long)word & ~0xffUL) | INT3);
-    CHECK_INT(ptrace(PTRACE_POKETEXT, pid, (void *)(uintptr_t)ip, (void *)word), 0);
+    CHECK_INT(processor_break(pid, ip) & 0xff, NOP);
 }
 
 #define R(name) offsetof(struct user_regs_struct, name)

@@ -144,6 +144,19 @@ static bool takes_own_memory(const struct processor_state *state)
     return state->call == SYS_brk || (state->call == SYS_mmap && (state->fourth & MAP_ANONYMOUS));
 }
 
+/* At the beginning of a system call: makes it if it is one that is no event. */
+static bool pass_own_memory(const struct tracee *t, const struct processor_state *state)
+{
+    int status;
+
+    if (!takes_own_memory(state))
+        return false;
+    resume(t, 0);
+    CHECK(wait_stop(t, &status));
+    CHECK_INT(WSTOPSIG(status), CALL_STOP);
+    return true;
+}
+
 void tracee_next(struct tracee *t, struct event *ret_event)
 {
     struct processor_state state;
@@ -160,12 +173,8 @@ void tracee_next(struct tracee *t, struct event *ret_event)
             processor_look(current_tid(t), &state);
             current(t)->call = state.call;
             pass = 0;
-            if (takes_own_memory(&state)) {
-                resume(t, 0);
-                CHECK(wait_stop(t, &status));
-                CHECK_INT(WSTOPSIG(status), CALL_STOP);
+            if (pass_own_memory(t, &state))
                 continue;
-            }
             *ret_event = (struct event){EVENT_CALL, state.ip, state.call};
             return;
         }
@@ -335,6 +344,30 @@ bool tracee_step(struct tracee *t)
     if (WSTOPSIG(status) == SIGSEGV && is_store(t, &event))
         return false;
     CHECK_INT(WSTOPSIG(status), SIGTRAP);
+    return true;
+}
+
+bool tracee_run_to(struct tracee *t, uint64_t ip)
+{
+    long word = processor_break(current_tid(t), ip);
+    struct processor_state state;
+    int status;
+
+    for (;;) {
+        resume(t, 0);
+        if (!wait_stop(t, &status)) {
+            t->status = status;
+            return false;
+        }
+        if (WSTOPSIG(status) != CALL_STOP)
+            break;
+        processor_look(current_tid(t), &state);
+        if (!pass_own_memory(t, &state))
+            return false;
+    }
+    if (WSTOPSIG(status) != SIGTRAP)
+        return false;
+    processor_mend(current_tid(t), ip, word);
     return true;
 }
 

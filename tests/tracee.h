@@ -92,6 +92,11 @@ uint64_t tracee_place(const struct tracee *t);
 /* One instruction further, between two events. false: the next one is an event. */
 bool tracee_step(struct tracee *t);
 
+/* Runs at full speed to the next time that it comes to the instruction at ip, where it does not stand now: by
+ * a trap in its code, which costs half of a step here, as the processor's debug registers are the
+ * hypervisor's. false: it does not come there before its next event (or its end), which is lost. */
+bool tracee_run_to(struct tracee *t, uint64_t ip);
+
 /* Kills it, wherever it is, and reaps it; all its files are closed then. */
 void tracee_kill(struct tracee *t);
 
@@ -118,6 +123,11 @@ bool processor_is_call(int pid, uint64_t ip);
 
 /* Takes a process that is at the beginning of a system call back to before it, as if it had never begun. */
 void processor_retreat(int pid);
+
+/* Puts a trap in the place of the instruction at ip, which the process gets SIGTRAP at; what stood there. Of
+ * a process that has run into it: puts that back, and the process before it. */
+long processor_break(int pid, uint64_t ip);
+void processor_mend(int pid, uint64_t ip, long word);
 
 /* Stops the process when it comes to the one-byte nop at ip: it gets SIGTRAP there, and goes on behind it. */
 void processor_break_at_nop(int pid, uint64_t ip);
