@@ -257,6 +257,8 @@ static const struct kill_scenario scenarios[] = {
      .messages = 1, .first = VAST, .thorough = true},
     {"sends loans of the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_loans, survive_receiving,
      .eager = true, .sends = true, .messages = 5, .first = LARGE},
+    {"sends loans of a pool where they take turns", "shm:?ring=4k&pool=8k&wait=sleep", sends_loans,
+     survive_receiving, .eager = true, .sends = true, .messages = 9, .first = LARGE},
     {"sends batches by the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_batches, survive_receiving,
      .sends = true, .messages = 6, .first = LARGE, .batch = 3},
     {"receives by the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives, survive_sending, .eager = true,

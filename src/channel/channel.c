@@ -412,7 +412,7 @@ int naru_channel_finish(struct naru_channel *ch)
     if (ch->ops->finish) {
         r = ch->ops->finish(ch);
         ch->finished = r == 0;
-        ch->short_way[CHANNEL_SENDING] = 0;
+        channel_end_short_way(ch);
         return r;
     }
     if (ch->stream && stream_has_rest(ch->stream))
@@ -424,7 +424,7 @@ int naru_channel_finish(struct naru_channel *ch)
     if (ch->wfd != ch->rfd)
         fork_close(&ch->wfd);
     ch->finished = true;
-    ch->short_way[CHANNEL_SENDING] = 0;
+    channel_end_short_way(ch);
     return 0;
 }
 

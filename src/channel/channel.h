@@ -97,6 +97,14 @@ struct channel_ops {
     void (*cancel)(struct naru_channel *ch);
     int (*borrow)(struct naru_channel *ch, bool block, struct naru_view *ret_view);
 
+    /* The short way of those, likewise while ch->short_way says so, with any limit: the rest of naru_loan(),
+     * naru_commit() (without meta) and naru_borrow(). What cannot be done at once they leave to
+     * channel_loan_slowly() and so on. short_loan leaves ch as channel_lent() does, and short_commit comes
+     * only to what it has lent. NULL: there is none. */
+    int (*short_loan)(struct naru_channel *ch, size_t length, int64_t timeout_ns, struct naru_loan *ret_loan);
+    int (*short_commit)(struct naru_loan *loan, size_t length);
+    int (*short_borrow)(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view);
+
     /* ch->state has come from another struct naru_channel (reopen.h), and may point into that. NULL: it does
      * not. */
     void (*moved)(struct naru_channel *ch);
@@ -182,6 +190,9 @@ struct naru_channel {
      * until the long way has been gone once. One number in place of everything that stands against it:
      * channel_update_ready(), called by the thread of that direction. */
     size_t short_way[2];
+    /* While a loan by the short way is out: short_way[CHANNEL_SENDING] as it was, and will be; 0: its commit
+     * has to go the long way. */
+    size_t short_way_then;
     size_t short_max; /* the longest message for which send_bytes is of any use */
     char *url;
     enum naru_direction direction; /* never DEFAULT once open */
@@ -366,6 +377,15 @@ int channel_send_slowly(struct naru_channel *ch, const void *data, size_t length
                         int tried);
 ssize_t channel_recv_slowly(struct naru_channel *ch, void *buf, size_t capacity, int64_t timeout_ns,
                             int tried);
+/* naru_loan(), naru_commit() without meta, and naru_borrow(), likewise. */
+int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan);
+int channel_commit_slowly(struct naru_loan *loan, size_t len);
+int channel_borrow_slowly(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view);
+/* There is no way to send but the long one until channel_update_ready(). */
+static inline void channel_end_short_way(struct naru_channel *ch)
+{
+    ch->short_way[CHANNEL_SENDING] = ch->short_way_then = 0;
+}
 void channel_free_blocks(struct naru_channel *ch);
 /* This process becomes the owner of what another one had; it may have no guts now (reopen.h). */
 void channel_take_over(struct naru_channel *ch);
@@ -401,6 +421,30 @@ static inline __attribute__((always_inline)) void channel_count(struct naru_chan
         PROBE3(send, ch, ch->url, bytes);
     else
         PROBE3(receive, ch, ch->url, bytes);
+}
+
+/* The end of short_loan and of short_commit. */
+static inline void channel_lent(struct naru_channel *ch, void *data, size_t length, int64_t timeout_ns,
+                                struct naru_loan *ret_loan)
+{
+    ret_loan->data = ret_loan->internal = ch->lent = data;
+    ret_loan->capacity = length;
+    ret_loan->channel = ch;
+    ch->lent_timeout_ns = timeout_ns;
+    ch->short_way_then = ch->short_way[CHANNEL_SENDING];
+    ch->short_way[CHANNEL_SENDING] = 0;
+}
+
+static inline void channel_committed(struct naru_loan *loan, size_t length)
+{
+    struct naru_channel *ch = loan->channel;
+
+    ch->short_way[CHANNEL_SENDING] = ch->short_way_then;
+    ch->short_way_then = 0;
+    ch->lent = NULL;
+    loan->data = loan->internal = NULL;
+    loan->capacity = 0;
+    channel_count(ch, CHANNEL_SENDING, length);
 }
 
 /* The end of send_bytes (recv_bytes). r: 1: done; 0: the long way is to go on from here; or -errno, as send

@@ -123,7 +123,7 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
     return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
-int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
+int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
     int r = channel_begin_sending(ch, &timeout_ns);
 
@@ -138,6 +138,15 @@ int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct na
     if (r == 0)
         ret_loan->channel = ch;
     return r;
+}
+
+int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
+{
+    if (__builtin_expect(ch->short_way[CHANNEL_SENDING] && ch->ops->short_loan &&
+                             fork_guard_is_still_owner(&ch->guard),
+                         1))
+        return ch->ops->short_loan(ch, len, timeout_ns, ret_loan);
+    return channel_loan_slowly(ch, len, timeout_ns, ret_loan);
 }
 
 static int check_loan(const struct naru_loan *loan)
@@ -192,7 +201,7 @@ static int commit_in_place(struct naru_channel *ch, const struct naru_message *m
     return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
-int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
+static int commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
 {
     struct iovec piece = {loan->data, len};
     struct naru_message m = {.size = sizeof m};
@@ -216,6 +225,22 @@ int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *m
     if (r != -EAGAIN && r != -ETIMEDOUT)
         end_loan(loan);
     return r;
+}
+
+int channel_commit_slowly(struct naru_loan *loan, size_t len)
+{
+    return commit(loan, len, NULL);
+}
+
+int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta)
+{
+    struct naru_channel *ch = loan->channel;
+
+    if (__builtin_expect(ch && !meta && ch->short_way_then && loan->internal == ch->lent &&
+                             len <= loan->capacity && fork_guard_is_still_owner(&ch->guard),
+                         1))
+        return ch->ops->short_commit(loan, len);
+    return commit(loan, len, meta);
 }
 
 void naru_loan_cancel(struct naru_loan *loan)
@@ -301,10 +326,19 @@ static int borrow_block(struct naru_channel *ch, int64_t timeout_ns, struct naru
     return 0;
 }
 
-int naru_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+int channel_borrow_slowly(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
 {
     return ch->ops->borrow ? borrow_in_place(ch, timeout_ns, ret_view)
                            : borrow_block(ch, timeout_ns, ret_view);
+}
+
+int naru_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+{
+    if (__builtin_expect(ch->short_way[CHANNEL_RECEIVING] && ch->ops->short_borrow &&
+                             fork_guard_is_still_owner(&ch->guard),
+                         1))
+        return ch->ops->short_borrow(ch, timeout_ns, ret_view);
+    return channel_borrow_slowly(ch, timeout_ns, ret_view);
 }
 
 void naru_release(struct naru_view *view)

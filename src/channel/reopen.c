@@ -183,7 +183,8 @@ static void swap_guts(struct naru_channel *a, struct naru_channel *b)
         struct naru_channel *ch = i ? b : a;
 
         ch->refused = false;
-        ch->short_way[0] = ch->short_way[1] = 0; /* until a call has found that there is one */
+        channel_end_short_way(ch); /* until a call has found that there is one */
+        ch->short_way[CHANNEL_RECEIVING] = 0;
         atomic_store_explicit(&ch->ended, false, memory_order_relaxed);
         atomic_store_explicit(&ch->unread_lost, false, memory_order_relaxed);
         if (ch->state && ch->ops->moved)

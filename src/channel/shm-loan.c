@@ -133,8 +133,8 @@ void shm_cancel(struct naru_channel *ch)
 /* Whether the sender has room now that it had not. */
 static bool give_back(struct shm *shm, struct shm_view *view)
 {
-    /* The copy in a forked child says nothing: the message is its parent's. */
-    if (shm->closed || shm->generation != fork_generation())
+    /* The copy in a forked child says nothing: the message is its parent's. Relaxed: as in fork.h. */
+    if (shm->closed || shm->generation != atomic_load_explicit(fork_word, memory_order_relaxed))
         return false;
     if (!view->in_pool)
         return held_remove(&shm->held[view->lane], &view->record);
@@ -156,18 +156,12 @@ static void view_release(struct channel_view *held)
         shm_free(shm);
 }
 
-/* There is one. */
-static struct shm_view *take_view(struct shm *shm)
+struct shm_view *shm_make_view(struct shm *shm)
 {
-    struct shm_view *view = shm->free_views;
+    struct shm_view *view = &shm->views[shm->views_made++];
 
-    if (view)
-        shm->free_views = view->next_free;
-    else
-        view = &shm->views[shm->views_made++];
     view->view.release = view_release;
     view->shm = shm;
-    shm->views_out++;
     return view;
 }
 
@@ -190,20 +184,15 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
         r = shm_take_fds(ch, &found, NULL);
     if (r < 0)
         return r;
-    view = take_view(shm);
+    view = shm_take_view(shm);
     view->in_pool = found.in_pool;
     view->lane = found.lane;
     view->token = found.chunk.token;
-    shm->generation = fork_generation();
+    shm->generation = fork_guard_generation(&ch->guard);
     if (!view->in_pool)
         held_add(&shm->held[found.lane], &view->record);
     ring_release(shm_link_rx(&shm->link, found.lane), found.record);
     waker_published(&shm->link.their_sender); /* room, if its record has gone; or a flush waits for this */
-    ret_view->data = found.data;
-    ret_view->length = found.length;
-    ret_view->type = 0;
-    ret_view->priority = found.lane;
-    ret_view->sender = ch->peer;
-    ret_view->internal = &view->view;
+    shm_show(ch, view, found.data, found.length, ret_view);
     return 0;
 }

@@ -7,11 +7,8 @@
  * the link (send_while, receive_up_to); whoever finds something to be done passes the call on to the long
  * way, as the last thing done. So no register has to be saved, and what is out of line costs nothing.
  */
-#include "channel/shm.h"
+#include "channel/shm-short.h"
 #include "shm/copy.h"
-
-#define OUT_OF_LINE static __attribute__((noinline))
-#define IN_LINE     static inline __attribute__((always_inline))
 
 /* What a short way ends in while nobody sleeps. */
 OUT_OF_LINE ssize_t wake(struct waker *w, ssize_t result)
@@ -52,17 +49,6 @@ int shm_send_bytes(struct naru_channel *ch, const void *data, size_t length)
     return sent(ch, shm, length);
 }
 
-enum { PAUSE = 4 }; /* looks without a pause that one with it takes the time of, or more */
-
-/* Between two looks: who looks at once again takes the line away from the writer, who has not written it all.
- * 3 to 5 % of a round trip of 8 bytes. */
-IN_LINE void let_write(void)
-{
-#ifdef __x86_64__
-    __builtin_ia32_pause();
-#endif
-}
-
 IN_LINE ssize_t received(struct naru_channel *ch, struct shm *shm, uint32_t length)
 {
     ring_release(&shm->link.rx, length);
@@ -85,7 +71,7 @@ ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int6
     struct shm *shm = ch->state;
     const uint8_t *record;
     uint64_t most, word, length;
-    int spins = shm->spins / PAUSE;
+    int spins = shm->spins / SHM_PAUSE;
 
     if (__builtin_expect(!shm_link_may_receive(&shm->link), 0))
         return channel_recv_slowly(ch, buf, capacity, timeout_ns, 0);
@@ -94,7 +80,7 @@ ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int6
     if (most > capacity)
         most = capacity;
     while ((word = ring_look(record)) == 0 && spins-- > 0)
-        let_write();
+        shm_let_write();
     length = word - record_word(RECORD_DATA, 0); /* of another kind, or of none: more than any */
     if (__builtin_expect(length > most, 0))
         return channel_recv_slowly(ch, buf, capacity, timeout_ns, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What shm.c (attempts), shm-short.c (the short way), shm-batch.c (many at once), shm-fds.c (descriptors),
- * shm-flush.c (how far the receiver is), shm-wait.c (waiting), shm-loan.c (messages where they lie),
- * shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and shm-connect.c share. */
+/* What shm.c (attempts), shm-short.c and shm-short-loan.c (the short ways), shm-batch.c (many at once),
+ * shm-fds.c (descriptors), shm-flush.c (how far the receiver is), shm-wait.c (waiting), shm-loan.c (messages
+ * where they lie), shm-open.c (options, pairs), shm-listen.c, shm-arrival.c and shm-connect.c share. */
 #ifndef NARU_CHANNEL_SHM_H
 #define NARU_CHANNEL_SHM_H
 
@@ -163,6 +163,37 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
 int shm_commit(struct naru_channel *ch, const struct naru_message *m, bool block);
 void shm_cancel(struct naru_channel *ch);
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view);
+int shm_short_loan(struct naru_channel *ch, size_t length, int64_t timeout_ns, struct naru_loan *ret_loan);
+int shm_short_commit(struct naru_loan *loan, size_t length);
+int shm_short_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view);
+
+/* One more; there are not SHM_VIEWS yet. */
+struct shm_view *shm_make_view(struct shm *shm);
+
+/* One that is not out; there is one. */
+static inline struct shm_view *shm_take_view(struct shm *shm)
+{
+    struct shm_view *view = shm->free_views;
+
+    if (__builtin_expect(view != NULL, 1))
+        shm->free_views = view->next_free;
+    else
+        view = shm_make_view(shm);
+    shm->views_out++;
+    return view;
+}
+
+/* Gives it to the caller of naru_borrow(). */
+static inline void shm_show(const struct naru_channel *ch, struct shm_view *view, const uint8_t *data,
+                            size_t length, struct naru_view *ret_view)
+{
+    ret_view->data = data;
+    ret_view->length = length;
+    ret_view->type = 0;
+    ret_view->priority = view->lane;
+    ret_view->sender = ch->peer;
+    ret_view->internal = &view->view;
+}
 
 /* The number of the only CPU that this thread may run on, counted from 1; 0: it has several. */
 uint32_t shm_sole_cpu(void);
@@ -215,7 +246,8 @@ int shm_wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t d
 #define SHM_MESSAGES                                                                                         \
     .send = shm_send, .send_batch = shm_send_batch, .recv = shm_recv, .send_bytes = shm_send_bytes,          \
     .recv_bytes = shm_recv_bytes, .loan = shm_loan, .commit = shm_commit, .cancel = shm_cancel,              \
-    .borrow = shm_borrow, .wait = shm_wait, .untaken = shm_untaken, .undone = shm_undone,                    \
+    .borrow = shm_borrow, .short_loan = shm_short_loan, .short_commit = shm_short_commit,                    \
+    .short_borrow = shm_short_borrow, .wait = shm_wait, .untaken = shm_untaken, .undone = shm_undone,        \
     .wait_for_stage = shm_wait_for_stage, .finish = shm_finish
 
 #endif

@@ -2,11 +2,14 @@
 /* Loans and views of shm: that they lie in the memory both share, and what holding them means. */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "channel/channel.h"
 #include "naru/naru.h"
 #include "runner.h"
 
@@ -240,4 +243,241 @@ TEST(a_commit_to_a_receiver_that_left_says_so_and_ends_the_loan)
     CHECK_INT(naru_commit(&loan, 8, NULL), -EINVAL);
     CHECK_INT(naru_loan(ch[0], 8, NARU_NOWAIT, &loan), -EPIPE);
     ch[0] = naru_channel_close(ch[0]);
+}
+
+/* --- what comes between a loan of the short way and its commit --- */
+
+enum { SMALL = 100, LARGE = 300 * 1000, WARM = 20 };
+
+/* Messages that are passed until there is a short way for all of them. */
+static void warm_up(struct naru_channel *ch[2], size_t size)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+
+    for (unsigned i = 0; i < WARM; i++) {
+        send_number(ch[0], i, size);
+        CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &view), 0);
+        check_number(&view, i, size);
+        naru_release(&view);
+    }
+}
+
+static void expect(struct naru_channel *ch, unsigned number, size_t size)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+
+    CHECK_INT(naru_borrow(ch, NARU_FOREVER, &view), 0);
+    check_number(&view, number, size);
+    naru_release(&view);
+}
+
+static struct naru_loan lend(struct naru_channel *ch[2], const char *url, size_t size)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+
+    open_pair(url, ch);
+    warm_up(ch, size);
+    CHECK_INT(naru_loan(ch[0], size, NARU_NOWAIT, &loan), 0);
+    CHECK_INT(loan.capacity, size);
+    CHECK(ch[0]->short_way_then != 0);
+    memset(loan.data, 77, size);
+    return loan;
+}
+
+static const char *size_name(size_t index)
+{
+    static const char *const names[] = {"in the ring", "in the pool"};
+
+    return index < 2 ? names[index] : NULL;
+}
+
+static size_t size_of(size_t index)
+{
+    return index ? LARGE : SMALL;
+}
+
+TEST_EACH(a_loan_is_committed_once_and_cancelled_never_after, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index)), copy = loan;
+
+    CHECK_INT(naru_commit(&loan, size_of(index) + 1, NULL), -EINVAL);
+    CHECK_INT(naru_commit(&loan, size_of(index) - 1, NULL), 0);
+    CHECK(loan.data == NULL && loan.capacity == 0);
+    CHECK_INT(naru_commit(&loan, 1, NULL), -EINVAL);
+    CHECK_INT(naru_commit(&copy, 1, NULL), -EINVAL);
+    naru_loan_cancel(&copy);
+    expect(ch[1], 77, size_of(index) - 1);
+    send_number(ch[0], 5, size_of(index));
+    expect(ch[1], 5, size_of(index));
+    close_pair(ch);
+}
+
+TEST_EACH(a_loan_that_is_cancelled_leaves_its_place_to_the_next, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index));
+
+    for (unsigned i = 0; i < 1000; i++) {
+        naru_loan_cancel(&loan);
+        CHECK_INT(naru_loan(ch[0], size_of(index), NARU_NOWAIT, &loan), 0);
+        CHECK_INT(naru_loan(ch[0], 1, NARU_NOWAIT, &(struct naru_loan)NARU_INIT(struct naru_loan)), -EBUSY);
+    }
+    memset(loan.data, 3, 10);
+    CHECK_INT(naru_commit(&loan, 10, NULL), 0);
+    expect(ch[1], 3, 10);
+    CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &(struct naru_view)NARU_INIT(struct naru_view)), -EAGAIN);
+    close_pair(ch);
+}
+
+TEST_EACH(other_messages_are_sent_between_a_loan_and_its_commit_or_refused, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index));
+    char copy[8];
+
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(naru_send(ch[0], "abc", 3, NARU_FOREVER), index ? 0 : -EBUSY);
+        if (index)
+            CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_FOREVER), 3);
+    }
+    CHECK_INT(naru_commit(&loan, size_of(index), NULL), 0);
+    expect(ch[1], 77, size_of(index));
+    warm_up(ch, size_of(index));
+    close_pair(ch);
+}
+
+TEST_EACH(a_descriptor_that_is_asked_for_meanwhile_shows_the_message, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index));
+    struct pollfd ready = {.fd = naru_channel_fd(ch[1]), .events = POLLIN};
+
+    CHECK(naru_channel_fd(ch[0]) >= 0);
+    CHECK_INT(poll(&ready, 1, 0), 0);
+    CHECK_INT(naru_commit(&loan, size_of(index), NULL), 0);
+    CHECK_INT(poll(&ready, 1, 10000), 1);
+    expect(ch[1], 77, size_of(index));
+    CHECK_INT(poll(&ready, 1, 0), 0);
+    warm_up(ch, size_of(index));
+    close_pair(ch);
+}
+
+TEST_EACH(what_is_finished_between_a_loan_and_its_commit_is_not_sent, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index));
+
+    CHECK_INT(naru_channel_finish(ch[0]), 0);
+    CHECK_INT(naru_commit(&loan, size_of(index), NULL), -EPIPE);
+    CHECK_INT(naru_borrow(ch[1], NARU_FOREVER, &(struct naru_view)NARU_INIT(struct naru_view)), -EPIPE);
+    close_pair(ch);
+}
+
+TEST_EACH(a_receiver_that_leaves_between_a_loan_and_its_commit_is_noticed, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index));
+
+    ch[1] = naru_channel_close(ch[1]);
+    CHECK_INT(naru_commit(&loan, size_of(index), NULL), -EPIPE);
+    CHECK_INT(naru_commit(&loan, size_of(index), NULL), -EINVAL);
+    CHECK_INT(naru_loan(ch[0], size_of(index), NARU_NOWAIT, &loan), -EPIPE);
+    ch[0] = naru_channel_close(ch[0]);
+}
+
+TEST_EACH(a_forked_child_commits_nothing_of_its_parents, size_name)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:", size_of(index));
+    int pid = test_fork();
+
+    if (pid == 0) {
+        CHECK_INT(naru_commit(&loan, 1, NULL), -ECHILD);
+        CHECK_INT(naru_loan(ch[0], 1, NARU_NOWAIT, &loan), -ECHILD);
+        CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &(struct naru_view)NARU_INIT(struct naru_view)), -ECHILD);
+        close_pair(ch);
+        test_child_end();
+    }
+    test_join(pid);
+    CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &(struct naru_view)NARU_INIT(struct naru_view)), -EAGAIN);
+    CHECK_INT(naru_commit(&loan, size_of(index), NULL), 0);
+    expect(ch[1], 77, size_of(index));
+    close_pair(ch);
+}
+
+TEST_EACH(a_commit_with_a_priority_goes_there, size_name)
+{
+    struct naru_message meta = NARU_INIT(struct naru_message);
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:?lanes=2", size_of(index));
+    struct naru_view view = NARU_INIT(struct naru_view);
+
+    meta.priority = 1;
+    CHECK_INT(naru_commit(&loan, size_of(index), &meta), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &view), 0);
+    CHECK_INT(view.priority, 1);
+    check_number(&view, 77, size_of(index));
+    naru_release(&view);
+    warm_up(ch, size_of(index));
+    close_pair(ch);
+}
+
+/* The ring has no room for the description of what was lent. */
+TEST(a_commit_waits_for_room_as_its_loan_may)
+{
+    struct naru_channel *ch[2];
+    struct naru_loan loan = lend(ch, "shm:?ring=4k&pool=4M", LARGE);
+    char small[24];
+    unsigned sent = 0;
+
+    while (naru_send(ch[0], small, sizeof small, NARU_NOWAIT) == 0)
+        sent++;
+    CHECK_INT(naru_commit(&loan, LARGE, NULL), -EAGAIN);
+    CHECK_INT(naru_commit(&loan, LARGE, NULL), -EAGAIN);
+    while (sent-- > 0)
+        CHECK_INT(naru_recv(ch[1], small, sizeof small, NARU_FOREVER), sizeof small);
+    CHECK_INT(naru_commit(&loan, LARGE, NULL), 0);
+    expect(ch[1], 77, LARGE);
+    warm_up(ch, LARGE);
+    close_pair(ch);
+}
+
+/* By threads, for ThreadSanitizer, and with both sides spinning, so that the short ways meet. */
+enum { STREAMED = 20000 };
+
+static void *borrow_all(void *end)
+{
+    struct naru_view view = NARU_INIT(struct naru_view), held = NARU_INIT(struct naru_view);
+
+    for (unsigned i = 0; i < STREAMED; i++) {
+        uint32_t number;
+
+        CHECK_INT(naru_borrow(end, NARU_FOREVER, &view), 0);
+        memcpy(&number, view.data, sizeof number);
+        CHECK_INT(number, i);
+        CHECK_INT(view.length, LARGE - i % 1000);
+        naru_release(&held);
+        held = view; /* one is always out */
+    }
+    naru_release(&held);
+    return NULL;
+}
+
+TEST(a_stream_of_loans_arrives_whole_and_in_order)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_channel *ch[2];
+    pthread_t receiver;
+
+    open_pair("shm:", ch);
+    CHECK_INT(pthread_create(&receiver, NULL, borrow_all, ch[1]), 0);
+    for (uint32_t i = 0; i < STREAMED; i++) {
+        CHECK_INT(naru_loan(ch[0], LARGE, NARU_FOREVER, &loan), 0);
+        memcpy(loan.data, &i, sizeof i);
+        CHECK_INT(naru_commit(&loan, LARGE - i % 1000, NULL), 0);
+    }
+    CHECK_INT(naru_flush(ch[0], NARU_DONE, NARU_S(20)), 0);
+    CHECK_INT(pthread_join(receiver, NULL), 0);
+    close_pair(ch);
 }

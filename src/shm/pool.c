@@ -22,11 +22,6 @@ void pool_reader_init(struct pool_reader *r, const struct sealed *memory, struct
         .memory = memory, .base = sealed_pool(memory), .size = memory->pool, .page = page};
 }
 
-static uint64_t whole_pages(uint64_t length)
-{
-    return (length + SHM_PAGE - 1) & ~(uint64_t)(SHM_PAGE - 1);
-}
-
 /* --- the sender --- */
 
 static void free_slot(struct pool *p, unsigned slot)
@@ -37,8 +32,23 @@ static void free_slot(struct pool *p, unsigned slot)
         at++;
     p->used--;
     memmove(&p->by_offset[at], &p->by_offset[at + 1], (p->used - at) * sizeof *p->by_offset);
-    p->slots[slot].used = p->slots[slot].sent = false;
+    p->slots[slot].used = false;
+}
+
+static void free_kept(struct pool *p)
+{
+    while (pool_keeps_any(p))
+        free_slot(p, p->kept[p->kept_first++ % SHM_RETURNS]);
+}
+
+/* A chunk is out no more. */
+static void keep_or_free(struct pool *p, unsigned slot)
+{
     p->slots[slot].token += 1U << SLOT_BITS; /* an old token is not this slot's next one */
+    if (p->slots[slot].bytes == p->kept_bytes)
+        p->kept[p->kept_end++ % SHM_RETURNS] = (uint8_t)slot;
+    else
+        free_slot(p, slot);
 }
 
 /* One token came back. */
@@ -49,7 +59,8 @@ static bool take_back(struct pool *p, uint32_t token)
     if (!slot->sent || slot->token != token)
         return false;
     p->sent--;
-    free_slot(p, token & SLOT_MASK);
+    slot->sent = false;
+    keep_or_free(p, token & SLOT_MASK);
     return true;
 }
 
@@ -93,12 +104,16 @@ static bool find_gap(const struct pool *p, uint64_t bytes, unsigned *ret_at, uin
 enum ring_state pool_find(struct pool *p, uint64_t length)
 {
     enum ring_state state = pool_collect(p);
-    uint64_t offset;
+    uint64_t bytes = pool_whole_pages(length), offset;
     unsigned at;
 
     if (state != RING_OK)
         return state;
-    return p->used < SHM_RETURNS && find_gap(p, whole_pages(length), &at, &offset) ? RING_OK : RING_FULL;
+    if (bytes != p->kept_bytes)
+        free_kept(p);
+    p->kept_bytes = bytes;
+    return pool_keeps_any(p) || (p->used < SHM_RETURNS && find_gap(p, bytes, &at, &offset)) ? RING_OK
+                                                                                            : RING_FULL;
 }
 
 static unsigned free_slot_number(const struct pool *p)
@@ -110,13 +125,14 @@ static unsigned free_slot_number(const struct pool *p)
     return slot;
 }
 
-int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot)
+/* 0, -EINVAL: there is none, or -ENOMEM. */
+static int take_gap(struct pool *p, uint64_t bytes, unsigned *ret_slot)
 {
-    uint64_t bytes = whole_pages(length), offset;
-    unsigned at, slot = free_slot_number(p);
+    uint64_t offset;
+    unsigned at, slot;
 
-    if (!find_gap(p, bytes, &at, &offset))
-        return -EINVAL; /* not asked before */
+    if (p->used == SHM_RETURNS || !find_gap(p, bytes, &at, &offset))
+        return -EINVAL;
     if (offset + bytes > p->reached) {
         int r = sealed_populate(p->memory, p->reached, offset + bytes, true);
 
@@ -124,6 +140,7 @@ int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot)
             return r;
         p->reached = offset + bytes;
     }
+    slot = free_slot_number(p);
     memmove(&p->by_offset[at + 1], &p->by_offset[at], (p->used - at) * sizeof *p->by_offset);
     p->by_offset[at] = (uint16_t)slot;
     p->used++;
@@ -134,37 +151,49 @@ int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot)
     return 0;
 }
 
-struct shm_chunk pool_send(struct pool *p, unsigned slot, uint32_t length)
+/* Whether one more chunk is better than one that is kept. */
+static bool is_turn_short(const struct pool *p)
 {
-    p->slots[slot].sent = true;
-    p->sent++;
-    return (struct shm_chunk){
-        .offset = p->slots[slot].offset, .length = length, .token = p->slots[slot].token};
+    uint64_t most = p->size < POOL_TURN_BYTES ? p->size : POOL_TURN_BYTES;
+
+    return p->used < POOL_TURN && (p->used + 1) * p->kept_bytes <= most;
+}
+
+int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot)
+{
+    int r = -EINVAL; /* not asked before */
+
+    if (!pool_keeps_any(p) || is_turn_short(p))
+        r = take_gap(p, pool_whole_pages(length), ret_slot);
+    return r < 0 && pool_take_kept(p, length, ret_slot) ? 0 : r;
+}
+
+/* Of more than are needed one becomes a gap, and so on until there are not: what is in turn is in the caches.
+ */
+static void shorten_turn(struct pool *p)
+{
+    if (p->used > POOL_TURN && p->sent < p->used / 2 && pool_keeps_any(p))
+        free_slot(p, p->kept[p->kept_first++ % SHM_RETURNS]);
+}
+
+bool pool_take_again(struct pool *p, uint64_t length, unsigned *ret_slot)
+{
+    if (!pool_keeps_any(p) && (is_turn_short(p) || pool_collect(p) != RING_OK))
+        return false;
+    shorten_turn(p);
+    return pool_take_kept(p, length, ret_slot);
 }
 
 void pool_cancel(struct pool *p, unsigned slot)
 {
-    free_slot(p, slot);
+    keep_or_free(p, slot);
 }
 
 /* --- the receiver --- */
 
-enum ring_state pool_read(const struct pool_reader *r, const uint8_t *found, struct shm_chunk *ret_chunk)
-{
-    struct shm_chunk chunk;
-
-    memcpy(&chunk, found, sizeof chunk);
-    /* The compiler must not go back to the sender's memory for what is checked here. */
-    __asm__("" : "+m"(chunk));
-    if (chunk.offset % SHM_PAGE != 0 || chunk.offset > r->size || chunk.length > r->size - chunk.offset)
-        return RING_BROKEN;
-    *ret_chunk = chunk;
-    return RING_OK;
-}
-
 int pool_reach(struct pool_reader *r, const struct shm_chunk *chunk)
 {
-    uint64_t end = chunk->offset + whole_pages(chunk->length), from = chunk->offset;
+    uint64_t end = chunk->offset + pool_whole_pages(chunk->length), from = chunk->offset;
     int error;
 
     if (end <= r->reached)
@@ -175,13 +204,4 @@ int pool_reach(struct pool_reader *r, const struct shm_chunk *chunk)
     if (error == 0 && chunk->offset <= r->reached)
         r->reached = end; /* all below has been asked for */
     return error;
-}
-
-void pool_return(struct pool_reader *r, uint32_t token)
-{
-    /* relaxed: our own; and P3 orders the token */
-    uint64_t count = atomic_load_explicit(&r->page->returned, memory_order_relaxed);
-
-    atomic_store_explicit(&r->page->returns[count % SHM_RETURNS], token, memory_order_relaxed);
-    atomic_store_explicit(&r->page->returned, count + 1, memory_order_release); /* [P3] */
 }

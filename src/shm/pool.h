@@ -14,9 +14,16 @@
  * words;
  * - whoever is killed where, there is nothing to repair: chunks belong to the connection and go with it.
  *
+ * Messages are often of one size. So a chunk that comes back is kept where it lies for the next one of as
+ * many pages, first come, first used: that takes no search for a gap, and no look at the receiver's page,
+ * whose lines would have to come from the other CPU, for each message. The page is looked at when nothing is
+ * kept, and some chunks are in turn (pool_take()), so one look finds several. As soon as another size is
+ * wanted all that is kept is free, and neighbours are one gap.
+ *
  * I1  A byte of the pool belongs to at most one slot that is not free.
  * I2  returned (the receiver's count) - seen <= the number of chunks sent and not seen to be back <=
  * SHM_RETURNS.
+ * I3  What is kept is in use, was not sent since it came back, and has kept_bytes.
  *
  * [P3] pool_return(), release: the receiver's loads of the chunk, and its token, are done before the count.
  * [C3] pool_collect(), acquire: pairs with P3; licenses reading the token and writing the chunk again.
@@ -39,6 +46,12 @@ struct pool_slot {
     bool used;
 };
 
+enum {
+    /* So many chunks of one size are in turn, before one is used again that has come back; */
+    POOL_TURN = 8,
+    POOL_TURN_BYTES = 8 * 1024 * 1024 /* but no more than this: large ones cost memory, and few looks */
+};
+
 /* The sender's side; its sending thread's. */
 struct pool {
     const struct sealed *memory;
@@ -47,6 +60,9 @@ struct pool {
     const struct shm_page *their_page;
     uint64_t seen; /* returns looked at */
     unsigned used, sent;
+    uint64_t kept_bytes;             /* of each chunk that is kept, or will be */
+    uint32_t kept_first, kept_end;   /* which of kept[], running on */
+    uint8_t kept[SHM_RETURNS];       /* slots, in the order in which they came back */
     uint16_t by_offset[SHM_RETURNS]; /* the slots in use */
     struct pool_slot slots[SHM_RETURNS];
 };
@@ -66,32 +82,106 @@ void pool_reader_init(struct pool_reader *r, const struct sealed *memory, struct
 /* Takes note of what came back; p->sent chunks are out then. RING_OK or RING_BROKEN. */
 enum ring_state pool_collect(struct pool *p);
 
-/* Whether there is a gap for length bytes, after taking note of what came back: RING_OK, RING_FULL (wait for
- * the receiver), RING_BROKEN (it gave back what it had not). length is at most the pool's size. */
+/* pool_take_kept(), and if nothing is kept after taking note of what came back; but not while few chunks are
+ * in turn, or with something wrong: pool_find() says what. */
+bool pool_take_again(struct pool *p, uint64_t length, unsigned *ret_slot);
+
+/* Whether there is a chunk or a gap for length bytes, after taking note of what came back: RING_OK, RING_FULL
+ * (wait for the receiver), RING_BROKEN (it gave back what it had not). length is at most the pool's size. */
 enum ring_state pool_find(struct pool *p, uint64_t length);
 
-/* Takes the gap. 0 with *ret_slot, or -ENOMEM, without a sentence: the machine has no memory for it. Only
- * after pool_find() said RING_OK for the same length. */
+/* Takes one, a gap rather than what is kept while few chunks are in turn. 0 with *ret_slot, or -ENOMEM,
+ * without a sentence: the machine has no memory for it. Only after pool_find() said RING_OK for the same
+ * length. */
 int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot);
+
+static inline uint64_t pool_whole_pages(uint64_t length)
+{
+    return (length + SHM_PAGE - 1) & ~(uint64_t)(SHM_PAGE - 1);
+}
+
+static inline bool pool_keeps_any(const struct pool *p)
+{
+    return p->kept_first != p->kept_end;
+}
+
+/* A chunk that is kept, without any look at what else came back: whether there was one. */
+static inline bool pool_take_kept(struct pool *p, uint64_t length, unsigned *ret_slot)
+{
+    if (!pool_keeps_any(p) || pool_whole_pages(length) != p->kept_bytes)
+        return false;
+    *ret_slot = p->kept[p->kept_first++ % SHM_RETURNS];
+    return true;
+}
 
 static inline uint8_t *pool_data(const struct pool *p, unsigned slot)
 {
     return p->base + p->slots[slot].offset;
 }
 
-/* The chunk is about to be sent: what its description says. length: what is used of it. */
-struct shm_chunk pool_send(struct pool *p, unsigned slot, uint32_t length);
+/* Asks for the first line of the chunk that will be taken next: its reader may still have it. */
+static inline void pool_prefetch(const struct pool *p)
+{
+    if (pool_keeps_any(p))
+        ring_prefetch(pool_data(p, p->kept[p->kept_first % SHM_RETURNS]));
+}
+
+/* What the description of a chunk says. length: what is used of it. */
+static inline struct shm_chunk pool_describe(const struct pool *p, unsigned slot, uint32_t length)
+{
+    return (struct shm_chunk){
+        .offset = p->slots[slot].offset, .length = length, .token = p->slots[slot].token};
+}
+
+/* The description is sent, or will be before anything else is done here. */
+static inline void pool_sent(struct pool *p, unsigned slot)
+{
+    p->slots[slot].sent = true;
+    p->sent++;
+}
+
+/* Both. */
+static inline struct shm_chunk pool_send(struct pool *p, unsigned slot, uint32_t length)
+{
+    pool_sent(p, slot);
+    return pool_describe(p, slot, length);
+}
 
 /* Gives up a chunk that was not sent. */
 void pool_cancel(struct pool *p, unsigned slot);
 
 /* Checks a description: RING_OK or RING_BROKEN. `found`: the sender's memory, fetched once. */
-enum ring_state pool_read(const struct pool_reader *r, const uint8_t *found, struct shm_chunk *ret_chunk);
+static inline enum ring_state pool_read(const struct pool_reader *r, const uint8_t *found,
+                                        struct shm_chunk *ret_chunk)
+{
+    struct shm_chunk chunk;
+
+    memcpy(&chunk, found, sizeof chunk);
+    /* The compiler must not go back to the sender's memory for what is checked here. */
+    __asm__("" : "+m"(chunk));
+    if (chunk.offset % SHM_PAGE != 0 || chunk.offset > r->size || chunk.length > r->size - chunk.offset)
+        return RING_BROKEN;
+    *ret_chunk = chunk;
+    return RING_OK;
+}
+
+/* Whether nothing has to be done before the chunk is read. */
+static inline bool pool_is_reached(const struct pool_reader *r, const struct shm_chunk *chunk)
+{
+    return chunk->offset + pool_whole_pages(chunk->length) <= r->reached;
+}
 
 /* Before the chunk is read. 0 or -ENOMEM, without a sentence. */
 int pool_reach(struct pool_reader *r, const struct shm_chunk *chunk);
 
 /* Gives the chunk back. */
-void pool_return(struct pool_reader *r, uint32_t token);
+static inline void pool_return(struct pool_reader *r, uint32_t token)
+{
+    /* relaxed: our own; and P3 orders the token */
+    uint64_t count = atomic_load_explicit(&r->page->returned, memory_order_relaxed);
+
+    atomic_store_explicit(&r->page->returns[count % SHM_RETURNS], token, memory_order_relaxed);
+    atomic_store_explicit(&r->page->returned, count + 1, memory_order_release); /* [P3] */
+}
 
 #endif

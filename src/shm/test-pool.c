@@ -96,7 +96,8 @@ TEST(every_size_from_a_byte_to_the_whole_pool_is_read_as_written)
         struct shm_chunk chunk = pass(&b, sizes[i], (uint8_t)(i + 1));
 
         CHECK_INT(chunk.length, sizes[i]);
-        CHECK_INT(chunk.offset, 0); /* what is in the caches already is used again */
+        /* What is in the caches already is used again, by turns if it is of as many pages. */
+        CHECK(chunk.offset <= (sizes[i] <= 2 * SHM_PAGE ? 4 * SHM_PAGE : 0));
         check_filled(&b, &chunk, (uint8_t)(i + 1));
         pool_return(&b.reader, chunk.token);
     }
@@ -151,8 +152,83 @@ TEST(no_more_chunks_are_out_than_returns_have_words)
         for (unsigned i = 0; i < SHM_RETURNS; i++)
             pool_return(&b.reader, chunks[i * 7 % SHM_RETURNS].token);
         CHECK_INT(pool_find(&b.pool, 1), RING_OK);
-        CHECK_INT(b.pool.used, 0);
+        CHECK_INT(b.pool.sent, 0);
     }
+    close_bank(&b);
+}
+
+/* As a loan is made: the short way, or the long one. */
+static struct shm_chunk lend(struct bank *b, uint64_t length)
+{
+    unsigned slot;
+
+    if (!pool_take_kept(&b->pool, length, &slot) && !pool_take_again(&b->pool, length, &slot))
+        slot = take(b, length);
+    return pool_send(&b->pool, slot, (uint32_t)length);
+}
+
+TEST(chunks_of_one_size_take_turns_and_the_page_is_looked_at_once_a_turn)
+{
+    uint64_t seen = 0;
+    unsigned looks = 0;
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (unsigned i = 0; i < 100 * POOL_TURN; i++) {
+        struct shm_chunk chunk = lend(&b, 1 + i % SHM_PAGE);
+
+        CHECK(chunk.offset < POOL_TURN * SHM_PAGE);
+        looks += b.pool.seen != seen;
+        seen = b.pool.seen;
+        pool_return(&b.reader, chunk.token);
+    }
+    CHECK(looks <= 100 + POOL_TURN); /* while the first turn lasts, each time */
+    CHECK_INT(resident(&b), POOL_TURN);
+    close_bank(&b);
+}
+
+TEST(what_is_kept_is_there_for_another_size)
+{
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (unsigned i = 0; i < POOL_TURN; i++)
+        pool_return(&b.reader, lend(&b, POOL / POOL_TURN).token);
+    CHECK_INT(lend(&b, POOL).offset, 0);
+    CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
+    close_bank(&b);
+}
+
+TEST(a_turn_that_was_longer_than_is_needed_becomes_shorter)
+{
+    struct shm_chunk out[PAGES];
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (unsigned i = 0; i < PAGES; i++)
+        out[i] = lend(&b, 1);
+    CHECK_INT(b.pool.used, PAGES);
+    for (unsigned i = 0; i < PAGES; i++)
+        pool_return(&b.reader, out[i].token);
+    for (unsigned i = 0; i < PAGES * PAGES; i++)
+        pool_return(&b.reader, lend(&b, 1).token);
+    CHECK_INT(b.pool.used, POOL_TURN);
+    close_bank(&b);
+}
+
+TEST(large_chunks_do_not_take_turns)
+{
+    enum { LARGE = POOL_TURN_BYTES };
+    struct bank b;
+
+    open_bank(&b, 2 * LARGE);
+    for (unsigned i = 0; i < 4; i++) {
+        struct shm_chunk chunk = lend(&b, LARGE);
+
+        CHECK_INT(chunk.offset, 0);
+        pool_return(&b.reader, chunk.token);
+    }
+    CHECK_INT(b.pool.reached, LARGE);
     close_bank(&b);
 }
 

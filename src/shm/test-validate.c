@@ -186,6 +186,15 @@ TEST(pools_that_cannot_be)
     expect_pool(&p, "the pool's slot 7 was sent, and is not in use");
     p.pool.slots[7].sent = false;
     CHECK_INT(validate_pool("shm:", &p.pool), 0);
+    pool_cancel(&p.pool, b);
+    CHECK_INT(validate_pool("shm:", &p.pool), 0);
+    p.pool.kept_bytes += SHM_PAGE;
+    expect_pool(&p, "the pool's slot 1 is kept, and may not be");
+    p.pool.kept_bytes -= SHM_PAGE;
+    p.pool.kept[p.pool.kept_end++] = (uint8_t)b;
+    expect_pool(&p, "the pool's slot 1 is kept, and may not be");
+    p.pool.kept_end += SHM_RETURNS;
+    expect_pool(&p, "the pool keeps 258 chunks");
     close_pair(&p);
 }
 

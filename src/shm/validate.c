@@ -137,6 +137,25 @@ static int validate_returns(const char *what, const struct pool *p)
     return 0;
 }
 
+/* I3 of pool.h */
+static int validate_kept(const char *what, const struct pool *p)
+{
+    uint32_t count = p->kept_end - p->kept_first;
+    bool kept[SHM_RETURNS] = {false};
+
+    if (count > SHM_RETURNS)
+        return error_set(EPROTO, "%s: the pool keeps %" PRIu32 " chunks", what, count);
+    for (uint32_t i = p->kept_first; i != p->kept_end; i++) {
+        unsigned number = p->kept[i % SHM_RETURNS];
+        const struct pool_slot *slot = &p->slots[number];
+
+        if (kept[number] || !slot->used || slot->sent || slot->bytes != p->kept_bytes)
+            return pool_wrong(what, "is kept, and may not be", number);
+        kept[number] = true;
+    }
+    return 0;
+}
+
 int validate_pool(const char *what, const struct pool *p)
 {
     unsigned used = 0, sent = 0;
@@ -165,7 +184,7 @@ int validate_pool(const char *what, const struct pool *p)
     if (used != p->used || sent != p->sent)
         return error_set(EPROTO, "%s: the pool counts %u chunks, %u of them sent, and has %u and %u", what,
                          p->used, p->sent, used, sent);
-    return validate_returns(what, p);
+    return validate_kept(what, p) < 0 ? -EPROTO : validate_returns(what, p);
 }
 
 /* --- channels --- */

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The short way of loans and views, as shm-short.c has it for copies: what naru_loan(), naru_commit() and
+ * naru_borrow() come to while nothing stands against it and all is at hand: room in the ring, or a chunk of
+ * the pool that came back; a message that is there, or soon.
+ */
+#include "channel/shm-short.h"
+
+#define UNLIKELY(condition) __builtin_expect((condition), 0)
+
+/* --- loans --- */
+
+static int lend_chunk(struct naru_channel *ch, size_t length, int64_t timeout_ns, unsigned slot,
+                      struct naru_loan *ret_loan)
+{
+    struct shm *shm = ch->state;
+
+    shm->lent_chunk = (int)slot;
+    channel_lent(ch, pool_data(&shm->pool, slot), length, timeout_ns, ret_loan);
+    return 0;
+}
+
+OUT_OF_LINE int lend_again(struct naru_channel *ch, size_t length, int64_t timeout_ns,
+                           struct naru_loan *ret_loan)
+{
+    struct shm *shm = ch->state;
+    unsigned slot;
+
+    return pool_take_again(&shm->pool, length, &slot) ? lend_chunk(ch, length, timeout_ns, slot, ret_loan)
+                                                      : channel_loan_slowly(ch, length, timeout_ns, ret_loan);
+}
+
+int shm_short_loan(struct naru_channel *ch, size_t length, int64_t timeout_ns, struct naru_loan *ret_loan)
+{
+    struct shm *shm = ch->state;
+    uint8_t *payload;
+    unsigned slot;
+
+    if (UNLIKELY(!shm_link_may_send(&shm->link)) || UNLIKELY(length > ch->max_message))
+        return channel_loan_slowly(ch, length, timeout_ns, ret_loan);
+    if (length > shm->inline_max)
+        return pool_take_kept(&shm->pool, length, &slot) ? lend_chunk(ch, length, timeout_ns, slot, ret_loan)
+                                                         : lend_again(ch, length, timeout_ns, ret_loan);
+    if (UNLIKELY(ring_reserve(&shm->link.tx, length, &payload) != RING_OK))
+        return channel_loan_slowly(ch, length, timeout_ns, ret_loan);
+    shm->lent = true;
+    channel_lent(ch, payload, length, timeout_ns, ret_loan);
+    return 0;
+}
+
+/* Puts the description of a chunk into the ring. Whether there was room as far as is known. */
+IN_LINE bool commit_chunk(struct shm *shm, size_t length)
+{
+    unsigned slot = (unsigned)shm->lent_chunk;
+    struct shm_chunk chunk = pool_describe(&shm->pool, slot, (uint32_t)length);
+
+    if (UNLIKELY(ring_put(&shm->link.tx, RECORD_CHUNK, &chunk, sizeof chunk) != RING_OK))
+        return false;
+    pool_sent(&shm->pool, slot);
+    shm->lent_chunk = -1;
+    pool_prefetch(&shm->pool);
+    return true;
+}
+
+int shm_short_commit(struct naru_loan *loan, size_t length)
+{
+    struct naru_channel *ch = loan->channel;
+    struct shm *shm = ch->state;
+
+    if (UNLIKELY(!shm_link_may_send(&shm->link)))
+        return channel_commit_slowly(loan, length);
+    if (shm->lent) {
+        shm->lent = false;
+        ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
+    } else if (UNLIKELY(!commit_chunk(shm, length))) {
+        return channel_commit_slowly(loan, length);
+    }
+    channel_committed(loan, length);
+    waker_published(&shm->link.their_receiver);
+    return 0;
+}
+
+/* --- views --- */
+
+IN_LINE int show(struct naru_channel *ch, struct shm_view *view, const uint8_t *data, size_t length,
+                 size_t record, struct naru_view *ret_view)
+{
+    struct shm *shm = ch->state;
+
+    view->lane = 0;
+    shm->generation = fork_guard_generation(&ch->guard);
+    ring_release(&shm->link.rx, (uint32_t)record);
+    shm_show(ch, view, data, length, ret_view);
+    channel_count(ch, CHANNEL_RECEIVING, length);
+    waker_published(&shm->link.their_sender); /* as shm_borrow() */
+    return 0;
+}
+
+/* One in the ring. */
+OUT_OF_LINE int show_record(struct naru_channel *ch, const uint8_t *data, size_t length,
+                            struct naru_view *ret_view)
+{
+    struct shm *shm = ch->state;
+    struct shm_view *view = shm_take_view(shm);
+
+    view->in_pool = false;
+    held_add(&shm->held[0], &view->record);
+    return show(ch, view, data, length, length, ret_view);
+}
+
+int shm_short_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
+{
+    struct shm *shm = ch->state;
+    struct shm_chunk chunk;
+    struct shm_view *view;
+    const uint8_t *record;
+    uint64_t word, length;
+    int spins = timeout_ns == NARU_FOREVER ? shm->spins / SHM_PAUSE : 0;
+
+    if (UNLIKELY(!shm_link_may_receive(&shm->link)) || UNLIKELY(shm->views_out == SHM_VIEWS))
+        return channel_borrow_slowly(ch, timeout_ns, ret_view);
+    record = ring_next(&shm->link.rx);
+    while ((word = ring_look(record)) == 0 && spins-- > 0)
+        shm_let_write();
+    if (word != record_word(RECORD_CHUNK, sizeof chunk)) {
+        length = word - record_word(RECORD_DATA, 0); /* as shm_recv_bytes() */
+        return length <= record_max(shm->link.rx.mask + 1) && length <= shm->receive_max
+                   ? show_record(ch, record + RECORD_HEADER, length, ret_view)
+                   : channel_borrow_slowly(ch, timeout_ns, ret_view);
+    }
+    if (UNLIKELY(pool_read(&shm->their_pool, record + RECORD_HEADER, &chunk) != RING_OK) ||
+        UNLIKELY(!pool_is_reached(&shm->their_pool, &chunk)) || UNLIKELY(chunk.length > shm->receive_max))
+        return channel_borrow_slowly(ch, timeout_ns, ret_view);
+    view = shm_take_view(shm);
+    view->in_pool = true;
+    view->token = chunk.token;
+    return show(ch, view, shm->their_pool.base + chunk.offset, chunk.length, sizeof chunk, ret_view);
+}
