@@ -10,12 +10,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "naru/naru.h"
 #include "runner.h"
 
-enum { FORKS = 60, DESCRIPTORS = 200, BALLAST = 32 << 20 /* bytes */ };
+enum { FORKS = 60, WORKERS_MAX = 6, DESCRIPTORS = 200, BALLAST = 32 << 20 /* bytes */ };
 
 /* One thread each: what it does again and again until told to stop. */
 struct worker {
@@ -73,6 +74,18 @@ static void watch_and_loop(const struct worker *worker)
     CHECK_INT(naru_connect(worker->urls[1], NULL, NARU_MS(2), &sender), -ETIMEDOUT); /* waits with inotify */
     naru_loop_free(loop);
     naru_file_watch_close(watch);
+}
+
+/* Nobody answers, again and again. */
+static void knock_and_listen(const struct worker *worker)
+{
+    struct naru_channel *ch;
+    struct naru_listener *l;
+
+    for (int i = 0; i < 100; i++)
+        CHECK_INT(naru_connect(worker->urls[0], NULL, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK_INT(naru_listen(worker->urls[1], NULL, &l), 0);
+    naru_listener_close(l);
 }
 
 static void *run_worker(void *argument)
@@ -158,6 +171,30 @@ static void fork_and_check(const bool *known)
     test_join(pid);
 }
 
+static void fork_beside(struct worker *workers, size_t count)
+{
+    pthread_t threads[WORKERS_MAX];
+    void *ballast = load_ballast();
+    bool known[DESCRIPTORS];
+    int seen;
+
+    for (int fd = 0; fd < DESCRIPTORS; fd++)
+        known[fd] = fcntl(fd, F_GETFD) >= 0;
+    for (size_t i = 0; i < count; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, run_worker, &workers[i]), 0);
+    WAIT_UNTIL(rounds_of(workers, count) > 0);
+    for (int i = 0; i < FORKS; i++) {
+        seen = rounds_of(workers, count);
+        fork_and_check(known);
+        if (i % 10 == 0)
+            WAIT_UNTIL(rounds_of(workers, count) > seen); /* forks do not starve them */
+    }
+    stop = true;
+    for (size_t i = 0; i < count; i++)
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    (void)munmap(ballast, BALLAST);
+}
+
 TEST(a_child_has_nothing_of_what_other_threads_open_and_close)
 {
     const char *directory = test_directory();
@@ -175,25 +212,21 @@ TEST(a_child_has_nothing_of_what_other_threads_open_and_close)
         {run_commands, {NULL, NULL}, 0},
         {watch_and_loop, {directory, test_format("fifo:%s/none", directory)}, 0},
     };
-    enum { WORKERS = sizeof workers / sizeof *workers };
-    pthread_t threads[WORKERS];
-    void *ballast = load_ballast();
-    bool known[DESCRIPTORS];
-    int seen;
 
-    for (int fd = 0; fd < DESCRIPTORS; fd++)
-        known[fd] = fcntl(fd, F_GETFD) >= 0;
-    for (int i = 0; i < WORKERS; i++)
-        CHECK_INT(pthread_create(&threads[i], NULL, run_worker, &workers[i]), 0);
-    WAIT_UNTIL(rounds_of(workers, WORKERS) > 0);
-    for (int i = 0; i < FORKS; i++) {
-        seen = rounds_of(workers, WORKERS);
-        fork_and_check(known);
-        if (i % 10 == 0)
-            WAIT_UNTIL(rounds_of(workers, WORKERS) > seen); /* forks do not starve them */
-    }
-    stop = true;
-    for (int i = 0; i < WORKERS; i++)
-        CHECK_INT(pthread_join(threads[i], NULL), 0);
-    (void)munmap(ballast, BALLAST);
+    fork_beside(workers, sizeof workers / sizeof *workers);
+}
+
+/* Such a path is longer than an address: it is reached by way of its directory, which is opened for that. */
+TEST(a_child_has_no_directory_of_the_long_paths_of_other_threads)
+{
+    const char *directory = test_format("%s/%0100d", test_directory(), 0);
+    struct worker workers[] = {
+        {knock_and_listen, {test_format("unix:%s/none", directory), test_format("unix:%s/s", directory)}, 0},
+        {knock_and_listen,
+         {test_format("shm://%s/none", directory), test_format("shm://%s/m", directory)},
+         0},
+    };
+
+    CHECK_INT(mkdir(directory, 0700), 0);
+    fork_beside(workers, sizeof workers / sizeof *workers);
 }

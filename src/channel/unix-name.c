@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/fork.h"
 
 #define THROUGH "/proc/self/fd/"
 
@@ -82,14 +83,14 @@ static int open_directory(const char *path)
     return open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-static int use(int fd, const struct unix_name *name, int (*call)(int, const struct sockaddr *, socklen_t))
+/* bind(2) or connect(2). */
+typedef int socket_call(int fd, const struct sockaddr *address, socklen_t length);
+
+static int use_by_directory(int fd, const struct unix_name *name, socket_call *call)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int directory, r, length, code;
+    int directory = open_directory(name->path), r, length, code;
 
-    if (name->length)
-        return call(fd, (const struct sockaddr *)&name->address, name->length);
-    directory = open_directory(name->path);
     if (directory < 0)
         return -1;
     length = snprintf(address.sun_path, sizeof address.sun_path, THROUGH "%d/%s", directory,
@@ -101,6 +102,19 @@ static int use(int fd, const struct unix_name *name, int (*call)(int, const stru
         code = ENAMETOOLONG;
     (void)close(directory);
     errno = code;
+    return r;
+}
+
+/* The socket does not block: neither call waits. */
+static int use(int fd, const struct unix_name *name, socket_call *call)
+{
+    int r;
+
+    if (name->length)
+        return call(fd, (const struct sockaddr *)&name->address, name->length);
+    fork_hold(); /* no child gets the directory */
+    r = use_by_directory(fd, name, call);
+    fork_release();
     return r;
 }
 
