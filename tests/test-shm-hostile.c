@@ -71,6 +71,21 @@ static uint64_t header(uint64_t ring)
     }
 }
 
+/* Any word of the page that may have a meaning, whichever fields layout.h has: those at the beginnings of
+ * lines most often. */
+static void attack_page(struct shm_page *page)
+{
+    uint64_t line = dice(offsetof(struct shm_page, reserved) / SHM_LINE), word = dice(1 + dice(SHM_LINE / 4));
+    unsigned char *at = (unsigned char *)page + line * SHM_LINE;
+
+    if (line == offsetof(struct shm_page, end) / SHM_LINE && dice(20))
+        return; /* often would end each session at once */
+    if (dice(2))
+        atomic_store((_Atomic uint32_t *)(void *)(at + word * 4), (uint32_t)nasty(1));
+    else
+        atomic_store((_Atomic uint64_t *)(void *)(at + word / 2 * 8), nasty(1));
+}
+
 static void attack_words(struct naru_channel *ch)
 {
     struct shm_link *l = link_of(ch);
@@ -80,7 +95,7 @@ static void attack_words(struct naru_channel *ch)
     struct shm_lane *progress = &l->page->lane[dice(l->lanes_in)];
     _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)sealed_ring_at(&l->own, lane);
 
-    switch (dice(10)) {
+    switch (dice(12)) {
     case 0:
         atomic_store(dice(2) ? &progress->taken : &progress->received, nasty(l->rx.position));
         break;
@@ -113,6 +128,13 @@ static void attack_words(struct naru_channel *ch)
     case 7:
         atomic_store(&l->page->returns[dice(SHM_RETURNS)], (uint32_t)(dice(2) ? dice(1000) : nasty(0)));
         atomic_store(&l->page->returned, dice(4) ? atomic_load(&l->page->returned) + dice(3) : nasty(0));
+        break;
+    case 8: /* both at once, as whoever fences says, and does not */
+        atomic_store(&l->page->sender_fences, (uint32_t)nasty(1));
+        atomic_store(&l->page->receiver_fences, (uint32_t)nasty(1));
+        break;
+    case 9:
+        attack_page(l->page);
         break;
     default:
         atomic_store(&words[at], dice(2) ? header(ring) : test_random());

@@ -5,6 +5,8 @@
  * what only that one can write.
  */
 #include <errno.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "channel/channel.h"
@@ -207,4 +209,83 @@ TEST(bells_that_are_half_closed_are_the_end)
         CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
         close_pair(ch);
     }
+}
+
+/* --- every word of the page --- */
+
+/* What is looked at while a connection lasts. */
+#define FIELD(name)                                                                                          \
+    {                                                                                                        \
+        offsetof(struct shm_page, name), sizeof(((struct shm_page *)0)->name)                                \
+    }
+static const struct {
+    size_t begin, size;
+} fields[] = {FIELD(sender_fences), FIELD(receiver_fences), FIELD(receiver_asleep), FIELD(sender_asleep),
+              FIELD(end),           FIELD(returned),        FIELD(returns),         FIELD(lane)};
+#undef FIELD
+
+static bool is_looked_at(size_t offset)
+{
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (offset + 4 > fields[i].begin && offset < fields[i].begin + fields[i].size)
+            return true;
+    return false;
+}
+
+enum { CALLS = 11 };
+
+/* All calls, with somebody whose page is what it is; what each gave. */
+static void try_all(struct naru_channel *ch, long long results[CALLS])
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    char buffer[3000] = {0}; /* so many go by the pool */
+    size_t i = 0;
+
+    results[i++] = naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT);
+    results[i++] = naru_send(ch, buffer, 1000, NARU_NOWAIT);
+    results[i++] = naru_recv(ch, buffer, sizeof buffer, 1);
+    results[i++] = naru_borrow(ch, NARU_NOWAIT, &view);
+    results[i++] = naru_flush(ch, NARU_TAKEN, 1);
+    results[i++] = naru_send(ch, buffer, sizeof buffer, 1);
+    results[i++] = naru_flush(ch, NARU_DONE, NARU_NOWAIT);
+    for (int sends = 0; sends < 4; sends++) /* the last finds no room */
+        results[i++] = naru_send(ch, buffer, 1000, 1);
+    CHECK_INT(i, CALLS);
+}
+
+/* With that value in that word of the peer's page. */
+static void try_word(size_t offset, uint32_t value, long long results[CALLS])
+{
+    struct naru_channel *ch[2];
+    struct shm_link *l = open_pair(ch);
+
+    atomic_store((_Atomic uint32_t *)(void *)((unsigned char *)l->page + offset), value);
+    try_all(ch[0], results);
+    close_pair(ch);
+    for (size_t i = 0; i < CALLS; i++)
+        if (results[i] < 0 && results[i] != -EAGAIN && results[i] != -ETIMEDOUT && results[i] != -EPIPE)
+            CHECK_INT(results[i], -EPROTO);
+}
+
+/* Whatever fields the page has: all of it, word by word. What is none of them changes nothing. */
+TEST(any_word_of_the_page_may_be_anything)
+{
+    static const uint32_t values[] = {0, 1, 2, 8, UINT32_MAX, 1U << 31};
+    long long usual[CALLS], results[CALLS];
+    size_t others = 0;
+
+    try_word(offsetof(struct shm_page, reserved), 0, usual);
+    CHECK_INT(usual[0], 5);
+    CHECK_INT(usual[CALLS - 1], -ETIMEDOUT);
+    for (size_t offset = 0; offset < SHM_PAGE; offset += 4)
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+            try_word(offset, values[i], results);
+            if (memcmp(results, usual, sizeof usual) == 0)
+                continue;
+            others++;
+            if (!is_looked_at(offset))
+                test_fail(__FILE__, __LINE__, "%u at byte %zu of the page is looked at, and is no field here",
+                          values[i], offset);
+        }
+    CHECK(others > 10);
 }
