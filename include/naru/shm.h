@@ -168,7 +168,8 @@ NARU_API NARU_MUST_CHECK int naru_cell_attach(void *memory, size_t bytes, struct
 
 /*
  * Puts a new value of len bytes, which may be 0, whoever reads. One writer at a time. The value's version, 1
- * for the first and one more for each; -EMSGSIZE: longer than the cell's values can be.
+ * for the first and one more for each; -EMSGSIZE: longer than the cell's values can be; -EPROTO: what is
+ * there is no version, and was left alone.
  */
 NARU_API NARU_MUST_CHECK int64_t naru_cell_put(struct naru_cell *cell, const void *data, size_t len);
 

@@ -73,6 +73,8 @@ uint64_t cell_put(const struct cell *c, const void *data, uint64_t length)
     struct cell_slot *slot = cell_slot_of(c, version);
     const uint8_t *from = data;
 
+    if (__builtin_expect(version - 1 >= CELL_VERSION_MOST, 0))
+        return 0;
     atomic_store_explicit(&slot->version, version, memory_order_release); /* [P6] */
     atomic_thread_fence(memory_order_release);                            /* [P5] */
     /* relaxed: P5 and P4 order them */
@@ -95,8 +97,8 @@ enum cell_state cell_look(const struct cell *c, struct cell_value *ret_value)
     uint64_t version = cell_version(c);
     const struct cell_slot *slot = cell_slot_of(c, version);
 
-    if (version == 0)
-        return CELL_EMPTY;
+    if (__builtin_expect(version - 1 >= CELL_VERSION_MOST, 0))
+        return version == 0 ? CELL_EMPTY : CELL_BROKEN;
     ret_value->slot = slot;
     ret_value->version = version;
     ret_value->length = atomic_load_explicit(&slot->length, memory_order_relaxed); /* C4 orders it */

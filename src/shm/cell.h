@@ -53,6 +53,10 @@ enum {
 
 #define CELL_CAPACITY_MOST (UINT64_C(1) << 30) /* bytes of a value */
 
+/* No writer gets so far; what is larger would look like an error where versions are told (naru_cell_put()).
+ */
+#define CELL_VERSION_MOST ((uint64_t)INT64_MAX)
+
 struct cell_page {
     /* Set once; the magic last. */
     _Alignas(SHM_LINE) _Atomic uint64_t magic;
@@ -118,10 +122,11 @@ static inline struct cell_slot *cell_slot_of(const struct cell *c, uint64_t vers
     return (struct cell_slot *)(void *)(c->slots + version % c->count * c->stride);
 }
 
-/* Puts a value of at most the cell's capacity; its version. */
+/* Puts a value of at most the cell's capacity; its version. 0: what is there is no version that another could
+ * follow; nothing was stored. */
 uint64_t cell_put(const struct cell *c, const void *data, uint64_t length);
 
-/* The three steps of reading: the latest value there is: CELL_OK or CELL_EMPTY ... */
+/* The three steps of reading: the latest value there is: CELL_OK, CELL_EMPTY, CELL_BROKEN ... */
 enum cell_state cell_look(const struct cell *c, struct cell_value *ret_value);
 
 /* ... its first bytes, which may be those of another ... */

@@ -59,14 +59,24 @@ int naru_cell_attach(void *memory, size_t bytes, struct naru_cell *ret_cell)
     return 0;
 }
 
+static int broken(const struct cell *c)
+{
+    return error_set(EPROTO,
+                     "cell at %p: it holds what no cell holds; somebody has overwritten it: naru_cell_init() "
+                     "makes it anew",
+                     (void *)c->page);
+}
+
 int64_t naru_cell_put(struct naru_cell *cell, const void *data, size_t len)
 {
     const struct cell *c = cell_of(cell);
+    uint64_t version;
 
     if (__builtin_expect(len > c->capacity, 0))
         return error_set(EMSGSIZE, "cell at %p: a value of %zu bytes, of which it takes %" PRIu64 " at most",
                          (void *)c->page, len, c->capacity);
-    return (int64_t)cell_put(c, data, len);
+    version = cell_put(c, data, len);
+    return __builtin_expect(version == 0, 0) ? broken(c) : (int64_t)version;
 }
 
 static int none(const struct cell *c, enum cell_state state)
@@ -78,10 +88,7 @@ static int none(const struct cell *c, enum cell_state state)
                          (void *)c->page, CELL_TRIES);
     if (state == CELL_EMPTY)
         return error_expected(ENODATA);
-    return error_set(EPROTO,
-                     "cell at %p: it holds what no cell holds; somebody has overwritten it: naru_cell_init() "
-                     "makes it anew",
-                     (void *)c->page);
+    return broken(c);
 }
 
 ssize_t naru_cell_get(const struct naru_cell *cell, void *buf, size_t cap, uint64_t *ret_version)

@@ -59,6 +59,39 @@ TEST(values_are_put_and_got)
     CHECK_CONTAINS(naru_explain(), "somebody has overwritten it");
 }
 
+/* Told as they stand they would be taken for errors, or for none. */
+TEST(a_version_that_nobody_gets_to_is_no_version)
+{
+    static const uint64_t bad[] = {UINT64_MAX, UINT64_MAX - 1, UINT64_C(1) << 63};
+    static _Alignas(64) uint8_t memory[1024];
+    struct cell_page *page = (struct cell_page *)(void *)memory;
+    uint64_t last = INT64_MAX, version;
+    struct naru_cell cell;
+    char value[16];
+
+    CHECK_INT(naru_cell_init(memory, sizeof memory, 10, 2), 0);
+    CHECK_INT(naru_cell_attach(memory, sizeof memory, &cell), 0);
+    atomic_store(&page->version, last - 1);
+    CHECK_INT(naru_cell_put(&cell, "last", 4), INT64_MAX);
+    CHECK_INT(naru_cell_get(&cell, value, sizeof value, &version), 4);
+    CHECK(version == last);
+    CHECK_INT(naru_cell_put(&cell, "more", 4), -EPROTO);
+    CHECK_CONTAINS(naru_explain(), "somebody has overwritten it");
+    CHECK_INT(naru_cell_get(&cell, value, sizeof value, &version), 4); /* nothing was stored */
+    CHECK(memcmp(value, "last", 4) == 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct cell c;
+
+        CHECK(cell_attach(memory, sizeof memory, &c));
+        atomic_store(&page->version, bad[i]);
+        atomic_store(&cell_slot_of(&c, bad[i])->version, bad[i]);
+        CHECK_INT(naru_cell_put(&cell, "more", 4), -EPROTO);
+        CHECK_INT(naru_cell_get(&cell, value, sizeof value, NULL), -EPROTO);
+        CHECK_INT(naru_cell_validate(memory, sizeof memory), -EPROTO);
+        CHECK_CONTAINS(naru_explain(), "is one that nobody gets to");
+    }
+}
+
 /* A mapping of the same bytes that cannot be written. */
 TEST(a_reader_may_map_it_for_reading_only)
 {

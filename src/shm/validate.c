@@ -244,6 +244,8 @@ int validate_cell(const char *what, const struct cell *c)
 {
     uint64_t version = cell_version(c);
 
+    if (version > CELL_VERSION_MOST)
+        return error_set(EPROTO, "%s: version %" PRIu64 " is one that nobody gets to", what, version);
     for (uint32_t i = 0; i < c->count; i++) {
         const struct cell_slot *slot = cell_slot_of(c, i);
         uint64_t begun = atomic_load_explicit(&slot->version, memory_order_acquire); /* [C6] */
