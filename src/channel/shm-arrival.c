@@ -114,8 +114,11 @@ static int answer(const char *what, const struct shm_options *options, int fd,
 int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **ret_arrival)
 {
     struct handshake_packet packet;
-    int r = handshake_recv(*fd, &packet);
+    int r;
 
+    if (handshake_is_strange(*fd))
+        return SHM_REFUSED; /* and told nothing: it could not read a word of ours */
+    r = handshake_recv(*fd, &packet);
     if (r == -EAGAIN)
         return SHM_SILENT;
     if (r < 0)

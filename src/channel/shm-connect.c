@@ -22,19 +22,26 @@ struct meeting {
     const struct shm_options *options;
     struct unix_name name;
     int64_t deadline;
-    int fd; /* the socket, while they meet */
+    int fd;       /* the socket, while they meet */
+    bool hung_up; /* the other side, without a word, the last time */
     struct sealed own;
 };
 
-static int no_answer(const struct url *url)
+static int no_answer(const struct meeting *m)
 {
+    if (m->hung_up)
+        return error_set(
+            ETIMEDOUT,
+            "%s: a listener is there and hangs up instead of answering; it is none of shm:, or it "
+            "was about to end: start another, or wait longer for it",
+            m->url->text);
     return error_set(
         ETIMEDOUT,
         "%s: a listener is there and does not answer; wait longer for it, or see whether it is stopped, has "
         "as "
         "many waiting for its naru_accept() as it lets (?backlog=), calls what ?service=manual needs, and is "
         "one of shm: at all",
-        url->text);
+        m->url->text);
 }
 
 /* Makes what is passed, and passes it. The bells' far ends are nobody else's by the time that forks go on: a
@@ -108,9 +115,10 @@ static int await_welcome(struct meeting *m, struct naru_channel *ch)
     if (r < 0)
         return error_set(-r, "%s: poll: %s", m->url->text, error_text(-r));
     if (r == 0)
-        return no_answer(m->url);
+        return no_answer(m);
     fork_hold();
     r = handshake_recv(m->fd, &packet);
+    m->hung_up = r == -EPIPE;
     if (r == 0) {
         r = use_welcome(m, ch, &packet);
         handshake_packet_close(&packet);
@@ -180,6 +188,6 @@ int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_opti
         return r;
     while ((r = meet_once(&m, ch)) == TRY_AGAIN)
         if (!backoff_sleep(&step, deadline))
-            return no_answer(url);
+            return no_answer(&m);
     return r;
 }

@@ -162,6 +162,16 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet)
     return 0;
 }
 
+bool handshake_is_strange(int fd)
+{
+    uint64_t magic = 0;
+    struct iovec iov = {&magic, sizeof magic};
+    struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1}; /* no room for descriptors: MSG_CTRUNC */
+
+    return recvmsg(fd, &header, MSG_PEEK | MSG_DONTWAIT) > 0 && !(header.msg_flags & MSG_CTRUNC) &&
+           magic != HANDSHAKE_MAGIC;
+}
+
 /* A stranger's socket may be one that lingers: close(2) would wait for its peer, as long as it says. */
 void handshake_packet_close(struct handshake_packet *packet)
 {
@@ -176,16 +186,47 @@ void handshake_packet_close(struct handshake_packet *packet)
     packet->fd_count = 0;
 }
 
+/* Whether descriptors are among what was not received, which is left there. With credentials, an empty packet
+ * is not like the end; there is room for nothing else, and of what finds none MSG_CTRUNC tells. */
+static bool holds_descriptors(int fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    int offset = 0; /* of the next packet: SO_PEEK_OFF, socket(7); an empty one is passed over by itself */
+
+    for (int resets = 0; resets < 2;) {
+        struct msghdr header = {.msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+        ssize_t n;
+
+        if (setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) < 0)
+            break;
+        n = recvmsg(fd, &header, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+        if (n < 0 && errno != ECONNRESET && errno != EINTR)
+            return errno != EAGAIN;
+        if (n < 0) {
+            resets += errno == ECONNRESET;
+            continue;
+        }
+        if (header.msg_flags & MSG_CTRUNC)
+            return true;
+        if (header.msg_controllen == 0)
+            return false;
+        offset += (int)n;
+    }
+    return true; /* or so: to receive them does no harm */
+}
+
 /* The kernel would let go of what was not received, and of a socket that lingers only when its time is over:
- * see above. Nothing more comes after the shutdown; with credentials, an empty packet is not like the end. */
-int handshake_hang_up(int fd)
+ * see above. Nothing more comes after the shutdown. */
+static void receive_the_rest(int fd)
 {
     struct handshake_packet packet;
     union control control;
-    const int on = 1;
+    const int off = -1;
 
-    (void)shutdown(fd, SHUT_RD);
-    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
     for (int resets = 0; resets < 2;) {
         struct msghdr header = {.msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
         ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -202,6 +243,18 @@ int handshake_hang_up(int fd)
         take_fds(&header, &packet);
         handshake_packet_close(&packet);
     }
+}
+
+/* What remains unread resets the connection: who sent it is told (ECONNRESET), where reading it would look
+ * like an interest in it. */
+int handshake_hang_up(int fd)
+{
+    const int on = 1;
+
+    (void)shutdown(fd, SHUT_RD);
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    if (holds_descriptors(fd))
+        receive_the_rest(fd);
     return fd_close(fd);
 }
 

@@ -343,8 +343,9 @@ static int lingering_socket(int ret_others[2])
     return fd;
 }
 
-/* As a bell; as one of too many; behind a word that is refused already, with an empty one between. */
-static const char *const places[] = {"in its place", "one too many", "behind"};
+/* As a bell; as one of too many; behind a word that is refused already, with an empty one between; behind
+ * garbage, which is left unread if nothing else is there. */
+static const char *const places[] = {"in its place", "one too many", "behind", "behind garbage"};
 
 static const char *each_place(size_t index)
 {
@@ -353,7 +354,7 @@ static const char *each_place(size_t index)
 
 TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
 {
-    struct peer peer = honest_peer(HANDSHAKE_HELLO), empty = {.length = 0};
+    struct peer peer = honest_peer(HANDSHAKE_HELLO), empty = {.length = index == 3 ? 100 : 0};
     struct naru_listener *l = listen_there("?service=manual");
     struct naru_channel *ch = NULL;
     int others[2], fd = raw_connect(), lingering = lingering_socket(others);
@@ -364,14 +365,15 @@ TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
     } else {
         replace(&peer.fds[HELLO_SENDER_BELL], lingering);
     }
-    if (index == 2) {
+    for (int i = 0; i < 2 && index >= 2; i++)
         say(fd, &empty, NULL);
+    empty.length = 0;
+    if (index == 3)
         say(fd, &empty, NULL);
-    }
     say(fd, &peer, NULL);
     peer_end(&peer); /* the last copy is on its way */
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
-    if (index != 2)
+    if (index < 2)
         expect_refusal(fd, REASON_PROTOCOL);
     close(fd);
     close(others[0]);
@@ -398,6 +400,31 @@ TEST_EACH(garbage_of_any_length_is_refused, each_service)
         CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
         close(fd);
     }
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+/* A program that sends to a unix socket, and does not know what listens there. */
+TEST_EACH(a_plain_sender_is_told_that_nobody_received_it, each_service)
+{
+    struct naru_listener *l = listen_there(services[index]);
+    struct naru_channel *ch = NULL, *plain;
+    int fd = raw_connect();
+
+    CHECK_INT(send(fd, "hello", 5, MSG_NOSIGNAL), 5);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    WAIT_UNTIL(has_hung_up(fd));
+    CHECK(send(fd, "hello", 5, MSG_NOSIGNAL) == -1 && errno == ECONNRESET);
+    CHECK(send(fd, "hello", 5, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+    CHECK_INT(recv(fd, (char[8]){0}, 8, 0), 0);
+    close(fd);
+    CHECK_INT(naru_connect(test_format("unix://%s?type=seqpacket", socket_path()), NULL, patience, &plain),
+              0);
+    CHECK_INT(naru_send(plain, "hello", 5, patience), 0);
+    if (index == 0)
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK_INT(naru_flush(plain, NARU_TAKEN, patience), -EPIPE);
+    naru_channel_close(plain);
     check_still_serves(l);
     naru_listener_close(l);
 }
