@@ -14,7 +14,7 @@
  * some processors have, are checked by relacy/.
  *
  * Broken on purpose, each of which spin must find: -DNO_BARRIER -DLOOK_BEFORE_TICKET -DTAKE_KEEPS_TICKET
- * -DREFUSED_UNARMED -DEND_AFTER_BELL -DLOOK_BEFORE_END, and for the third property -DSLEEPS_WHILE_ALL_GOES_ON.
+ * -DREFUSED_UNARMED -DEND_AFTER_BELL -DLOOK_BEFORE_END -DHEAR_KEEPS_TICKET -DHANG_UP_IS_A_BYTE, and for the third property -DSLEEPS_WHILE_ALL_GOES_ON.
  * -DFENCE: the waker could not register, and uses a fence; -DNO_FENCE breaks that. -DFENCES=n: who has rung fences at
  * its next n publications, and says so, and its sleeper leaves membarrier(2) out; -DSAYS_ONLY (and does not) and
  * -DENDS_AT_ONCE (takes its word back without a fence) break that.
@@ -42,6 +42,7 @@
 byte position[2], ticket[2], end_word[2], fencing[2]; /* memory */
 chan buffer[2] = [4] of { byte, byte };         /* stores on their way there */
 chan bell[2] = [2] of { bit };                  /* the socket in which a side sleeps */
+bool edge[2];                                   /* an epoll that shows each byte, and the end, once has it to show */
 bool hung_up[2];                                /* a side's descriptors are closed */
 bool killed[2];
 #ifndef SURPRISES
@@ -120,7 +121,7 @@ inline published()
         ring = false;
         flush(me);
         if
-        :: nfull(bell[other]) -> bell[other]!1
+        :: nfull(bell[other]) -> bell[other]!1; edge[other] = true
         :: full(bell[other])
         fi
     }
@@ -176,7 +177,8 @@ inline drain()
     do
     :: nempty(bell[me]) -> bell[me]?_
     :: empty(bell[me]) -> break
-    od
+    od;
+    edge[me] = hung_up[other]
 }
 
 /* shm_is_alone(): sleeper_take(). A call that waits without a limit leaves it to the socket in which it sleeps. */
@@ -188,6 +190,30 @@ inline take()
         disarm()
 #endif
     :: atomic { empty(bell[me]) -> gone = hung_up[other] }
+    fi
+}
+
+/* hear(), of a receiver in a loop: a byte may stay when it has been shown; before the socket is full all are read. */
+inline hear()
+{
+    if
+    :: atomic {
+        edge[me] && nempty(bell[me]) && !hung_up[other] ->
+        if
+        :: nfull(bell[me]) -> edge[me] = false
+        :: drain()
+        fi
+    };
+#ifndef HEAR_KEEPS_TICKET
+        disarm()
+#endif
+#ifdef HANG_UP_IS_A_BYTE
+    :: atomic { edge[me] && hung_up[other] -> edge[me] = false };
+        disarm()
+#else
+    :: atomic { edge[me] && hung_up[other] -> drain(); gone = true }
+#endif
+    :: atomic { !edge[me] || (empty(bell[me]) && !hung_up[other]) }
     fi
 }
 
@@ -241,7 +267,10 @@ inline wait_in_loop()
     look();
     if
     :: !worth ->
-        take();
+        if
+        :: me == 0 -> take()
+        :: me == 1 -> hear()
+        fi;
 #ifdef REFUSED_UNARMED
         if
         :: !gone && !armed && me == 1 -> arm()
@@ -268,7 +297,8 @@ inline wait_for_readable()
 end_polls:
 progress_polls:
     if
-    :: atomic { nempty(bell[me]) || hung_up[other] -> asleep[me] = false }
+    :: atomic { me == 0 && (nempty(bell[me]) || hung_up[other]) -> asleep[me] = false }
+    :: atomic { me == 1 && edge[me] && (nempty(bell[me]) || hung_up[other]) -> asleep[me] = false }
     :: atomic { surprises > 0 -> surprises--; asleep[me] = false }
     fi
 }
@@ -337,7 +367,7 @@ proctype Sender()
     } unless { killed[0] };
     asleep[0] = false;
     flush(0);
-    hung_up[0] = true;
+    atomic { hung_up[0] = true; edge[1] = true };
 stays:
     skip
 }
@@ -367,7 +397,8 @@ proctype Receiver()
             :: !worth && ended -> assert(own == done[0]); break
             :: !worth && !ended ->
                 if
-                :: take()
+                :: in_loop -> hear()
+                :: !in_loop -> take()
                 :: !in_loop
                 fi;
                 if

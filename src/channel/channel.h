@@ -200,7 +200,8 @@ struct naru_channel {
     int poll_fd;    /* polled for NARU_IN in rfd's place, where rfd cannot be (regular files); -1: rfd */
     int room_event; /* what wfd is polled for until there is room: POLLOUT, unless a mechanism says otherwise
                      */
-    bool foreign;   /* the descriptors were inherited: their flags are not ours to change */
+    uint32_t in_event; /* what the epoll of naru_channel_fd() asks of rfd; EPOLLIN, likewise */
+    bool foreign;      /* the descriptors were inherited: their flags are not ours to change */
     bool keep_on_fork;
     struct { /* what the kernel was found not to know, and the state of O_NONBLOCK, by direction: pipe-io.c */
         bool no_rwf_nowait, no_rwf_nosignal, nonblocking;

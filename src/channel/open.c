@@ -119,6 +119,7 @@ static int channel_new(const struct channel_ops *ops, const char *url, const str
     ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->side_fd = ch->fd = ch->ready_fd = -1;
     ch->interrupt_fd[0] = ch->interrupt_fd[1] = -1;
     ch->room_event = POLLOUT;
+    ch->in_event = POLLIN; /* epoll's events have poll's values: epoll_ctl(2) */
     ch->peer = (struct naru_peer){-1, -1, -1};
     ch->max_message = opt->max_message;
     ch->short_max = SIZE_MAX;

@@ -6,7 +6,8 @@
  * whole messages are held in this process (read ahead, or kept because they did not fit). So it is readable
  * exactly when a call is worth it, and the program polls it for NARU_IN only; when a send has found no room,
  * the interest in room is armed inside. Nesting epoll instances is allowed up to 5 levels (epoll_ctl(2),
- * ELOOP).
+ * ELOOP). A mechanism may have rfd shown once for each time that something comes (in_event), if its `holds`
+ * takes what is shown.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -116,7 +117,7 @@ static uint32_t wanted(const struct naru_channel *ch, int fd)
     uint32_t events = 0;
 
     if (fd == polled_fd(ch, NARU_IN) && (ch->direction & NARU_DIRECTION_RECEIVE))
-        events |= EPOLLIN;
+        events |= ch->in_event;
     if (fd == ch->wfd && ch->armed)
         events |= (uint32_t)ch->room_event; /* epoll's events have poll's values: epoll_ctl(2) */
     if (fd == ch->wfd && ch->room)

@@ -166,6 +166,7 @@ static void swap_guts(struct naru_channel *a, struct naru_channel *b)
     SWAP(peer_pidfd);
     SWAP(side_fd);
     SWAP(room_event);
+    SWAP(in_event);
     SWAP(io[CHANNEL_SENDING]);
     SWAP(io[CHANNEL_RECEIVING]);
     SWAP(max_message);

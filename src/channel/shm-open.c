@@ -160,6 +160,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     shm_set_patience(ch, shm_sole_cpu() != 0);
     ch->direction = NARU_DIRECTION_BOTH;
     ch->room_event = EPOLLIN;
+    ch->in_event = EPOLLIN | EPOLLRDHUP | EPOLLET; /* shm_holds() takes what it shows */
     shm->receive_max = ch->max_message;
     shm->inline_max = ch->short_max = record_max(shm->link.own.ring);
     shm->lent_chunk = -1;

@@ -80,6 +80,7 @@ struct shm {
     uint32_t asked;
     bool found_gone;
     uint64_t gone_at;
+    unsigned unread; /* how many times a bell was heard and its byte left where it is: see hear() */
 
     /* Likewise. Views outlive the channel: the last one that is released frees all this. */
     struct held held[SHM_LANES];

@@ -8,8 +8,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "channel/channel.h"
 #include "naru/naru.h"
 #include "runner.h"
 
@@ -169,6 +171,125 @@ TEST(messages_are_shown_that_come_while_one_looks_in_vain)
     }
     CHECK_INT(pthread_join(thread, NULL), 0);
     close_pair(ch);
+}
+
+/* Sends what rings, and receives it. How many bytes lie in the bell then. */
+static int ring(struct naru_channel *ch[2], int fd)
+{
+    char buffer[SMALL];
+    int unread;
+
+    CHECK(!test_is_readable(fd));
+    CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_NOWAIT), 0);
+    CHECK(test_is_readable(fd));
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), SMALL);
+    CHECK(!test_is_readable(fd));
+    CHECK_INT(ioctl(ch[1]->rfd, FIONREAD, &unread), 0);
+    return unread;
+}
+
+/* What rang in an event loop may be heard and not read; but not for ever. */
+TEST(what_rings_in_a_loop_is_read_before_it_fills_the_bell)
+{
+    struct naru_channel *ch[2];
+    int fd, most = 0, least = 100;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[1]);
+    for (int i = 0; i < 1000; i++) {
+        int unread = ring(ch, fd);
+
+        most = unread > most ? unread : most;
+        least = unread < least ? unread : least;
+    }
+    CHECK_INT(least, 0);
+    CHECK(most > 0 && most < 64);
+    close_pair(ch);
+}
+
+/* Whoever waits otherwise meanwhile finds bytes that tell of nothing, and waits on. */
+TEST(what_was_left_in_the_bell_keeps_no_other_wait_awake)
+{
+    struct naru_channel *ch[2];
+    char buffer[SMALL];
+    int fd;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[1]);
+    CHECK(ring(ch, fd) > 0);
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_MS(1)), -ETIMEDOUT);
+    (void)ring(ch, fd);
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+    (void)ring(ch, fd);
+    CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_NOWAIT), 0);
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_FOREVER), SMALL);
+    (void)ring(ch, fd);
+    close_pair(ch);
+}
+
+/* A hang-up is shown once to an epoll that shows things once. */
+TEST(the_end_stays_to_be_seen_behind_what_was_left_in_the_bell)
+{
+    for (int rung = 0; rung < 2; rung++) {
+        struct naru_channel *ch[2];
+        char buffer[SMALL];
+        int fd;
+
+        open_pair(ch);
+        fd = naru_channel_fd(ch[1]);
+        CHECK(ring(ch, fd) > 0);
+        if (rung)
+            CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_NOWAIT), 0);
+        ch[0] = naru_channel_close(ch[0]);
+        for (int i = 0; i < 3; i++) {
+            CHECK(test_is_readable(fd));
+            CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), rung && i == 0 ? SMALL : -EPIPE);
+        }
+        CHECK(test_is_readable(fd));
+        ch[1] = naru_channel_close(ch[1]);
+    }
+}
+
+static void answer(struct naru_channel *ch)
+{
+    char buffer[SMALL];
+
+    for (;;) {
+        CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_FOREVER), SMALL);
+        CHECK_INT(naru_send(ch, buffer, SMALL, NARU_FOREVER), 0);
+    }
+}
+
+/* Likewise a death, of which nothing tells but the bell. */
+TEST(a_death_stays_to_be_seen_behind_what_was_left_in_the_bell)
+{
+    struct naru_channel *ch[2];
+    struct pollfd in = {.events = POLLIN};
+    char buffer[SMALL];
+    int pid, unread;
+
+    open_pair(ch);
+    pid = test_fork();
+    if (pid == 0) {
+        ch[1] = naru_channel_close(ch[1]);
+        answer(ch[0]);
+    }
+    ch[0] = naru_channel_close(ch[0]);
+    in.fd = naru_channel_fd(ch[1]);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(naru_send(ch[1], zeros, SMALL, NARU_NOWAIT), 0);
+        CHECK_INT(poll(&in, 1, PATIENCE_MS), 1);
+        CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), SMALL);
+        CHECK(!test_is_readable(in.fd));
+    }
+    CHECK_INT(ioctl(ch[1]->rfd, FIONREAD, &unread), 0);
+    CHECK(unread > 0);
+    test_kill(pid);
+    for (int i = 0; i < 3; i++) {
+        CHECK(test_is_readable(in.fd));
+        CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), -EPIPE);
+    }
+    ch[1] = naru_channel_close(ch[1]);
 }
 
 /* Not a matter of loops, but of what a look before a sleep asks for. */
