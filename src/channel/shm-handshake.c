@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/discard.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "shm/layout.h"
@@ -172,17 +173,9 @@ bool handshake_is_strange(int fd)
            magic != HANDSHAKE_MAGIC;
 }
 
-/* A stranger's socket may be one that lingers: close(2) would wait for its peer, as long as it says. */
 void handshake_packet_close(struct handshake_packet *packet)
 {
-    const struct linger off = {0, 0};
-
-    for (size_t i = 0; i < packet->fd_count; i++) {
-        if (packet->fds[i] >= 0)
-            (void)setsockopt(packet->fds[i], SOL_SOCKET, SO_LINGER, &off,
-                             sizeof off); /* or it is no socket */
-        packet->fds[i] = fd_close(packet->fds[i]);
-    }
+    discard_fds(packet->fds, packet->fd_count);
     packet->fd_count = 0;
 }
 
