@@ -44,8 +44,11 @@ static int accept_naru(struct life_end *end)
 
 static int connect_naru(struct life_end *end)
 {
-    int r = naru_connect(end->name, NULL, NARU_FOREVER, &end->channel);
+    char url[sizeof end->name + 32];
+    int r;
 
+    (void)snprintf(url, sizeof url, "%s%s", end->name, end->options);
+    r = naru_connect(url, NULL, NARU_FOREVER, &end->channel);
     return r < 0 ? failed(r) : 0;
 }
 

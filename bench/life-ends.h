@@ -14,6 +14,7 @@ enum { LIFE_MESSAGE = 64 };
 
 struct life_end {
     char name[PATH_MAX]; /* naru's URL; the bare one's abstract name, without its leading NUL */
+    const char *options; /* naru's connector's, "?wait=spin" */
     struct naru_listener *listener;
     struct naru_channel *channel;
     int listening, fd; /* the bare one's */

@@ -25,6 +25,8 @@ struct life_run {
     struct life_shared *shared;
 };
 
+#define LIFE_SPINS "?wait=spin"
+
 enum { LIFE_PAIRS = 16 }; /* memory: so many are opened and share what they need once */
 
 int life_first_message(void *run, enum duo_side side);

@@ -31,13 +31,17 @@ static double percent(const struct life_run *run)
 
 const struct life_figure life_figures[LIFE_FIGURES + 1] = {
     {"first message", "from the connect call until the first message has been received", LIFE_NS, true, false,
-     1e6, life_first_message, took},
+     1e6, "", life_first_message, took},
     {"killed receiver", "SIGKILL for the only receiver, until the send call that waits for room returns",
-     LIFE_NS, true, true, 1e6, life_killed, took},
+     LIFE_NS, true, true, 1e6, "", life_killed, took},
+    {"killed receiver, spinning", "the same with ?wait=spin: the sender sleeps in no call of the kernel",
+     LIFE_NS, true, true, 1e6, LIFE_SPINS, life_killed, took},
+    {"killed receiver, sleeping", "the same with ?wait=sleep", LIFE_NS, true, true, 1e6, "?wait=sleep",
+     life_killed, took},
     {"idle memory", "of both sides for a connection, what is touched of its rings and pools included",
-     LIFE_BYTES, false, false, 1024 * 1024, life_memory, bytes},
+     LIFE_BYTES, false, false, 1024 * 1024, "", life_memory, bytes},
     {"idle CPU", "of one CPU, both sides waiting (adaptive) for messages that do not come", LIFE_PERCENT,
-     false, false, 1, life_idle, percent},
+     false, false, 1, "", life_idle, percent},
     {0},
 };
 
@@ -59,6 +63,7 @@ static int run_once(struct duo *duo, const struct plan *plan, const struct life_
     }
     memset(run->shared, 0, sizeof *run->shared);
     run->way->prepare(&run->end, plan->directory);
+    run->end.options = figure->options;
     r = duo_run(duo, figure->body, after_fork, run, why);
     run->way->remove(&run->end);
     return r;

@@ -21,16 +21,17 @@ struct life_figure {
     const char *name; /* "first message" */
     const char *what; /* a sentence for people */
     enum life_unit unit;
-    bool bare;          /* a bare unix socket stands beside it */
-    bool of_difference; /* the limit is for what naru takes more than that */
-    double limit;       /* promised: less than so much */
+    bool bare;           /* a bare unix socket stands beside it */
+    bool of_difference;  /* the limit is for what naru takes more than that */
+    double limit;        /* promised: less than so much */
+    const char *options; /* of naru's connector */
     /* In both children of a round; leaves in its run what value() reads afterwards. */
     int (*body)(void *run, enum duo_side side);
     double (*value)(const struct life_run *run);
 };
 
 extern const struct life_figure life_figures[];
-enum { LIFE_FIGURES = 4 };
+enum { LIFE_FIGURES = 6 };
 
 struct life_measurement {
     double values[PLAN_ROUNDS_MAX];

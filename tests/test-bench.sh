@@ -121,7 +121,8 @@ import json, sys
 d = json.load(sys.stdin)
 assert d["settings"]["rounds_done"] == 2, d["settings"]
 by = {r["figure"]: r for r in d["results"]}
-assert list(by) == ["first message", "killed receiver", "idle memory", "idle CPU"], list(by)
+assert list(by) == ["first message", "killed receiver", "killed receiver, spinning",
+                    "killed receiver, sleeping", "idle memory", "idle CPU"], list(by)
 for name, r in by.items():
     for who in ("naru", "unix"):
         if who == "unix" and name.startswith("idle"):
