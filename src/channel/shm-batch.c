@@ -48,7 +48,7 @@ static int add(struct naru_channel *ch, struct ring_batch *batch, const struct n
     if (r != RING_OK)
         return r;
     if (m->iov_count == 1 && length > 0)
-        copy_payload(payload, m->iov->iov_base, length);
+        copy_fresh(payload, m->iov->iov_base, length);
     else
         (void)message_gather(m, payload, length);
     return RING_OK;

@@ -115,13 +115,11 @@ int shm_short_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_vi
     struct shm_view *view;
     const uint8_t *record;
     uint64_t word, length;
-    int spins = timeout_ns == NARU_FOREVER ? shm->spins / SHM_PAUSE : 0;
 
     if (UNLIKELY(!shm_link_may_receive(&shm->link)) || UNLIKELY(shm->views_out == SHM_VIEWS))
         return channel_borrow_slowly(ch, timeout_ns, ret_view);
     record = ring_next(&shm->link.rx);
-    while ((word = ring_look(record)) == 0 && spins-- > 0)
-        shm_let_write();
+    word = shm_look_for_a_while(ch, shm, record, timeout_ns == NARU_FOREVER ? shm->spins / SHM_PAUSE : 0);
     if (word != record_word(RECORD_CHUNK, sizeof chunk)) {
         length = word - record_word(RECORD_DATA, 0); /* as shm_recv_bytes() */
         return length <= record_max(shm->link.rx.mask + 1) && length <= shm->receive_max

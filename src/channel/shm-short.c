@@ -71,7 +71,6 @@ ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int6
     struct shm *shm = ch->state;
     const uint8_t *record;
     uint64_t most, word, length;
-    int spins = shm->spins / SHM_PAUSE;
 
     if (__builtin_expect(!shm_link_may_receive(&shm->link), 0))
         return channel_recv_slowly(ch, buf, capacity, timeout_ns, 0);
@@ -79,8 +78,7 @@ ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int6
     most = record_max(shm->link.rx.mask + 1);
     if (most > capacity)
         most = capacity;
-    while ((word = ring_look(record)) == 0 && spins-- > 0)
-        shm_let_write();
+    word = shm_look_for_a_while(ch, shm, record, shm->spins / SHM_PAUSE);
     length = word - record_word(RECORD_DATA, 0); /* of another kind, or of none: more than any */
     if (__builtin_expect(length > most, 0))
         return channel_recv_slowly(ch, buf, capacity, timeout_ns, 0);

@@ -55,7 +55,13 @@ struct shm_view {
 struct shm {
     struct shm_link link;
     enum wait_how how;
-    int spins;               /* looks before a sleep */
+    int spins; /* looks before a sleep */
+
+    /* Of the last time that the short way waited for a message: how many looks it had left when one came, and
+     * how many messages had been sent and received when it began. */
+    int looks_left;
+    uint64_t sent_then, received_then;
+
     struct named_seat *seat; /* of a segment with a name (shm-named.h); NULL elsewhere */
     bool pair;               /* nobody knows who took the other end */
     size_t receive_max; /* ?max-message=: what is longer is not borrowed; the peer's ring may be larger */

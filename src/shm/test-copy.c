@@ -7,6 +7,15 @@
 
 enum { LENGTHS = 200, AROUND = 64, CAPACITY = 4096 };
 
+static void check_copied(const uint8_t *to, const uint8_t *from, size_t length)
+{
+    CHECK_INT(memcmp(to + AROUND, from, length), 0);
+    for (size_t i = 0; i < AROUND; i++) {
+        CHECK_INT(to[i], 0xee);
+        CHECK_INT(to[AROUND + length + i], 0xee);
+    }
+}
+
 TEST(a_payload_of_every_length_is_copied_whole_and_nothing_beside_it)
 {
     uint8_t from[LENGTHS + AROUND], to[LENGTHS + 2 * AROUND];
@@ -16,11 +25,10 @@ TEST(a_payload_of_every_length_is_copied_whole_and_nothing_beside_it)
     for (size_t length = 0; length <= LENGTHS; length++) {
         memset(to, 0xee, sizeof to);
         copy_payload(to + AROUND, from + length % 8, length);
-        CHECK_INT(memcmp(to + AROUND, from + length % 8, length), 0);
-        for (size_t i = 0; i < AROUND; i++) {
-            CHECK_INT(to[i], 0xee);
-            CHECK_INT(to[AROUND + length + i], 0xee);
-        }
+        check_copied(to, from + length % 8, length);
+        memset(to, 0xee, sizeof to);
+        copy_fresh(to + AROUND, from + length % 8, length);
+        check_copied(to, from + length % 8, length);
     }
 }
 
@@ -66,6 +74,39 @@ TEST(what_is_put_in_one_piece_is_peeked_at_in_order_until_the_ring_is_full)
         ring_release(&r, record.length);
     }
     CHECK_INT(ring_peek(&r, &record), RING_EMPTY);
+}
+
+/* Every length and every fill of the ring: what the reader has not taken is never written to, and what is
+ * written ahead is nothing but zeros at the beginning of lines. */
+TEST(lines_are_claimed_ahead_only_where_the_ring_is_free)
+{
+    static uint8_t before[CAPACITY];
+    const uint8_t payload[COPY_SHORT] = {1};
+    unsigned claims = 0;
+
+    for (uint32_t length = 0; length <= COPY_SHORT; length++) {
+        _Atomic uint64_t taken = 0;
+        struct ring_writer w;
+
+        ring_writer_init(&w, data, CAPACITY, &taken);
+        for (unsigned put = 0; put < 3 * CAPACITY / 16; put++) {
+            uint64_t position = w.position, end = position + record_bytes(length) + RECORD_HEADER;
+
+            memset(data, 0xee, CAPACITY);
+            memcpy(before, data, CAPACITY);
+            atomic_store(&taken, position < CAPACITY / 2 ? 0 : position - put % (CAPACITY / 2) / 8 * 8);
+            if (put_somehow(&w, payload, length) != RING_OK)
+                break;
+            for (uint64_t at = end; at < position + CAPACITY; at++) {
+                if (data[at % CAPACITY] == before[at % CAPACITY])
+                    continue;
+                CHECK(at < w.taken + CAPACITY && at < end + 2 * RING_CLAIM);
+                CHECK(at % SHM_LINE < RECORD_HEADER && data[at % CAPACITY] == 0);
+                claims++;
+            }
+        }
+    }
+    CHECK(claims > 0);
 }
 
 TEST(a_reader_that_claims_to_be_ahead_of_the_writer_breaks_what_is_put)
