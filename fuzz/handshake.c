@@ -7,6 +7,10 @@
  *     maps, powers of two; and read again, it is the same;
  *   - a word that is refused names a reason, and the sentence for it exists;
  *   - through a socket the same is read, and every descriptor that came is closed or counted.
+ *
+ * A word is the input's bytes, or what those make of an honest word that they are laid over (by XOR): so an
+ * input that comes far still does when the layout has another number, and inputs of a few bytes say what is
+ * wrong.
  */
 #include "channel/shm-handshake.h"
 
@@ -21,7 +25,8 @@
 #include "naru/error.h"
 #include "shm/layout.h"
 
-enum { CONTROL = 2 }; /* bytes of the input that choose the ring of our own, and the descriptors */
+/* The input's first bytes: our own ring and what else we say; the descriptors. */
+enum { CONTROL = 2, OWN_HELLO = 1, OVER_HONEST = 128, OWN_TYPE = 64, OWN_LANES = 128, LONGEST = 1024 };
 
 static void check_accepted(const struct handshake_message *m, const struct handshake_message *own)
 {
@@ -114,16 +119,53 @@ static void check_through_socket(const uint8_t *data, size_t size, uint8_t choic
     CHECK(lowest_free() == before);
 }
 
+static struct handshake_message make_own(const uint8_t control[CONTROL])
+{
+    static const struct handshake_type pose = {.bytes = 24, .alignment = 8, .version = 1, .name = "pose"};
+    uint64_t ring = UINT64_C(4096) << (control[0] >> 1) % 32 % 19;
+    struct handshake_message own =
+        handshake_make(control[0] & OWN_HELLO ? HANDSHAKE_HELLO : HANDSHAKE_WELCOME, ring);
+
+    if (control[1] & OWN_TYPE)
+        own.type = pose;
+    if (control[1] & OWN_LANES)
+        own.lanes = SHM_LANES;
+    return own;
+}
+
+/* What an honest peer says to that, changed by the input; its length. */
+static size_t lay_over(const struct handshake_message *own, const uint8_t *data, size_t size,
+                       uint8_t word[LONGEST])
+{
+    struct handshake_message honest = *own;
+    size_t length = size > sizeof honest ? size : sizeof honest;
+
+    honest.kind = own->kind == HANDSHAKE_HELLO ? HANDSHAKE_WELCOME : HANDSHAKE_HELLO;
+    memset(word, 0, length);
+    memcpy(word, &honest, sizeof honest);
+    for (size_t i = 0; i < size; i++)
+        word[i] ^= data[i];
+    return length;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct handshake_message own;
     enum handshake_reason reason;
+    uint8_t word[LONGEST];
+    const uint8_t *said = data + CONTROL;
+    size_t length = size - CONTROL;
 
-    if (size < CONTROL || size > 1024)
+    if (size < CONTROL || size > LONGEST)
         return 0;
-    own = handshake_make(data[0] & 1 ? HANDSHAKE_HELLO : HANDSHAKE_WELCOME, UINT64_C(4096)
-                                                                                << (data[0] >> 1) % 19);
-    reason = check_word(data + CONTROL, size - CONTROL, &own);
-    check_through_socket(data + CONTROL, size - CONTROL, data[1], &own, reason);
+    own = make_own(data);
+    if (data[0] & OVER_HONEST) {
+        length = lay_over(&own, said, length, word);
+        said = word;
+        CHECK(size > CONTROL || own.ring * own.lanes > own.ring_max ||
+              handshake_read(said, length, &own, &(struct handshake_message){0}) == REASON_NONE);
+    }
+    reason = check_word(said, length, &own);
+    check_through_socket(said, length, data[1] % 32, &own, reason);
     return 0;
 }
