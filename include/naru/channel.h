@@ -170,7 +170,10 @@ struct naru_channel_info {
  * Connects to url. Waits for the other side to appear (a listener, a FIFO's reader, a queue, a process that
  * blocks the signal) until the timeout. On shm: that is until the listener's process has answered: its keeper
  * does at once, though the program is busy, up to ?backlog= times (64) ahead of naru_accept(); with
- * ?service=manual the program itself does. It takes a moment, which NARU_NOWAIT does not wait for: -EAGAIN.
+ * ?service=manual the program itself does. It takes about a millisecond, which NARU_NOWAIT does not wait for:
+ * the attempt is given up, and nearly every one says -EAGAIN, however often it is repeated. Who must not wait
+ * says so long as can be spared, as NARU_MS(10), which is waited only while a listener is about to answer or
+ * none is there; tcp: to another machine is alike.
  * On shm+posix: and shm+sysv: one may be connected that was not accepted yet; the next waits for that.
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().

@@ -110,18 +110,23 @@ static int await_welcome(struct meeting *m, struct naru_channel *ch)
 {
     struct pollfd poll_fd = {.fd = m->fd, .events = POLLIN};
     struct handshake_packet packet;
+    bool late;
     int r = fd_poll(&poll_fd, 1, m->deadline);
 
     if (r < 0)
         return error_set(-r, "%s: poll: %s", m->url->text, error_text(-r));
-    if (r == 0)
-        return no_answer(m);
+    late = r == 0;
     fork_hold();
-    r = handshake_recv(m->fd, &packet);
+    r = handshake_recv(m->fd, &packet); /* when it is late, too: the answer may be there by now */
     m->hung_up = r == -EPIPE;
     if (r == 0) {
         r = use_welcome(m, ch, &packet);
         handshake_packet_close(&packet);
+    } else if (r == -EAGAIN && late) {
+        /* At once, before all that is to be undone: an answer must fail from here on, or somebody would
+         * accept what closes in a moment. */
+        (void)shutdown(m->fd, SHUT_RD);
+        r = no_answer(m);
     } else if (r == -EPIPE || r == -EAGAIN) {
         r = TRY_AGAIN;
     } else {
