@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Shared memory where the machine lacks something: a system call (a sandbox, an old kernel), room in /dev/shm, address
-# space, descriptors, /proc, a writable root. It works, or says what is missing.
+# Shared memory where the machine lacks something: a system call (a sandbox, an old kernel), room in /dev/shm, memory,
+# address space, descriptors, /proc, a writable root. It works, or says what is missing.
 # Speaks TAP, as tests/run expects. NARU_BUILD: where the naru command and the test programs are.
 # shellcheck disable=SC2016 # single quotes: what is in them is for another shell
 set -u
@@ -9,7 +9,8 @@ build=${NARU_BUILD:?expected the build directory}
 naru=$build/naru
 without=$build/plain-without
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+group=
+trap 'leave_group; rm -rf "$scratch"' EXIT
 export XDG_RUNTIME_DIR=$scratch # where names of shm: stand
 passed=0 failed=0 skipped=0
 
@@ -172,6 +173,100 @@ it_needs_no_room_in_dev_shm() {
     carries "${full[@]}" -- "${full[@]}"
 }
 
+# Where this process stands among the groups that can limit memory: cgroups(7), of either version. A new group may have
+# to be beside it (version 2: none below one that has processes), and root's alone to make.
+places_for_groups() {
+    local path
+    path=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)
+    [ -z "$path" ] || echo "/sys/fs/cgroup/memory$path"
+    path=$(sed -n 's/^0:://p' /proc/self/cgroup)
+    find /sys/fs/cgroup /sys/fs/cgroup/unified -maxdepth 0 2>/dev/null | sed "s|\$|$path|; p; s|/[^/]*\$||"
+}
+
+# enter_group BYTES: makes a group with so much memory, no swap, and the words `inside` that put a command there.
+enter_group() {
+    local place
+    leave_group
+    for place in $(places_for_groups); do
+        group=$place/naru-test-$$
+        mkdir "$group" 2>/dev/null || continue
+        if { [ -e "$group/memory.max" ] && echo "$1" >"$group/memory.max" && echo 0 >"$group/memory.swap.max"; } ||
+            { [ -e "$group/memory.limit_in_bytes" ] && echo "$1" >"$group/memory.limit_in_bytes" &&
+                echo 0 >"$group/memory.swappiness"; }; then
+            inside=(bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group")
+            "${inside[@]}" true && return
+        fi
+        leave_group
+    done
+    group=
+    return 1
+}
+
+# The last process may be on its way out.
+leave_group() {
+    [ -n "$group" ] || return 0
+    timeout 20 bash -c 'until rmdir "$0" 2>/dev/null || [ ! -e "$0" ]; do :; done' "$group"
+    group=
+}
+
+# How many processes the kernel has killed in the group.
+killed() { sed -n 's/^oom_kill //p' "$group/memory.events" "$group/memory.oom_control" 2>/dev/null; }
+
+# The most memory that it has had, in bytes.
+most() { cat "$group/memory.peak" 2>/dev/null || cat "$group/memory.max_usage_in_bytes"; }
+
+# Whatever becomes of what is in it, the group is removed.
+in_group() { # BYTES TEST
+    local r
+    skip_unless 'a sanitizer needs much memory' is_plain || return 0
+    skip_unless 'no memory cgroup can be made' enter_group "$1" || return 0
+    "$2"
+    r=$?
+    leave_group
+    return $r
+}
+
+carries_inside() {
+    carries "${inside[@]}" -- "${inside[@]}" && { [ "$(killed)" = 0 ] || fail "killed: $(killed)"; }
+}
+
+it_works_with_little_memory() { in_group 16M carries_inside; }
+
+# Memory that a cgroup lacks is no error of a call: the kernel kills.
+sends_too_much() {
+    local url=shm://too-much receiver
+    timeout 100 "$naru" recv -t 60s "$url" >"$scratch/got" 2>"$scratch/said" &
+    receiver=$!
+    head -c 30000000 /dev/zero | timeout 60 "${inside[@]}" "$naru" send -t 20s -f whole "$url" 2>"$scratch/err"
+    wait $receiver
+    [ "$(killed)" != 0 ] || fail 'it was not killed' || return
+    grep -qF 'was killed' "$scratch/said" || fail "the receiver says: $(cat "$scratch/said")"
+}
+
+who_is_killed_for_want_of_memory_is_a_death_to_its_peer() { in_group 4M sends_too_much; }
+
+# hoard OPTIONS PLACE...: a receiver, inside, to whom a hostile sender describes these places of its pool of 512 MB.
+hoard() {
+    local path=$scratch/hoard receiver
+    timeout 100 "${inside[@]}" "$naru" recv -t 60s -f raw "shm://$path?$1" >"$scratch/got" 2>"$scratch/said" &
+    receiver=$!
+    timeout 20 bash -c 'until [ -S "$0" ]; do :; done' "$path"
+    timeout 60 python3 "$(dirname "$0")/shm-hoarder.py" "$path" $((512 << 20)) "${@:2}" 2>"$scratch/err"
+    wait $receiver
+}
+
+hoards() {
+    local mb=$((1 << 20))
+    hoard 'pool=1M&max-message=1M' 0:$mb 0:$mb 0:$mb $((64 * mb)):$mb
+    grep -qF 'naru cannot have written' "$scratch/said" || fail "$(cat "$scratch/said" "$scratch/err")" || return
+    [ "$(stat -c %s "$scratch/got")" = $((3 * mb)) ] || fail 'what is within the budget did not arrive' || return
+    if [ "$(killed)" != 0 ] || [ "$(most)" -ge $((12 * mb)) ]; then
+        fail "$(killed) killed, $(most) bytes at the most"
+    fi
+}
+
+a_hostile_pool_costs_no_more_memory_than_its_reader_allows() { in_group 16M hoards; }
+
 # A root of its own with nothing but naru, a shell and their libraries, read-only; with a directory /t to write in.
 # contained SCRIPT: runs it there, in namespaces of every kind.
 contained() {
@@ -210,7 +305,8 @@ in_a_bare_container_it_works_or_says_what_is_missing() {
 tests=(it_works_without_membarrier it_works_where_one_side_has_no_membarrier
     it_works_where_the_kernel_populates_no_memory it_works_where_forks_wipe_nothing what_seccomp_forbids_is_named
     a_limit_of_descriptors_is_named a_limit_of_address_space_is_named a_limit_of_file_sizes_is_named
-    it_needs_no_room_in_dev_shm in_a_bare_container_it_works_or_says_what_is_missing)
+    it_works_with_little_memory who_is_killed_for_want_of_memory_is_a_death_to_its_peer
+    a_hostile_pool_costs_no_more_memory_than_its_reader_allows it_needs_no_room_in_dev_shm in_a_bare_container_it_works_or_says_what_is_missing)
 
 [ $# = 0 ] || tests=("$@")
 echo "TAP version 13"
