@@ -24,7 +24,8 @@ enum { PATTERNS = 3 };
 /* Whether naru_loan() and naru_borrow() carry it. */
 enum lending {
     LENDING_NONE,
-    LENDING_UNTOUCHED, /* its number alone is written and read, wherever it lies */
+    LENDING_UNTOUCHED, /* nobody writes or reads it: how much of its loan is sent tells its number */
+    LENDING_OPENED,    /* its number alone is written and read, where it lies */
     LENDING_TOUCHED    /* all of it is copied into the loan and out of the view */
 };
 

@@ -53,13 +53,22 @@ const struct comparison comparisons_bare[] = {
 };
 
 /* Lent, a message is a descriptor of 16 bytes in the ring: so small ones, which are copied, stand beside
- * those that nobody touches, and beside those that are touched a ring through which the same bytes are copied
- * in and out. */
+ * those that nobody touches, and beside those of which each side touches a line, which has to follow the
+ * descriptor from CPU to CPU. Beside those that are touched a ring through which the same bytes are copied in
+ * and out. */
 const struct comparison comparisons_loan[] = {
     {.mechanism = "shm",
      .mode = "lent",
      .options = "wait=spin",
      .lending = LENDING_UNTOUCHED,
+     .fast = true,
+     .patterns = ONLY(PATTERN_PINGPONG) | ONLY(PATTERN_STREAM),
+     .against = {{.name = "16 B", .options = "wait=spin", .size = 16},
+                 {.name = "64 B", .options = "wait=spin", .size = 64}}},
+    {.mechanism = "shm",
+     .mode = "opened",
+     .options = "wait=spin",
+     .lending = LENDING_OPENED,
      .fast = true,
      .patterns = ONLY(PATTERN_PINGPONG) | ONLY(PATTERN_STREAM),
      .against = {{.name = "16 B", .options = "wait=spin", .size = 16},

@@ -30,7 +30,7 @@ enum {
     SENT_AT = 1 << 14,
     CREDIT_SIZE = 4
 };
-#define STOP UINT32_MAX
+#define STOP ENGINE_STOP
 
 struct engine_shared {
     struct engine_result result;
@@ -482,7 +482,9 @@ int engine_run(struct engine *engine, const struct carrier *carrier, const struc
                       .shared = engine->shared,
                       .duration_ns = duration_ns,
                       .max_messages = max_messages,
-                      .written = carrier->lending == LENDING_UNTOUCHED ? ENGINE_SIZE_MIN : load->size,
+                      .written = carrier->lending == LENDING_UNTOUCHED || carrier->lending == LENDING_OPENED
+                                     ? ENGINE_SIZE_MIN
+                                     : load->size,
                       .sample = SAMPLE};
     int r = check_load(carrier, load);
 

@@ -17,6 +17,8 @@
 
 enum { ENGINE_SIZE_MIN = 4, ENGINE_BATCH = 64 };
 
+#define ENGINE_STOP UINT32_MAX /* the number of the last message */
+
 struct engine_side {
     uint64_t cpu_ns;   /* user and system, without the warm-up */
     uint64_t switches; /* voluntary context switches: how often it slept */

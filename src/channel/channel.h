@@ -99,8 +99,8 @@ struct channel_ops {
 
     /* The short way of those, likewise while ch->short_way says so, with any limit: the rest of naru_loan(),
      * naru_commit() (without meta) and naru_borrow(). What cannot be done at once they leave to
-     * channel_loan_slowly() and so on. short_loan leaves ch as channel_lent() does, and short_commit comes
-     * only to what it has lent. NULL: there is none. */
+     * channel_loan_slowly() and so on. short_loan ends in channel_lent(), short_commit in
+     * channel_committed(), which comes to nothing else. NULL: there is none. */
     int (*short_loan)(struct naru_channel *ch, size_t length, int64_t timeout_ns, struct naru_loan *ret_loan);
     int (*short_commit)(struct naru_loan *loan, size_t length);
     int (*short_borrow)(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view);
@@ -190,8 +190,8 @@ struct naru_channel {
      * until the long way has been gone once. One number in place of everything that stands against it:
      * channel_update_ready(), called by the thread of that direction. */
     size_t short_way[2];
-    /* While a loan by the short way is out: short_way[CHANNEL_SENDING] as it was, and will be; 0: its commit
-     * has to go the long way. */
+    /* What short_way[CHANNEL_SENDING] was found to be last; short_loan may make that 0 until its commit. 0:
+     * loans and commits have to go the long way, too. */
     size_t short_way_then;
     size_t short_max; /* the longest message for which send_bytes is of any use */
     char *url;
@@ -424,24 +424,22 @@ static inline __attribute__((always_inline)) void channel_count(struct naru_chan
         PROBE3(receive, ch, ch->url, bytes);
 }
 
-/* The end of short_loan and of short_commit. */
-static inline void channel_lent(struct naru_channel *ch, void *data, size_t length, int64_t timeout_ns,
-                                struct naru_loan *ret_loan)
+/* The end of short_loan and of short_commit. Few stores, as more wait for the message's line than a processor
+ * has room for. */
+static inline __attribute__((always_inline)) void channel_lent(struct naru_channel *ch, void *data,
+                                                               size_t length, int64_t timeout_ns,
+                                                               struct naru_loan *ret_loan)
 {
     ret_loan->data = ret_loan->internal = ch->lent = data;
     ret_loan->capacity = length;
     ret_loan->channel = ch;
-    ch->lent_timeout_ns = timeout_ns;
-    ch->short_way_then = ch->short_way[CHANNEL_SENDING];
-    ch->short_way[CHANNEL_SENDING] = 0;
+    if (__builtin_expect(ch->lent_timeout_ns != timeout_ns, 0))
+        ch->lent_timeout_ns = timeout_ns;
 }
 
-static inline void channel_committed(struct naru_loan *loan, size_t length)
+static inline __attribute__((always_inline)) void channel_committed(struct naru_channel *ch,
+                                                                    struct naru_loan *loan, size_t length)
 {
-    struct naru_channel *ch = loan->channel;
-
-    ch->short_way[CHANNEL_SENDING] = ch->short_way_then;
-    ch->short_way_then = 0;
     ch->lent = NULL;
     loan->data = loan->internal = NULL;
     loan->capacity = 0;

@@ -142,7 +142,7 @@ int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns,
 
 int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
-    if (__builtin_expect(ch->short_way[CHANNEL_SENDING] && ch->ops->short_loan &&
+    if (__builtin_expect(ch->short_way_then && !ch->lent && ch->ops->short_loan &&
                              fork_guard_is_still_owner(&ch->guard),
                          1))
         return ch->ops->short_loan(ch, len, timeout_ns, ret_loan);
@@ -236,7 +236,7 @@ int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *m
 {
     struct naru_channel *ch = loan->channel;
 
-    if (__builtin_expect(ch && !meta && ch->short_way_then && loan->internal == ch->lent &&
+    if (__builtin_expect(ch && !meta && ch->short_way_then && ch->lent && loan->internal == ch->lent &&
                              len <= loan->capacity && fork_guard_is_still_owner(&ch->guard),
                          1))
         return ch->ops->short_commit(loan, len);

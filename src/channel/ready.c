@@ -247,9 +247,9 @@ static size_t find_short_way(const struct naru_channel *ch, int direction)
 
 void channel_update_ready(struct naru_channel *ch, int direction)
 {
-    if (direction == CHANNEL_SENDING)
-        ch->short_way_then = 0;
     ch->short_way[direction] = find_short_way(ch, direction);
+    if (direction == CHANNEL_SENDING)
+        ch->short_way_then = ch->short_way[CHANNEL_SENDING];
     if (ch->fd < 0)
         return;
     if (direction == CHANNEL_SENDING && ch->wfd >= 0)

@@ -33,7 +33,7 @@ int shm_loan(struct naru_channel *ch, size_t length, bool block, struct naru_loa
         r = shm_take_chunk(ch, length, &slot);
         if (r < 0)
             return r;
-        shm->lent_chunk = (int)slot;
+        shm->lent_chunk = slot;
         ret_loan->data = pool_data(&shm->pool, slot);
         ret_loan->capacity = length;
         return 0;
@@ -56,8 +56,7 @@ static int commit_chunk(struct naru_channel *ch, const struct naru_message *m, b
         r = shm_pass_fds(ch, m, word);
     if (r < 0)
         return r;
-    shm_send_chunk(shm, (unsigned)shm->lent_chunk, m->iov->iov_len, m->fd_count, payload);
-    shm->lent_chunk = -1;
+    shm_send_chunk(shm, shm->lent_chunk, m->iov->iov_len, m->fd_count, payload);
     return 0;
 }
 
@@ -111,9 +110,9 @@ int shm_commit(struct naru_channel *ch, const struct naru_message *m, bool block
     shm->lane = m->priority;
     shm->passing = m->fd_count;
     do
-        r = shm->lent_chunk >= 0 ? commit_chunk(ch, m, block)
-            : shm->lane > 0      ? commit_elsewhere(ch, m, block)
-                                 : commit_record(ch, m, block);
+        r = !shm->lent      ? commit_chunk(ch, m, block)
+            : shm->lane > 0 ? commit_elsewhere(ch, m, block)
+                            : commit_record(ch, m, block);
     while (r == -EAGAIN && block); /* as shm_send() */
     return r;
 }
@@ -122,10 +121,9 @@ void shm_cancel(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
+    if (!shm->lent)
+        pool_cancel(&shm->pool, shm->lent_chunk);
     shm->lent = false;
-    if (shm->lent_chunk >= 0)
-        pool_cancel(&shm->pool, (unsigned)shm->lent_chunk);
-    shm->lent_chunk = -1;
 }
 
 /* --- views --- */

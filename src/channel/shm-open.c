@@ -163,7 +163,6 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     ch->in_event = EPOLLIN | EPOLLRDHUP | EPOLLET; /* shm_holds() takes what it shows */
     shm->receive_max = ch->max_message;
     shm->inline_max = ch->short_max = record_max(shm->link.own.ring);
-    shm->lent_chunk = -1;
     most = shm->pool.size > shm->inline_max ? shm->pool.size : shm->inline_max;
     if (ch->max_message > most) {
         ch->max_message = most;

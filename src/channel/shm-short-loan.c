@@ -8,14 +8,18 @@
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
 
+OUT_OF_LINE int wake(struct waker *w)
+{
+    waker_call(w);
+    return 0;
+}
+
 /* --- loans --- */
 
-static int lend_chunk(struct naru_channel *ch, size_t length, int64_t timeout_ns, unsigned slot,
-                      struct naru_loan *ret_loan)
+IN_LINE int lend_chunk(struct naru_channel *ch, struct shm *shm, unsigned slot, size_t length,
+                       int64_t timeout_ns, struct naru_loan *ret_loan)
 {
-    struct shm *shm = ch->state;
-
-    shm->lent_chunk = (int)slot;
+    shm->lent_chunk = slot;
     channel_lent(ch, pool_data(&shm->pool, slot), length, timeout_ns, ret_loan);
     return 0;
 }
@@ -26,58 +30,74 @@ OUT_OF_LINE int lend_again(struct naru_channel *ch, size_t length, int64_t timeo
     struct shm *shm = ch->state;
     unsigned slot;
 
-    return pool_take_again(&shm->pool, length, &slot) ? lend_chunk(ch, length, timeout_ns, slot, ret_loan)
-                                                      : channel_loan_slowly(ch, length, timeout_ns, ret_loan);
+    return pool_take_again(&shm->pool, length, &slot)
+               ? lend_chunk(ch, shm, slot, length, timeout_ns, ret_loan)
+               : channel_loan_slowly(ch, length, timeout_ns, ret_loan);
+}
+
+/* A place in the ring. No other message may be sent before it. */
+OUT_OF_LINE int lend_record(struct naru_channel *ch, size_t length, int64_t timeout_ns,
+                            struct naru_loan *ret_loan)
+{
+    struct shm *shm = ch->state;
+    uint8_t *payload;
+
+    if (UNLIKELY(ring_reserve(&shm->link.tx, length, &payload) != RING_OK))
+        return channel_loan_slowly(ch, length, timeout_ns, ret_loan);
+    shm->lent = true;
+    ch->short_way[CHANNEL_SENDING] = 0;
+    channel_lent(ch, payload, length, timeout_ns, ret_loan);
+    return 0;
 }
 
 int shm_short_loan(struct naru_channel *ch, size_t length, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
     struct shm *shm = ch->state;
-    uint8_t *payload;
     unsigned slot;
 
     if (UNLIKELY(!shm_link_may_send(&shm->link)) || UNLIKELY(length > ch->max_message))
         return channel_loan_slowly(ch, length, timeout_ns, ret_loan);
-    if (length > shm->inline_max)
-        return pool_take_kept(&shm->pool, length, &slot) ? lend_chunk(ch, length, timeout_ns, slot, ret_loan)
-                                                         : lend_again(ch, length, timeout_ns, ret_loan);
-    if (UNLIKELY(ring_reserve(&shm->link.tx, length, &payload) != RING_OK))
-        return channel_loan_slowly(ch, length, timeout_ns, ret_loan);
-    shm->lent = true;
-    channel_lent(ch, payload, length, timeout_ns, ret_loan);
-    return 0;
+    if (length <= shm->inline_max)
+        return lend_record(ch, length, timeout_ns, ret_loan);
+    if (UNLIKELY(!pool_take_kept(&shm->pool, length, &slot)))
+        return lend_again(ch, length, timeout_ns, ret_loan);
+    return lend_chunk(ch, shm, slot, length, timeout_ns, ret_loan);
 }
 
-/* Puts the description of a chunk into the ring. Whether there was room as far as is known. */
-IN_LINE bool commit_chunk(struct shm *shm, size_t length)
+IN_LINE int committed(struct naru_channel *ch, struct shm *shm, struct naru_loan *loan, size_t length)
 {
-    unsigned slot = (unsigned)shm->lent_chunk;
-    struct shm_chunk chunk = pool_describe(&shm->pool, slot, (uint32_t)length);
+    channel_committed(ch, loan, length);
+    return UNLIKELY(waker_is_called(&shm->link.their_receiver)) ? wake(&shm->link.their_receiver) : 0;
+}
 
-    if (UNLIKELY(ring_put(&shm->link.tx, RECORD_CHUNK, &chunk, sizeof chunk) != RING_OK))
-        return false;
-    pool_sent(&shm->pool, slot);
-    shm->lent_chunk = -1;
-    pool_prefetch(&shm->pool);
-    return true;
+OUT_OF_LINE int commit_record(struct naru_loan *loan, size_t length)
+{
+    struct naru_channel *ch = loan->channel;
+    struct shm *shm = ch->state;
+
+    shm->lent = false;
+    ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
+    ch->short_way[CHANNEL_SENDING] = ch->short_way_then;
+    return committed(ch, shm, loan, length);
 }
 
 int shm_short_commit(struct naru_loan *loan, size_t length)
 {
     struct naru_channel *ch = loan->channel;
     struct shm *shm = ch->state;
+    unsigned slot = shm->lent_chunk;
+    struct shm_chunk chunk;
 
     if (UNLIKELY(!shm_link_may_send(&shm->link)))
         return channel_commit_slowly(loan, length);
-    if (shm->lent) {
-        shm->lent = false;
-        ring_commit(&shm->link.tx, RECORD_DATA, (uint32_t)length);
-    } else if (UNLIKELY(!commit_chunk(shm, length))) {
+    if (shm->lent)
+        return commit_record(loan, length);
+    chunk = pool_describe(&shm->pool, slot, (uint32_t)length);
+    if (UNLIKELY(ring_put(&shm->link.tx, RECORD_CHUNK, &chunk, sizeof chunk) != RING_OK))
         return channel_commit_slowly(loan, length);
-    }
-    channel_committed(loan, length);
-    waker_published(&shm->link.their_receiver);
-    return 0;
+    pool_sent(&shm->pool, slot);
+    pool_prefetch(&shm->pool);
+    return committed(ch, shm, loan, length);
 }
 
 /* --- views --- */
@@ -92,8 +112,7 @@ IN_LINE int show(struct naru_channel *ch, struct shm_view *view, const uint8_t *
     ring_release(&shm->link.rx, (uint32_t)record);
     shm_show(ch, view, data, length, ret_view);
     channel_count(ch, CHANNEL_RECEIVING, length);
-    waker_published(&shm->link.their_sender); /* as shm_borrow() */
-    return 0;
+    return UNLIKELY(waker_is_called(&shm->link.their_sender)) ? wake(&shm->link.their_sender) : 0;
 }
 
 /* One in the ring. */

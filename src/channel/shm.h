@@ -71,7 +71,7 @@ struct shm {
     enum naru_stage awaited; /* likewise: what it waits for in the place of room; 0: room */
     size_t inline_max;       /* bytes of the largest message that goes by the ring */
     bool lent;               /* a loan in the ring is out: the sending thread's */
-    int lent_chunk;          /* the slot of one in the pool; -1: none; likewise */
+    unsigned lent_chunk;     /* the slot of one in the pool, if that is not; likewise */
 
     /* Messages with descriptors that the receiver is not known to have: where each ends in the ring, in
      * order. The sending thread's. */

@@ -49,7 +49,7 @@ struct pool_slot {
 enum {
     /* So many chunks of one size are in turn, before one is used again that has come back; */
     POOL_TURN = 8,
-    POOL_TURN_BYTES = 8 * 1024 * 1024 /* but no more than this: large ones cost memory, and few looks */
+    POOL_TURN_BYTES = 4 * 1024 * 1024 /* but no more than this: what is in turn should be in the caches */
 };
 
 /* The sender's side; its sending thread's. */
