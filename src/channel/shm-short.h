@@ -20,9 +20,9 @@ IN_LINE void shm_let_write(void)
 }
 
 enum {
-    SHM_SOON = 3,  /* looks at most that a stream's next message takes to come, once one has to wait */
-    SHM_RUN = 2,   /* messages at least that it brings between two waits: an answer comes alone */
-    SHM_LEAD = 16, /* pauses that its sender is then left alone for: 0.4 us */
+    SHM_SOON = 3, /* looks at most that a stream's next message takes to come, once one has to wait */
+    SHM_RUN = 2,  /* messages at least that it brings between two waits: an answer comes alone */
+    SHM_LEAD = 24 /* pauses that its sender is then left alone for: 0.5 us */
 };
 
 /* How many pauses to make where nothing was found. A receiver that is as fast as its sender takes each line
