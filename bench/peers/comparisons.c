@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "bench/floor.h"
 #include "bench/peers/peers.h"
 
 enum { ONE_BY_ONE = 1u << PATTERN_PINGPONG | 1u << PATTERN_STREAM };
@@ -42,6 +43,13 @@ const struct comparison comparisons_peers[] = {
      .times = true,
      .patterns = ONE_BY_ONE,
      .against = PEERS(peer_boost_sleep)},
+    /* What the kernel's part of a round trip leaves to be had: beside the same peers, in the same rounds. */
+    {.mechanism = "shm",
+     .mode = "sleep",
+     .options = "wait=sleep",
+     .patterns = 1u << PATTERN_PINGPONG,
+     .against = {{.name = "unix", .carrier = &floor_unix_stream},
+                 {.name = "futex", .carrier = &floor_shm_futex}}},
     {0},
 };
 
