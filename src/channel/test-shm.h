@@ -76,6 +76,13 @@ static inline size_t open_descriptors(void)
     return count;
 }
 
+static inline bool has_hung_up(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLHUP);
+}
+
 /* What a peer brings: honest until a test makes it lie. */
 struct peer {
     struct handshake_message m;
