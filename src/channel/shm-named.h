@@ -112,4 +112,9 @@ int shm_named_map(const char *what, void *segment, uint64_t ring, struct named_s
      NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |           \
      NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN | NARU_CAN_TELL_DONE)
 
+/* In a row: all but what has to be told the kind. */
+#define NAMED_OPERATIONS                                                                                     \
+    SHM_MESSAGES, .accept = shm_named_accept, .await = shm_named_await, .unlisten = shm_named_unlisten,      \
+                  .claim = shm_named_claim, .moved = shm_named_moved, .close = shm_named_close
+
 #endif

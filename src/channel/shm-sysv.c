@@ -481,12 +481,6 @@ const struct channel_ops shm_sysv_ops = {
             .capabilities = NAMED_CAPABILITIES},
     .connect = connect_here,
     .listen = listen_here,
-    .accept = shm_named_accept,
-    .await = shm_named_await,
-    .unlisten = shm_named_unlisten,
     .remove = remove_here,
-    SHM_MESSAGES,
-    .claim = shm_named_claim,
-    .moved = shm_named_moved,
-    .close = shm_named_close,
+    NAMED_OPERATIONS,
 };
