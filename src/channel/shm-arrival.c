@@ -78,8 +78,10 @@ static int receive(const char *what, const struct shm_options *options, int fd,
                                       options->pool_max, &a->theirs)
               : -ENOMEM;
 
-    if (r == 0)
+    if (r == 0) {
         a->pool_max = hello->pool_max;
+        a->cpu = hello->cpu;
+    }
     if (r == 0)
         r = welcome(what, options, fd, packet, a);
     if (r == 0)
@@ -140,8 +142,10 @@ int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, s
     ch->peer = a->peer;
     ch->peer_pidfd = fd_steal(&a->peer_pidfd);
     r = shm_open_channel(ch, options, a->pool_max, &a->own, &a->theirs);
-    if (r == 0)
+    if (r == 0) {
+        shm_note_cpu(ch, a->cpu);
         shm_link_claim(&((struct shm *)ch->state)->link);
+    }
     shm_arrival_drop(a, false);
     return r;
 }

@@ -12,6 +12,7 @@
 struct shm_arrival {
     struct list node;  /* the listener's */
     uint64_t pool_max; /* of shm_open_channel() */
+    uint32_t cpu;      /* of shm_note_cpu() */
     int rfd, wfd;      /* bells */
     int side_fd;       /* the socket over which they met; then for descriptors */
     struct naru_peer peer;

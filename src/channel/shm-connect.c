@@ -100,6 +100,7 @@ static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handsh
     r = shm_open_channel(ch, m->options, word.pool_max, &m->own, &theirs);
     if (r < 0)
         return r;
+    shm_note_cpu(ch, word.cpu);
     ch->side_fd = fd_steal(&m->fd);
     shm_link_claim(&((struct shm *)ch->state)->link);
     return 0;

@@ -50,9 +50,9 @@ struct handshake_message {
     uint64_t ring;       /* bytes of the ring that it sends in */
     uint64_t ring_max;   /* the most of the other side's rings, all together, that it maps */
     struct handshake_type type;
-    uint64_t pool_max;   /* the largest pool of the other side that it maps */
-    uint32_t lanes;      /* rings that it sends in, each of that size */
-    uint8_t reserved[4]; /* 0 */
+    uint64_t pool_max; /* the largest pool of the other side that it maps */
+    uint32_t lanes;    /* rings that it sends in, each of that size */
+    uint32_t cpu;      /* the only one that its thread may run on, counted from 1; 0: it has several */
 };
 
 static_assert(sizeof(struct handshake_message) == 128, "wire format");
@@ -71,7 +71,7 @@ static_assert(offsetof(struct handshake_type, version) == 12, "wire format");
 static_assert(offsetof(struct handshake_type, name) == 16, "wire format");
 static_assert(offsetof(struct handshake_message, pool_max) == 112, "wire format");
 static_assert(offsetof(struct handshake_message, lanes) == 120, "wire format");
-static_assert(offsetof(struct handshake_message, reserved) == 124, "wire format");
+static_assert(offsetof(struct handshake_message, cpu) == 124, "wire format");
 
 /* Descriptors, in this order. */
 enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };

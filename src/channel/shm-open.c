@@ -82,6 +82,7 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
         m.ring_max = m.ring * m.lanes;
     m.pool_max = options->pool_max;
     m.type = options->type;
+    m.cpu = shm_sole_cpu();
     return m;
 }
 
@@ -103,6 +104,11 @@ void shm_set_patience(struct naru_channel *ch, bool one_cpu)
 
     shm->spins = shm->how == WAIT_SLEEP || (shm->how == WAIT_ADAPTIVE && one_cpu) ? 0 : SHM_SPINS;
     ch->looks = shm->how == WAIT_SPIN ? CHANNEL_LOOKS_FOR_EVER : shm->spins;
+}
+
+void shm_note_cpu(struct naru_channel *ch, uint32_t theirs)
+{
+    shm_set_patience(ch, theirs != 0 && theirs == shm_sole_cpu());
 }
 
 /* ?huge and ?prefault, before anybody uses the memory. 0 or an explained -errno. */

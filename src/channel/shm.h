@@ -209,6 +209,9 @@ uint32_t shm_sole_cpu(void);
  * other from going on. shm_open_channel() takes a sole CPU for one that the other side has, too. */
 void shm_set_patience(struct naru_channel *ch, bool one_cpu);
 
+/* Likewise, for a peer of which that is known: shm_sole_cpu() there, or what it says of that. */
+void shm_note_cpu(struct naru_channel *ch, uint32_t theirs);
+
 /* What this side says of itself. */
 struct handshake_message shm_say(enum handshake_kind kind, const struct shm_options *options);
 
