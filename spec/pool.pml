@@ -11,6 +11,9 @@
  *     given back twice, kept from an earlier use, or guessed for a loan that was never sent (HOSTILE);
  *   - the sender never looks at more returns than chunks are out.
  *
+ * A chunk that came back and is kept is one that is free here, and the sender may take one without looking what
+ * else came back.
+ *
  * Broken on purpose, each of which spin must find: -DCOUNT_FIRST -DRETURN_EARLY -DFEWER_WORDS; and with -DHOSTILE
  * -DNO_GENERATION -DTAKE_UNSENT -DNO_COUNT_CHECK.
  */
@@ -106,6 +109,12 @@ inline collect()
     od
 }
 
+#if SLOTS > 2
+#define has_free_slot() (!used[0] || !used[1] || !used[2])
+#else
+#define has_free_slot() (!used[0] || !used[1])
+#endif
+
 /* pool_send(), and the description's commit. */
 inline send(which, what)
 {
@@ -123,7 +132,10 @@ proctype Sender()
 
     do
     :: message < MESSAGES && !broken ->
-        collect();
+        if
+        :: collect()
+        :: has_free_slot() -> skip /* a kept one is taken without a look */
+        fi;
         if
         :: broken -> break
         :: else
