@@ -86,6 +86,64 @@ TEST_EACH(what_nobody_received_before_a_second_loss_is_counted, each_near_way)
     naru_channel_close(ch);
 }
 
+/* However large it is. */
+TEST_EACH(a_large_message_that_nobody_received_is_counted_with_the_others, each_near_way)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    static const char large[100 * 1000];
+    const char *url = url_of(index);
+    struct naru_channel *far, *near;
+    struct naru_listener *l;
+
+    CHECK_OK(naru_listen(url, NULL, &l));
+    far = join(url, NARU_FOREVER, 0);
+    CHECK_OK(naru_accept(l, patience, &near));
+    CHECK_OK(naru_send(near, "one", 3, patience));
+    CHECK_OK(naru_send(near, large, sizeof large, patience));
+    CHECK_OK(naru_send(near, "two", 3, patience));
+    naru_channel_close(near);
+    send_until_the_end(far);
+    CHECK_OK(naru_send(far, "new", 3, patience));
+    CHECK_OK(naru_accept(l, patience, &near));
+    naru_channel_close(near);
+    send_until_the_end(far);
+    CHECK_OK(naru_channel_info(far, &info));
+    CHECK_INT(info.dropped, 3);
+    naru_channel_close(far);
+    naru_listener_close(l);
+}
+
+/* There is place for one lost connection: the one that a loan is of. */
+TEST(what_is_lost_beside_a_loan_of_an_older_connection_is_counted)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    const char *url = url_of(0);
+    struct naru_channel *far, *near;
+    struct naru_listener *l;
+    char buf[8];
+
+    CHECK_OK(naru_listen(url, NULL, &l));
+    far = join(url, NARU_FOREVER, 0);
+    CHECK_OK(naru_loan(far, 100, patience, &loan));
+    CHECK_OK(naru_accept(l, patience, &near));
+    naru_channel_close(near);
+    CHECK(is_end(naru_recv(far, buf, sizeof buf, patience)));
+    while (reconnects(far) == 0)
+        CHECK_INT(naru_recv(far, buf, sizeof buf, NARU_MS(50)), -ETIMEDOUT);
+    CHECK_OK(naru_accept(l, patience, &near));
+    CHECK_OK(naru_send(near, "one", 3, patience));
+    CHECK_OK(naru_send(near, "two", 3, patience));
+    naru_channel_close(near);
+    send_until_the_end(far);
+    CHECK_OK(naru_channel_info(far, &info));
+    CHECK_INT(info.dropped, 2);
+    memset(loan.data, 'x', loan.capacity); /* its place is still there */
+    CHECK_INT(naru_commit(&loan, 3, NULL), -EPIPE);
+    naru_channel_close(far);
+    naru_listener_close(l);
+}
+
 TEST_EACH(a_view_of_the_old_connection_stays_valid, each_way)
 {
     struct naru_view view = NARU_INIT(struct naru_view);

@@ -318,6 +318,38 @@ TEST(peers_are_gone_through_and_dropped)
     set_close(&s);
 }
 
+TEST(peers_that_do_not_come_are_waited_for_as_long_as_said)
+{
+    struct naru_gather *g;
+
+    CHECK_INT(naru_gather_new(&g), 0);
+    CHECK_INT(naru_gather_listen(g, test_format("unix://%s/s", test_directory()), NULL, NULL), 0);
+    CHECK_INT(naru_gather_wait_peers(g, 1, NARU_NOWAIT), -EAGAIN);
+    CHECK_INT(naru_gather_wait_peers(g, 1, NARU_MS(5)), -ETIMEDOUT);
+    CHECK(naru_gather_close(g) == NULL);
+}
+
+TEST(a_channel_that_connects_again_is_no_peer)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    const char *url = test_format("unix://%s/s", test_directory());
+    struct naru_channel *ch;
+    struct naru_listener *l;
+    struct naru_gather *g;
+    uint64_t number;
+
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    options.reconnect_ns = NARU_FOREVER;
+    CHECK_INT(naru_connect(url, &options, NARU_S(10), &ch), 0);
+    CHECK_INT(naru_gather_new(&g), 0);
+    CHECK_INT(naru_gather_add(g, ch, &number), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "leave out ?reconnect=");
+    CHECK_INT(naru_gather_peers(g), 0);
+    CHECK(naru_gather_close(g) == NULL);
+    naru_channel_close(ch); /* it remained the caller's */
+    naru_listener_close(l);
+}
+
 TEST(misuse_is_explained)
 {
     struct naru_channel *ends[2], *queue;
