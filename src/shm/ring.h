@@ -62,9 +62,6 @@ enum ring_state {
 };
 
 enum {
-    /* How far ahead the writer asks for the lines it will write: the header it zeroes must be its own by
-     * then, or the commit behind it waits for it. */
-    RING_PREFETCH = 6 * SHM_LINE,
     RING_CLAIM = 4 * SHM_LINE /* how much it makes its own at once: ring_claim() */
 };
 
@@ -134,30 +131,6 @@ static inline void ring_prefetch(const uint8_t *line)
 #endif
 }
 
-/* Publishes the first bytes of what was reserved, under a header that says how many. */
-static inline void ring_commit_word(struct ring_writer *w, uint64_t word)
-{
-    /* Not reloaded after each store, which might be to *w for all that the compiler knows. */
-    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(record_length(word));
-    uint8_t *data = w->data;
-
-    /* What was reserved beyond `length`, and written, is where the next header and payload go, perhaps by the
-     * ring's other address, which the compiler takes for another object: it must not swap these stores. The
-     * processor goes by the physical address, and does not. */
-    atomic_signal_fence(memory_order_seq_cst);
-    ring_prefetch(data + ((next + RING_PREFETCH) & mask));
-    /* relaxed: P1 orders it */
-    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
-    atomic_store_explicit(ring_header(data, mask, position), word, memory_order_release); /* [P1] */
-    w->position = next;
-}
-
-/* Likewise of a kind, with no descriptors. */
-static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uint32_t length)
-{
-    ring_commit_word(w, record_word(kind, length));
-}
-
 /* After a record from position to next, a short one, that ends in another block of lines: writes into each
  * line of the block behind it, all of them the writer's to write (I3), nobody's to read.
  * Lines that the reader has looked at are its processor's by now: a store to one has to wait for it, and all
@@ -175,6 +148,30 @@ static inline void ring_claim(const struct ring_writer *w, uint64_t position, ui
     for (uint64_t line = 0; line < RING_CLAIM; line += SHM_LINE)
         atomic_store_explicit(ring_header(w->data, w->mask, block + line), 0, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* before what is written there by the ring's other address */
+}
+
+/* Publishes the first bytes of what was reserved, under a header that says how many. */
+static inline void ring_commit_word(struct ring_writer *w, uint64_t word)
+{
+    /* Not reloaded after each store, which might be to *w for all that the compiler knows. */
+    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(record_length(word));
+    uint8_t *data = w->data;
+
+    /* What was reserved beyond `length`, and written, is where the next header and payload go, perhaps by the
+     * ring's other address, which the compiler takes for another object: it must not swap these stores. The
+     * processor goes by the physical address, and does not. */
+    atomic_signal_fence(memory_order_seq_cst);
+    /* relaxed: P1 orders it */
+    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
+    atomic_store_explicit(ring_header(data, mask, position), word, memory_order_release); /* [P1] */
+    w->position = next;
+    ring_claim(w, position, next);
+}
+
+/* Likewise of a kind, with no descriptors. */
+static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uint32_t length)
+{
+    ring_commit_word(w, record_word(kind, length));
 }
 
 /* All of it for a payload in one piece, at most record_max() bytes: RING_OK; or RING_FULL as far as the
