@@ -14,10 +14,15 @@
  * some processors have, are checked by relacy/.
  *
  * Broken on purpose, each of which spin must find: -DNO_BARRIER -DLOOK_BEFORE_TICKET -DTAKE_KEEPS_TICKET
- * -DREFUSED_UNARMED -DEND_AFTER_BELL -DLOOK_BEFORE_END -DHEAR_KEEPS_TICKET -DHANG_UP_IS_A_BYTE, and for the third property -DSLEEPS_WHILE_ALL_GOES_ON.
- * -DFENCE: the waker could not register, and uses a fence; -DNO_FENCE breaks that. -DFENCES=n: who has rung fences at
- * its next n publications, and says so, and its sleeper leaves membarrier(2) out; -DSAYS_ONLY (and does not) and
- * -DENDS_AT_ONCE (takes its word back without a fence) break that.
+ * -DREFUSED_UNARMED -DEND_AFTER_BELL -DLOOK_BEFORE_END -DHEAR_KEEPS_TICKET -DHANG_UP_IS_A_BYTE, and for the third
+ * property -DSLEEPS_WHILE_ALL_GOES_ON.
+ * -DFENCES=n: who has rung fences at its next n publications, and says so, and its sleeper leaves membarrier(2) out;
+ * -DSAYS_ONLY (and does not) and -DENDS_AT_ONCE (takes its word back without a fence) break that.
+ *
+ * Where membarrier(2) is refused (sides as bits: 1 sends, 2 receives, 3 is both): -DUNREGISTERED: that side could not
+ * register, so it fences, and the other side's call says that all is well and does not reach it; -DNO_FENCE breaks that.
+ * -DMAY_FAIL: that side's call may fail, any time, and then it is unsure: it sleeps in slices, or settles before the
+ * last look of a loop; -DSLEEPS_ON, -DNO_SETTLE and -DSETTLES_FIRST break that.
  */
 #ifndef UNITS
 #define UNITS 3 /* what is sent in all, in the units in which the receiver takes */
@@ -28,6 +33,14 @@
 #ifndef ROOM
 #define ROOM  SIZE /* units in the ring */
 #endif
+
+#ifndef UNREGISTERED
+#define UNREGISTERED 0
+#endif
+#ifndef MAY_FAIL
+#define MAY_FAIL 0
+#endif
+#define IS_UNREGISTERED(side) ((UNREGISTERED >> (side)) & 1)
 
 /* What a store is of. */
 #define POSITION 0 /* side 0: what is committed; side 1: what is taken */
@@ -90,8 +103,11 @@ end:
 /* W2 and W3; a send(2) comes after what was stored before it. */
 inline published()
 {
-#if defined(FENCE) && !defined(NO_FENCE)
-    flush(me);
+#if UNREGISTERED && !defined(NO_FENCE)
+    if
+    :: IS_UNREGISTERED(me) -> flush(me)
+    :: else
+    fi;
 #endif
 #if defined(FENCES) && !defined(SAYS_ONLY)
     if
@@ -132,6 +148,22 @@ inline published()
 #define IS_FRESH(number) \
     (seen[other] != number && ticket[me] != number && !(buffer[me]??[TICKET, number]))
 
+/* It may fail, and says so; it reaches whoever has registered, and says nothing if nobody has. */
+inline call_membarrier()
+{
+    atomic {
+        if
+#if MAY_FAIL
+        :: (MAY_FAIL >> me) & 1 -> unsure = true
+#endif
+#if UNREGISTERED
+        :: IS_UNREGISTERED(other) -> unsure = false
+#endif
+        :: !IS_UNREGISTERED(other) -> unsure = false; flush(other)
+        fi
+    }
+}
+
 /* S1 and S2. Tickets are as good as never used again: it takes 2^32 of them. So any number will do that nobody
  * remembers, and the smallest makes the fewest states. */
 inline arm()
@@ -154,22 +186,37 @@ inline arm()
 #ifdef FENCES
     flush(me);
     if
-    :: fencing[other] -> skip
-    :: else -> flush(other)
+    :: fencing[other] -> unsure = false
+    :: else -> call_membarrier()
     fi
 #else
     atomic {
         flush(me);
-#if !defined(FENCE) && !defined(NO_BARRIER)
-        flush(other)
+#ifndef NO_BARRIER
+        call_membarrier()
 #endif
     }
 #endif
 }
 
+/* sleeper_settle(): what the other side stored before the ticket was in memory has left its buffer by then. */
+inline settle()
+{
+#ifndef NO_SETTLE
+    atomic {
+        if
+        :: unsure -> unsure = false; flush(other)
+        :: else
+        fi
+    }
+#else
+    unsure = false
+#endif
+}
+
 inline disarm()
 {
-    atomic { armed = false; buffer[me]!TICKET, 0 }
+    atomic { armed = false; unsure = false; buffer[me]!TICKET, 0 }
 }
 
 inline drain()
@@ -224,6 +271,11 @@ inline look()
     worth = worth || gone || (me == 0 -> end_word[1] == CLOSED : end_word[0] != GOES_ON)
 }
 
+/* A slice ends often; one after which there is nothing is like a signal. */
+#define A_SLICE_FINDS \
+    (me == 0 -> own + SIZE - position[1] <= ROOM || end_word[1] == CLOSED : \
+                position[0] != own || end_word[0] != GOES_ON)
+
 /* Until the socket is readable, or (a signal, a timeout) for nothing. */
 inline sleep_on_bell()
 {
@@ -233,6 +285,9 @@ progress_asleep:
     if
     :: atomic { nempty(bell[me]) || hung_up[other] -> asleep[me] = false }
     :: atomic { surprises > 0 -> surprises--; asleep[me] = false }
+#if MAY_FAIL && !defined(SLEEPS_ON)
+    :: atomic { unsure && A_SLICE_FINDS -> asleep[me] = false }
+#endif
     fi
 }
 
@@ -261,6 +316,25 @@ inline wait_in_call()
     disarm()
 }
 
+inline arm_for_loop()
+{
+#ifdef SETTLES_FIRST
+    atomic {
+        if
+        :: (MAY_FAIL >> me) & 1 -> flush(other)
+        :: else
+        fi
+    };
+    arm();
+    unsure = false
+#elif MAY_FAIL
+    arm();
+    settle()
+#else
+    arm()
+#endif
+}
+
 /* channel_update_ready(), with shm_holds() or shm_has_room(); then the event loop sleeps, without taking. */
 inline wait_in_loop()
 {
@@ -278,7 +352,7 @@ inline wait_in_loop()
         fi;
 #else
         if
-        :: !gone && !armed -> arm()
+        :: !gone && !armed -> arm_for_loop()
         :: else
         fi;
 #endif
@@ -336,7 +410,7 @@ inline wait()
 proctype Sender()
 {
     byte own, value;
-    bool armed, gone, worth, ring, in_loop, refused;
+    bool armed, unsure, gone, worth, ring, in_loop, refused;
     byte me = 0, other = 1;
 
     {
@@ -375,7 +449,7 @@ stays:
 proctype Receiver()
 {
     byte own, value;
-    bool armed, gone, worth, ring, in_loop, refused, ended;
+    bool armed, unsure, gone, worth, ring, in_loop, refused, ended;
     byte me = 1, other = 0;
 
     {

@@ -6,9 +6,10 @@
  * other side may be at it is a data race, and found as one. The kernel's part (membarrier(2), a socket) is modelled
  * below.
  *
- * weak-memory CHECK membarrier|fence [BROKEN]. CHECK: one of the table's at the end. membarrier, fence: what the
- * waker relies on. BROKEN: the tag of an access of the sources whose order is relaxed in this run (tools/check-models
- * puts tagged() there), or `membarrier` or `fence`, which then does nothing. 0: all was right; 1: not; 2: misuse.
+ * weak-memory CHECK membarrier|fence|refused [BROKEN]. CHECK: one of the table's at the end. membarrier, fence: what the
+ * waker relies on (with fence, the sleeper's call succeeds and reaches nobody); refused: the waker relies on
+ * membarrier(2), which fails, so its sleeper settles before it looks. BROKEN: the tag of an access of the sources whose order is relaxed in this run (tools/check-models
+ * puts tagged() there), or `membarrier`, `fence` or `settle`, which then does nothing. 0: all was right; 1: not; 2: misuse.
  */
 #include <cerrno>
 #include <cstddef>
@@ -43,13 +44,24 @@ bool is_broken(const char *what)
 /* ---- What stands for the kernel ---- */
 
 static bool registered; /* the waker's process, so that membarrier(2) reaches it */
+static bool refused;    /* that it calls membarrier(2) */
 static int rung;        /* bytes written to the socket */
 
 static long model_membarrier(int command)
 {
     if (command != MEMBARRIER_CMD_GLOBAL_EXPEDITED)
         return registered ? 0 : -1;
+    if (refused)
+        return -1;
     if (registered && !is_broken("membarrier"))
+        rl::systemwide_fence($);
+    return 0;
+}
+
+/* By the end of sleeper_settle() what the other side stored is in memory. */
+static int model_settle()
+{
+    if (!is_broken("settle"))
         rl::systemwide_fence($);
     return 0;
 }
@@ -62,6 +74,7 @@ static ssize_t model_send()
 
 #define syscall(number, command, ...) model_membarrier(command)
 #define send(...)                     model_send()
+#define clock_nanosleep(...)          model_settle()
 #define WAKER_FENCES                  1
 #define recv(...)                     (errno = EAGAIN, (ssize_t)-1) /* no check sleeps in fact */
 
@@ -141,6 +154,13 @@ static void check_payload(const ring_record *record, uint64_t value)
 }
 
 /* ---- The two sides ---- */
+
+/* As an event loop, before its last look. */
+static void go_to_sleep(struct sleeper *s)
+{
+    sleeper_arm(s);
+    sleeper_settle(s);
+}
 
 /* Every check's beginning: a link from side 0 to side 1 over memory that is all zero. */
 template <typename check> struct over_a_link : rl::test_suite<check, 2> {
@@ -307,7 +327,7 @@ struct record_wakes : over_a_link<record_wakes> {
             RL_ASSERT(send_one(8, 1));
             return;
         }
-        sleeper_arm(&link[RECEIVER].receiver);
+        go_to_sleep(&link[RECEIVER].receiver);
         sleeps = ring_peek(&link[RECEIVER].rx, &record) == RING_EMPTY;
     }
 
@@ -335,7 +355,7 @@ struct fences_wake : over_a_link<fences_wake> {
                 (void)send_one(8, i); /* no room: the receiver sleeps, or has not come far enough */
                 continue;
             }
-            sleeper_arm(&link[RECEIVER].receiver);
+            go_to_sleep(&link[RECEIVER].receiver);
             sleeps = ring_peek(&link[RECEIVER].rx, &record) == RING_EMPTY;
             if (!sleeps)
                 (void)receive_one(i);
@@ -374,7 +394,7 @@ struct room_wakes : over_a_link<room_wakes> {
             RL_ASSERT(receive_one(1));
             return;
         }
-        sleeper_arm(&link[SENDER].sender);
+        go_to_sleep(&link[SENDER].sender);
         sleeps = ring_reserve(&link[SENDER].tx, 16, &payload) == RING_FULL;
     }
 
@@ -397,7 +417,7 @@ struct end_wakes : over_a_link<end_wakes> {
         /* As in shm_find_record(): the end first. */
         if (shm_link_their_end(&link[RECEIVER]) != SHM_GOES_ON)
             RL_ASSERT(ring_peek(&link[RECEIVER].rx, &record) == RING_OK);
-        sleeper_arm(&link[RECEIVER].receiver);
+        go_to_sleep(&link[RECEIVER].receiver);
         sleeps = ring_peek(&link[RECEIVER].rx, &record) == RING_EMPTY ||
                  shm_link_their_end(&link[RECEIVER]) == SHM_GOES_ON;
     }
@@ -450,6 +470,7 @@ int main(int argc, char **argv)
     bool right;
 
     registered = argc < 3 || strcmp(argv[2], "fence") != 0;
+    refused = argc >= 3 && strcmp(argv[2], "refused") == 0;
     broken = argc > 3 ? argv[3] : "";
     for (auto &check : checks) {
         if (strcmp(check.name, name) != 0)
@@ -461,6 +482,6 @@ int main(int argc, char **argv)
         }
         return right ? 0 : 1;
     }
-    fprintf(stderr, "usage: weak-memory CHECK membarrier|fence [BROKEN]\n");
+    fprintf(stderr, "usage: weak-memory CHECK membarrier|fence|refused [BROKEN]\n");
     return 2;
 }

@@ -45,8 +45,11 @@
  * is never taken for a new one. Killed between W1 and the byte, a waker wakes by its hang-up; killed before
  * S5, a sleeper costs the waker one byte that nobody reads.
  *
- * spec/wakeup.pml has every interleaving of this, with what channels make of it and either side killed
- * anywhere; spec/relacy/ compiles this file and checks the orders. `./dev models` runs both.
+ * spec/wakeup.pml has every interleaving of this over one ring, with what channels make of it, either side
+ * killed anywhere, and membarrier(2) refused to one or both; spec/channel.pml has two rings at once,
+ * spec/lanes.pml several with one bell, spec/gather.pml several bells with one sleeper; spec/relacy/ compiles
+ * this file and checks the orders. `./dev models` runs them all. That a store is in memory after
+ * WAKEUP_SETTLE_NS, or a slice, is what they take for granted.
  *
  * Which sockets are a pair matters for speed alone: those of both sides' receivers, so that a side's sender
  * rings through the socket in which its receiver sleeps. Who takes a byte there frees it, by which the kernel
