@@ -36,7 +36,7 @@ nothing_is_left() {
     [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(find "$TMPDIR" -printf "%P ") $(cat "$scratch/first" "$scratch/second" "$scratch/err" 2>/dev/null)" || return 1
     ! find /dev/mqueue /dev/shm 2>/dev/null | grep -E "naru-(bench|tour)-$pid\b" >&3 || fail "left by $pid" || return 1
     key=$(printf '0x4e%04x' $((pid & 0xffff))) # how the System V keys of a run begin
-    ! ipcs -q -m | grep "^$key" >&3 || fail "left by $pid"
+    ! ipcs -q -m -s | grep "^$key" >&3 || fail "left by $pid"
 }
 
 bench_prints_tables_and_the_ratio() {

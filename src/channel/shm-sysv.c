@@ -241,8 +241,18 @@ static int attach(const char *what, int id, struct named_found *ret_found)
     return 0;
 }
 
-/* Takes the key from what a dead listener left; the key's listener is us. 0 or explained. */
-static int remove_dead(const struct named_place *place)
+static void say_making(int set, int value)
+{
+    union {
+        int value;
+        void *pointer; /* semctl(2): as large as union semun */
+    } argument = {.value = value};
+
+    (void)semctl(set, MAKING, SETVAL, argument);
+}
+
+/* Takes the key from the segment that a dead listener left. 0 or explained. */
+static int remove_dead_segment(const struct named_place *place)
 {
     struct named_found found;
     int id = shmget(place->key, 0, 0), r;
@@ -266,6 +276,17 @@ static int remove_dead(const struct named_place *place)
                : segment_failed(place->what, errno, "remove");
 }
 
+/* Likewise from all it left; the key's listener is us. Who was killed while it made a segment makes it no
+ * more: as long as it is said, nobody removes the set. */
+static int remove_dead(const struct named_place *place)
+{
+    int r = remove_dead_segment(place);
+
+    if (r == 0)
+        say_making(place->set, 0);
+    return r;
+}
+
 /* A place with both seats free, with us in its seat 0. */
 static int take_place(const char *what, struct named_seat *seat)
 {
@@ -282,16 +303,6 @@ static int take_place(const char *what, struct named_seat *seat)
     }
     return error_set(EBUSY, "%s: %d connections are open under this key; close one, or use shm:", what,
                      PLACES);
-}
-
-static void say_making(int set, int value)
-{
-    union {
-        int value;
-        void *pointer; /* semctl(2): as large as union semun */
-    } argument = {.value = value};
-
-    (void)semctl(set, MAKING, SETVAL, argument);
 }
 
 /* Fills in the segment of a place. 0 or explained. */
@@ -414,7 +425,7 @@ static void sysv_unlisten(struct named_place *place, const struct named_seat *se
 
 static int sysv_remove(struct named_place *place)
 {
-    bool found = shmget(place->key, 0, 0) >= 0;
+    bool found = shmget(place->key, 0, 0) >= 0; /* something of a dead listener's */
     int r = take_key(place, 0);
 
     if (r == -EADDRINUSE)
@@ -423,6 +434,7 @@ static int sysv_remove(struct named_place *place)
         return r;
     if (r == -ENOENT && !found)
         return error_set(ENOENT, "%s: there is no channel with this key", place->what);
+    found = found || value_of(place->set, MAKING) > 0;
     r = remove_dead(place);
     give_key_back(place);
     if (r == 0 && !found)

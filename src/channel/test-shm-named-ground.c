@@ -3,10 +3,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/ipc.h>
 #include <sys/mount.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "channel/test-shm-named.h"
@@ -71,6 +73,42 @@ TEST(other_semaphores_with_that_key_are_left_alone)
     }
     CHECK(semctl(set, 0, IPC_RMID) == 0);
     check_serves(urls[1]);
+}
+
+/* Listens, and is killed as if it was about to have a segment, or had it and not filled it in. */
+static void die_making(bool with_segment)
+{
+    enum { MAKING = 2 }; /* as in shm-sysv.c */
+    struct naru_listener *l = NULL;
+    int set;
+
+    if (naru_listen(urls[1], NULL, &l) < 0)
+        _exit(1);
+    set = semget(KEY, 0, 0);
+    if (semctl(set, MAKING, SETVAL, 1) < 0)
+        _exit(1);
+    if (!with_segment && shmctl(shmget(KEY, 0, 0), IPC_RMID, NULL) < 0)
+        _exit(1);
+    (void)raise(SIGKILL);
+}
+
+TEST(of_a_listener_that_was_killed_while_it_made_a_segment_nothing_stays)
+{
+    for (int with_segment = 0; with_segment < 2; with_segment++) {
+        int status = 0;
+        pid_t child = fork();
+
+        CHECK(child >= 0);
+        if (child == 0)
+            die_making(with_segment);
+        CHECK_INT(waitpid(child, &status, 0), child);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        CHECK(semget(KEY, 0, 0) >= 0);
+        CHECK_INT(naru_remove(urls[1]), 0);
+        CHECK(semget(KEY, 0, 0) < 0 && shmget(KEY, 0, 0) < 0);
+        CHECK_INT(naru_remove(urls[1]), -ENOENT);
+        check_serves(urls[1]);
+    }
 }
 
 TEST_EACH(a_name_that_is_removed_ends_accepting_and_not_what_goes_on, each_kind)
