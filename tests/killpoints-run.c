@@ -108,7 +108,7 @@ void sweep_start(struct sweep *s)
     naru_channel_close(ch[0]);
     naru_channel_close(ch[1]);
     (void)close(run->gate[0]);
-    s->ended = false;
+    s->ended = s->strayed = false;
     share_cpu(s, victim);
     tracee_take(&s->tracee, victim, s->stores);
     let_survivor_settle(s);
@@ -171,6 +171,7 @@ bool sweep_pass_call(struct sweep *s, size_t index, const struct point *point)
     if (s->recording)
         listed->sleeps = state == CALL_SLEEPS;
     else if (listed->sleeps && state != CALL_SLEEPS) {
+        s->strayed = true;
         kill_complain(s->run, "another run than the one listed: event %zu did not sleep", index);
         return false;
     }
@@ -216,6 +217,7 @@ bool sweep_agrees(struct sweep *s, size_t index, const struct event *event)
         return true;
     if (index < s->count)
         (void)sweep_describe(listed, there);
+    s->strayed = true;
     kill_complain(s->run, "another run than the one listed: event %zu is %s, not %s", index,
                   sweep_describe(event, here), there);
     return false;
@@ -285,7 +287,7 @@ bool sweep_finish(struct sweep *s, const char *where)
         await(s, "who comes next", next);
     }
     await(s, "the survivor", s->survivor);
-    if (!run->complained && !s->recording)
+    if (!run->complained && !s->recording && !s->whole)
         judge(s);
     if (run->complained)
         snprintf(s->verdict->complaint, sizeof s->verdict->complaint, "%s: killed %s: %s", s->scenario->name,

@@ -40,10 +40,12 @@ struct sweep {
     struct listed *events;
     size_t count;
     bool recording;
+    bool whole;       /* nobody is killed in this run */
     uint64_t arrived; /* in the run before */
     uint64_t stride;  /* that many points further on, at most so many more arrive */
     struct tracee tracee;
-    bool ended; /* the victim, by itself */
+    bool ended;   /* the victim, by itself */
+    bool strayed; /* it went another way than was listed */
     int survivor;
     cpu_set_t cpus; /* of all three, to begin with */
 };

@@ -389,8 +389,9 @@ NARU_API NARU_MUST_CHECK int naru_flush(struct naru_channel *ch, enum naru_stage
 /*
  * One level-triggered descriptor for any event loop: poll it for naru_channel_want(), which changes after
  * each call; when it is ready, try naru_recv() and naru_send() with NARU_NOWAIT until -EAGAIN. It also shows
- * what naru has read ahead. It is the channel's: do not close or read it. The first call makes it: before
- * another thread uses the channel. -ENOTSUP without NARU_CAN_POLL. naru_channel_want() never fails.
+ * what naru has read ahead. It is the channel's: do not close or read it, nor epoll_wait(2) on it. The first
+ * call makes it: before another thread uses the channel. -ENOTSUP without NARU_CAN_POLL. naru_channel_want()
+ * never fails.
  */
 NARU_API NARU_MUST_CHECK int naru_channel_fd(struct naru_channel *ch);
 NARU_API int naru_channel_want(struct naru_channel *ch);

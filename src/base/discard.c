@@ -13,6 +13,9 @@
  * So what is neither memory (only a memfd has seals) nor a socket nor a pipe is closed by a thread that has
  * nothing else to do and ends with it. While it waits, so do the rest of its descriptors; a process that
  * exits meanwhile, or is killed, keeps its files until the server has answered or gone: that is the kernel's.
+ * Without memory or a thread for that they stay open: a number that is lost is better than a caller that
+ * hangs. So whoever may pass files again and again can use up the numbers there are (RLIMIT_NOFILE), as who
+ * may connect again and again can. A child of fork(2) has copies of what waits.
  */
 #include "base/discard.h"
 
@@ -90,10 +93,8 @@ void discard_fds(const int *fds, size_t count)
             strangers = calloc(1, sizeof *strangers + (count - i) * sizeof *fds);
         if (strangers)
             strangers->fds[strangers->count++] = fds[i];
-        else
-            (void)fd_close(fds[i]);
     }
     if (strangers && !close_elsewhere(strangers))
-        (void)close_all(strangers);
+        free(strangers);
     errno = saved;
 }

@@ -168,7 +168,7 @@ struct channel_counters {
 enum { CHANNEL_SENDING = 0, CHANNEL_RECEIVING = 1 };
 
 enum {
-    CHANNEL_LOOKS_FOR_EVER = 1 << 16
+    CHANNEL_LOOKS_FOR_EVER = 1 << 14
 }; /* of ch->looks: one does not sleep, and asks the kernel as often */
 
 enum { CHANNEL_FDS_MAX = 253 }; /* SCM_MAX_FD of include/net/scm.h: descriptors in one sendmsg(2) */

@@ -13,7 +13,7 @@
 #include "shm/bell.h"
 
 enum {
-    SPINS_PER_LOOK = 1 << 16, /* between two questions to the kernel whether the peer is alive */
+    SPINS_PER_LOOK = 1 << 14, /* between two questions to the kernel whether the peer is alive */
     UNREAD_MOST = 16,         /* bytes; a socket holds a few hundred of such small ones */
     EVENTS = 8                /* in an epoll of naru_channel_fd() there are fewer */
 };

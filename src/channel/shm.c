@@ -343,6 +343,8 @@ const struct channel_ops shm_ops = {
                 "pool=SIZE\tbytes for messages larger than half of that, and all that are out (64M); of the "
                 "peer's as many are mapped, or ?max-message=\n"
                 "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
+                "prefault=yes\tall memory is there when it opens, so nothing faults later (no)\n"
+                "huge=yes\thuge pages where they can be had (no)\n"
                 "allow-uid=N,...\tusers who may be at the other end, by number (those whom ?mode= lets)\n"
                 "allow-gid=N,...\tgroups likewise\n"
                 "backlog=N\tconnections answered ahead of accepting them (64)\n"

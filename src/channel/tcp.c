@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tcp: connections between machines (tcp(7)). Nothing listens beyond this machine unless told: an empty host
- * is loopback,
- * "*" all addresses (DESIGN: trust). */
+ * is loopback, "*" all addresses. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

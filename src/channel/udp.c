@@ -8,7 +8,7 @@
  * next datagram that fits (socket(7), SO_RXQ_OVFL).
  *
  * The listener's one channel receives from everybody and answers whoever sent last. Nothing listens beyond
- * this machine unless told: an empty host is loopback, "*" all addresses (DESIGN: trust).
+ * this machine unless told: an empty host is loopback, "*" all addresses.
  */
 #include <errno.h>
 #include <fcntl.h>
