@@ -15,8 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/discard.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "channel/shm.h"
 #include "channel/socket-io.h"
 
@@ -136,7 +136,8 @@ int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct 
     if (header.msg_flags & MSG_TRUNC || n != (ssize_t)sizeof packet || found->lane != 0 ||
         packet.position != shm->link.rx.position || packet.count != found->fds || count > found->fds ||
         (count < found->fds && !(header.msg_flags & MSG_CTRUNC))) {
-        discard_fds(fds, count);
+        for (size_t i = 0; i < count; i++)
+            (void)fd_close(fds[i]);
         return shm_say_broken(ch);
     }
     if (count + 1 < found->fds) /* for want of room in this process; one has been counted */
