@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 /* Closes those that are not negative, without waiting: what close(2) might wait for is closed by a thread of
- * its own, perhaps later. Keeps errno. */
+ * its own, perhaps later, and stays open if there is no thread or memory for that. Keeps errno. */
 void discard_fds(const int *fds, size_t count);
 
 #endif

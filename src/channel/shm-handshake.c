@@ -211,8 +211,8 @@ static bool holds_descriptors(int fd)
     return true; /* or so: to receive them does no harm */
 }
 
-/* The kernel would let go of what was not received, and of a socket that lingers only when its time is over:
- * see above. Nothing more comes after the shutdown. */
+/* The kernel would let go of what was not received, and of a socket that lingers only when its time is over
+ * (base/discard.c). Nothing more comes after the shutdown. */
 static void receive_the_rest(int fd)
 {
     struct handshake_packet packet;

@@ -8,12 +8,6 @@
 
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
 
-OUT_OF_LINE int wake(struct waker *w)
-{
-    waker_call(w);
-    return 0;
-}
-
 /* --- loans --- */
 
 IN_LINE int lend_chunk(struct naru_channel *ch, struct shm *shm, unsigned slot, size_t length,
@@ -67,7 +61,8 @@ int shm_short_loan(struct naru_channel *ch, size_t length, int64_t timeout_ns, s
 IN_LINE int committed(struct naru_channel *ch, struct shm *shm, struct naru_loan *loan, size_t length)
 {
     channel_committed(ch, loan, length);
-    return UNLIKELY(waker_is_called(&shm->link.their_receiver)) ? wake(&shm->link.their_receiver) : 0;
+    return UNLIKELY(waker_is_called(&shm->link.their_receiver)) ? (int)shm_wake(&shm->link.their_receiver, 0)
+                                                                : 0;
 }
 
 OUT_OF_LINE int commit_record(struct naru_loan *loan, size_t length)
@@ -112,7 +107,7 @@ IN_LINE int show(struct naru_channel *ch, struct shm_view *view, const uint8_t *
     ring_release(&shm->link.rx, (uint32_t)record);
     shm_show(ch, view, data, length, ret_view);
     channel_count(ch, CHANNEL_RECEIVING, length);
-    return UNLIKELY(waker_is_called(&shm->link.their_sender)) ? wake(&shm->link.their_sender) : 0;
+    return UNLIKELY(waker_is_called(&shm->link.their_sender)) ? (int)shm_wake(&shm->link.their_sender, 0) : 0;
 }
 
 /* One in the ring. */

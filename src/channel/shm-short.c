@@ -10,18 +10,11 @@
 #include "channel/shm-short.h"
 #include "shm/copy.h"
 
-/* What a short way ends in while nobody sleeps. */
-OUT_OF_LINE ssize_t wake(struct waker *w, ssize_t result)
-{
-    waker_call(w);
-    return result;
-}
-
 IN_LINE int sent(struct naru_channel *ch, struct shm *shm, size_t length)
 {
     channel_count(ch, CHANNEL_SENDING, length);
     if (__builtin_expect(waker_is_called(&shm->link.their_receiver), 0))
-        return (int)wake(&shm->link.their_receiver, 0);
+        return (int)shm_wake(&shm->link.their_receiver, 0);
     return 0;
 }
 
@@ -54,7 +47,7 @@ IN_LINE ssize_t received(struct naru_channel *ch, struct shm *shm, uint32_t leng
     ring_release(&shm->link.rx, length);
     channel_count(ch, CHANNEL_RECEIVING, length);
     if (__builtin_expect(waker_is_called(&shm->link.their_sender), 0))
-        return wake(&shm->link.their_sender, (ssize_t)length);
+        return shm_wake(&shm->link.their_sender, (ssize_t)length);
     return (ssize_t)length;
 }
 

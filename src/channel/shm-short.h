@@ -8,6 +8,13 @@
 #define OUT_OF_LINE static __attribute__((noinline))
 #define IN_LINE     static inline __attribute__((always_inline))
 
+/* What a short way ends in where somebody sleeps. */
+static __attribute__((noinline, unused)) ssize_t shm_wake(struct waker *w, ssize_t result)
+{
+    waker_call(w);
+    return result;
+}
+
 enum { SHM_PAUSE = 4 }; /* looks without a pause that one with it takes the time of, or more */
 
 /* Between two looks: who looks at once again takes the line away from the writer, who has not written it all.

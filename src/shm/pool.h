@@ -42,7 +42,7 @@
 struct pool_slot {
     uint64_t offset, bytes; /* whole pages */
     uint32_t token;         /* the slot's number, and above it how often it was used */
-    bool sent;              /* the receiver has it; else it is free or lent */
+    bool sent;              /* the receiver has it; else it is free, kept or lent */
     bool used;
 };
 

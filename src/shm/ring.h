@@ -132,11 +132,11 @@ static inline void ring_prefetch(const uint8_t *line)
 }
 
 /* After a record from position to next, a short one, that ends in another block of lines: writes into each
- * line of the block behind it, all of them the writer's to write (I3), nobody's to read.
- * Lines that the reader has looked at are its processor's by now: a store to one has to wait for it, and all
- * stores behind that one with it, in order. Of four such stores in a row the processor fetches the lines at
- * the same time: by itself that is a third of the time of a stream of 64 bytes. Asking for lines with
- * ring_prefetch(), at whatever distance, does nothing for it on the processors where it was tried. */
+ * line of the block behind it, all of them the writer's to write (I3), nobody's to read. Lines that the
+ * reader has looked at are its processor's by now: a store to one has to wait for it, and all stores behind
+ * that one with it, in order. Of four such stores in a row the processor fetches the lines at the same time:
+ * by itself that is a third of the time of a stream of 64 bytes. Asking for lines with ring_prefetch(), at
+ * whatever distance, does nothing for it on the processors where it was tried. */
 static inline void ring_claim(const struct ring_writer *w, uint64_t position, uint64_t next)
 {
     uint64_t block = (next & ~(uint64_t)(RING_CLAIM - 1)) + RING_CLAIM;
