@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -51,6 +52,22 @@ TEST(a_dead_socket_is_removed_when_asked)
     CHECK_INT(naru_remove(url), 0);
     CHECK(!exists(path) && !exists(test_format("%s.lock", path)));
     CHECK_INT(naru_remove(url), -ENOENT);
+}
+
+TEST(a_lock_that_was_left_without_its_socket_is_removed_when_asked)
+{
+    const char *path = test_format("%s/s", test_directory());
+    const char *url = test_format("unix://%s", path), *lock = test_format("%s.lock", path);
+    int fd = open(lock, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0 && flock(fd, LOCK_EX) == 0); /* of a listener that is about to bind */
+    CHECK_INT(naru_remove(url), -EBUSY);
+    CHECK(exists(lock));
+    close(fd); /* and is killed instead */
+    CHECK_INT(naru_remove(url), 0);
+    CHECK(!exists(lock));
+    CHECK_INT(naru_remove(url), -ENOENT);
+    CHECK(!exists(lock));
 }
 
 TEST(what_is_no_socket_is_never_removed)
@@ -295,6 +312,7 @@ TEST(a_file_that_only_is_named_like_a_lock_is_left_alone)
     close(fd);
     CHECK_INT(naru_listen(test_format("unix://%s", path), NULL, &l), -EEXIST);
     CHECK_CONTAINS(naru_explain(), "Cargo.lock is in the way");
+    CHECK_INT(naru_remove(test_format("unix://%s", path)), -EEXIST);
     CHECK(exists(lock) && !exists(path));
     CHECK(unlink(lock) == 0); /* the runner takes it for a leak */
 }

@@ -135,7 +135,8 @@ static int remove_dead(const struct url *url, const struct unix_name *name, int 
     struct stat status;
     int r;
 
-    if (lstat(name->path, &status) < 0)
+    /* A listener that was killed before it had bound its socket leaves the lock alone. */
+    if (lstat(name->path, &status) < 0 && (errno != ENOENT || !unix_path_has_lock(name->path)))
         return error_set(errno, "%s: %s", url->text, error_text(errno));
     lock = unix_path_lock(url, name->path);
     if (lock < 0)

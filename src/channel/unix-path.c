@@ -94,6 +94,14 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int kin
     return 0;
 }
 
+bool unix_path_has_lock(const char *path)
+{
+    char lock[PATH_MAX];
+    struct stat status;
+
+    return lock_path(path, lock, sizeof lock) == 0 && lstat(lock, &status) == 0;
+}
+
 bool unix_path_is_locked_by(int lock_fd, const char *path)
 {
     char lock[PATH_MAX];

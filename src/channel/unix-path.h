@@ -15,6 +15,9 @@ int unix_path_lock(const struct url *url, const char *path);
  * where something else is in the way, -EADDRINUSE where a program without the lock listens. */
 int unix_path_clear(const struct url *url, const struct unix_name *name, int socket_type);
 
+/* Whether there is a lock beside path, held or left by the dead. */
+bool unix_path_has_lock(const char *path);
+
 /* Whether lock_fd still is the lock that others would find beside path. */
 bool unix_path_is_locked_by(int lock_fd, const char *path);
 
