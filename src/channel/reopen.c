@@ -13,13 +13,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/probe.h"
-
-/* What of the last connection is still needed; it goes with the last of these. */
-enum holds {
-    HOLDS_NOTHING = 0,
-    HOLDS_MESSAGES = 1, /* that were not received */
-    HOLDS_LOAN = 2      /* which is out */
-};
+#include "channel/remains.h"
 
 struct reopen {
     char *url, *type_name;
@@ -33,15 +27,12 @@ struct reopen {
     _Atomic uint64_t count;
 
     struct naru_channel *spare; /* without guts: what is needed at a loss is there before it */
-    struct naru_channel *old;   /* with those of a lost connection, as long as that holds something */
-    unsigned holds;             /* enum holds, together */
+    struct remains remains;     /* of the last connection */
 
     int timer_fd; /* in ch->fd, and open where that is: wakes the event loop for the next attempt; -1: not
                      asked for */
     struct fork_guard guard;
 };
-
-enum { DROP_ROOM = 64 * 1024 }; /* bytes: more than most messages */
 
 static const int64_t first_step = NARU_MS(1), last_step = NARU_MS(250);
 /* A connection that lasted so long, or brought a message: its loss is a new one, not one more failure. */
@@ -73,8 +64,7 @@ int reopen_check(const struct url *url, const struct channel_ops *ops)
 
 static void free_reopen(struct reopen *o)
 {
-    if (o->old)
-        (void)naru_channel_close(o->old);
+    remains_hold_only(&o->remains, HOLDS_NOTHING);
     if (o->spare)
         channel_abandon(o->spare);
     fork_guard_close(&o->guard);
@@ -126,8 +116,8 @@ void reopen_take_over(struct naru_channel *ch)
 
     if (o && o->spare)
         channel_take_over(o->spare);
-    if (o && o->old)
-        channel_take_over(o->old);
+    if (o && o->remains.old)
+        channel_take_over(o->remains.old);
 }
 
 static uint64_t received(const struct naru_channel *ch)
@@ -147,117 +137,7 @@ uint64_t reopen_count(const struct naru_channel *ch)
     return ch->reopen ? atomic_load_explicit(&ch->reopen->count, memory_order_relaxed) : 0;
 }
 
-/* --- guts --- */
-
-#define SWAP(member)                                                                                         \
-    do {                                                                                                     \
-        __typeof__(a->member) swapped = a->member;                                                           \
-        a->member = b->member;                                                                               \
-        b->member = swapped;                                                                                 \
-    } while (0)
-
-/* What belongs to a connection. No child in between: each descriptor is in one guard or the other. */
-static void swap_guts(struct naru_channel *a, struct naru_channel *b)
-{
-    fork_hold();
-    SWAP(rfd);
-    SWAP(wfd);
-    SWAP(poll_fd);
-    SWAP(peer_pidfd);
-    SWAP(side_fd);
-    SWAP(room_event);
-    SWAP(in_event);
-    SWAP(io[CHANNEL_SENDING]);
-    SWAP(io[CHANNEL_RECEIVING]);
-    SWAP(max_message);
-    SWAP(short_max);
-    SWAP(limit_mend);
-    SWAP(peer);
-    SWAP(state);
-    SWAP(stream);
-    SWAP(kept);
-    SWAP(needed);
-    SWAP(looks);
-    SWAP(direction);
-    fork_release();
-    for (int i = 0; i < 2; i++) {
-        struct naru_channel *ch = i ? b : a;
-
-        ch->refused = false;
-        channel_end_short_way(ch); /* until a call has found that there is one */
-        ch->short_way[CHANNEL_RECEIVING] = 0;
-        atomic_store_explicit(&ch->ended, false, memory_order_relaxed);
-        atomic_store_explicit(&ch->unread_lost, false, memory_order_relaxed);
-        if (ch->state && ch->ops->moved)
-            ch->ops->moved(ch);
-    }
-}
-
-/* The last connection holds no more than that: keep()'s counterpart, and the only way to its end. */
-static void hold_only(struct reopen *o, unsigned holds)
-{
-    o->holds &= holds;
-    if (o->old && !o->holds)
-        o->old = naru_channel_close(o->old);
-}
-
-/* What was lost within the old connection has been lost by this channel. */
-static void take_drops(struct naru_channel *ch, struct naru_channel *old)
-{
-    /* relaxed: figures for people */
-    channel_count_dropped(
-        ch, CHANNEL_RECEIVING,
-        atomic_exchange_explicit(&old->counters[CHANNEL_RECEIVING].dropped, 0, memory_order_relaxed));
-}
-
-/* Receives what fits, and sees to it that the next one does. As channel_receive(); the message is lost. */
-static int receive_any(struct naru_channel *old, struct iovec *room)
-{
-    struct naru_message m = {.size = sizeof m, .iov = room, .iov_count = 1};
-    int r = channel_receive(old, &m, NARU_NOWAIT);
-
-    if (r != -EMSGSIZE)
-        return r;
-    free(room->iov_base);
-    room->iov_len = old->needed;
-    room->iov_base = malloc(room->iov_len);
-    return room->iov_base ? r : -ENOMEM;
-}
-
-/* What nobody received before a second connection was lost is counted, of whatever size. Without memory for
- * one, that one is the last that is. */
-static void drop_undrained(struct naru_channel *ch, struct naru_channel *old)
-{
-    struct iovec room = {malloc(DROP_ROOM), DROP_ROOM};
-    int r = room.iov_base ? 0 : -ENOMEM;
-
-    while (r == 0 || r == -EMSGSIZE || r == -EBADMSG) {
-        r = receive_any(old, &room);
-        if (r == 0 || r == -ENOMEM)
-            channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
-    }
-    take_drops(ch, old);
-    free(room.iov_base);
-}
-
-/* ch's connection is lost. husk: has its guts now. There is place for one: if an older one keeps it, because
- * its loan is out, this one has none, and what it brought is counted. */
-static void keep(struct naru_channel *ch, struct naru_channel *husk, unsigned holds)
-{
-    struct reopen *o = ch->reopen;
-
-    if (o->holds & HOLDS_MESSAGES)
-        drop_undrained(ch, o->old);
-    hold_only(o, HOLDS_LOAN);
-    if (o->old && (holds & HOLDS_MESSAGES))
-        drop_undrained(ch, husk);
-    if (o->old || !holds) {
-        (void)naru_channel_close(husk);
-        return;
-    }
-    o->old = husk;
-    o->holds = holds;
-}
+/* --- what the last connection holds --- */
 
 /* Takes ch's guts away. undrained: there may be messages in them. */
 static void retire(struct naru_channel *ch, bool undrained)
@@ -267,15 +147,15 @@ static void retire(struct naru_channel *ch, bool undrained)
 
     o->spare = NULL;
     channel_unwatch(ch);
-    swap_guts(ch, husk);
+    guts_swap(ch, husk);
     ch->direction = NARU_DIRECTION_DEFAULT; /* 0: no way leads to what is not there */
     husk->direction = o->direction;
-    keep(ch, husk, (undrained ? HOLDS_MESSAGES : 0U) | (ch->lent ? HOLDS_LOAN : 0U));
+    remains_keep(&o->remains, ch, husk, (undrained ? HOLDS_MESSAGES : 0U) | (ch->lent ? HOLDS_LOAN : 0U));
 }
 
 struct naru_channel *reopen_undrained(const struct naru_channel *ch)
 {
-    return ch->reopen && (ch->reopen->holds & HOLDS_MESSAGES) ? ch->reopen->old : NULL;
+    return ch->reopen && (ch->reopen->remains.holds & HOLDS_MESSAGES) ? ch->reopen->remains.old : NULL;
 }
 
 /* Which ways lead to the connection: none while it is lost, and none to receive by while an older one holds
@@ -286,7 +166,7 @@ static void set_direction(struct naru_channel *ch)
 
     if (o->lost)
         ch->direction = NARU_DIRECTION_DEFAULT;
-    else if (o->holds & HOLDS_MESSAGES)
+    else if (o->remains.holds & HOLDS_MESSAGES)
         ch->direction = (enum naru_direction)(o->direction & NARU_DIRECTION_SEND);
     else
         ch->direction = o->direction;
@@ -297,7 +177,7 @@ static void drained(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
 
-    hold_only(o, HOLDS_LOAN);
+    remains_hold_only(&o->remains, HOLDS_LOAN);
     set_direction(ch);
     if (!o->lost)
         (void)channel_rewatch(ch); /* the descriptor is in there: this asks for messages, too */
@@ -306,10 +186,10 @@ static void drained(struct naru_channel *ch)
 
 int reopen_received(struct naru_channel *ch, int r, size_t length)
 {
-    struct naru_channel *old = ch->reopen->old;
+    struct naru_channel *old = ch->reopen->remains.old;
 
     ch->needed = old->needed;
-    take_drops(ch, old);
+    remains_take_drops(ch, old);
     if (r == 0)
         channel_count(ch, CHANNEL_RECEIVING, length);
     if (r == 0 || r == -EMSGSIZE || r == -ENOMEM || r == -EBADMSG || r == -EBUSY)
@@ -322,9 +202,9 @@ bool reopen_end_loan(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
 
-    if (!o || !(o->holds & HOLDS_LOAN))
+    if (!o || !(o->remains.holds & HOLDS_LOAN))
         return false;
-    hold_only(o, HOLDS_MESSAGES);
+    remains_hold_only(&o->remains, HOLDS_MESSAGES);
     return true;
 }
 
@@ -458,7 +338,7 @@ static int revive(struct naru_channel *ch, struct naru_channel *fresh)
     struct reopen *o = ch->reopen;
     int r;
 
-    swap_guts(ch, fresh);
+    guts_swap(ch, fresh);
     o->spare = fresh;
     o->lost = false;
     o->connected_at = clock_now();
@@ -523,7 +403,7 @@ int reopen_for_receiving(struct naru_channel *ch, int64_t *timeout_ns)
 {
     const struct reopen *o = ch->reopen;
 
-    if (!(o->direction & NARU_DIRECTION_RECEIVE) || (o->holds & HOLDS_MESSAGES) || !o->lost)
+    if (!(o->direction & NARU_DIRECTION_RECEIVE) || (o->remains.holds & HOLDS_MESSAGES) || !o->lost)
         return 0;
     if (ch->finished) /* it has said all, and heard all */
         return error_set(-o->lost_code, "%s: the connection was lost after naru_channel_finish()", ch->url);
