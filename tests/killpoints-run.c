@@ -20,7 +20,7 @@
 enum {
     EVENTS = 1 << 16,
     ACTS = 64,      /* of the survivor, to wake a victim that sleeps */
-    DEADLINE_S = 10 /* after which a process hangs; it would take milliseconds */
+    DEADLINE_S = 60 /* after which a process hangs; it would take milliseconds */
 };
 
 static bool is_at(const struct point *point, size_t event, enum phase phase)

@@ -24,7 +24,7 @@
 #include "runner.h"
 
 enum {
-    WAIT_LONG_S = 20, /* what a step may take before the test fails */
+    WAIT_LONG_S = 60, /* what a step may take before the test fails */
     MESSAGE_MAX = 4000,
     FILL_MAX = 100000 /* sends into a queue that must be full by then */
 };

@@ -37,7 +37,7 @@ static inline const char *each_near_way(size_t index)
     return index < 3 ? ways[index].name : NULL;
 }
 
-static const int64_t patience = NARU_S(20);
+static const int64_t patience = NARU_S(60);
 
 /* Where listeners come and go: always the same in one test. */
 static inline const char *url_of(size_t way)

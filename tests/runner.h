@@ -137,7 +137,7 @@ void test_gate_init(struct test_gate *gate);
 void test_gate_open(struct test_gate *gate);
 void test_gate_wait(struct test_gate *gate); /* also ends the test if nobody is left who could open it */
 
-/* Waits until the condition holds, for what nothing announces; fails the test after ten seconds. */
+/* Waits until the condition holds, for what nothing announces; fails the test after a minute. */
 #define WAIT_UNTIL(condition)                                                                                \
     do {                                                                                                     \
         for (int attempts_ = 0; !(condition); attempts_++)                                                   \

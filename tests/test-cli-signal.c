@@ -153,7 +153,7 @@ TEST(send_finds_processes_by_name)
         fprintf(comm, "naru-t%d", getppid());
         fclose(comm);
         CHECK_INT(naru_signal_block(naru_signal_bit(SIGUSR2), NULL), 0);
-        CHECK_INT(naru_signal_wait(naru_signal_bit(SIGUSR2), NARU_S(10), NULL), 0);
+        CHECK_INT(naru_signal_wait(naru_signal_bit(SIGUSR2), NARU_S(60), NULL), 0);
         _exit(0);
     }
     do { /* until it has its name */

@@ -14,8 +14,8 @@ static void say_and_hear(struct naru_channel *ch, const char *text)
 {
     char answer[64];
 
-    CHECK_INT(naru_send(ch, text, strlen(text), NARU_S(10)), 0);
-    CHECK_INT(naru_recv(ch, answer, sizeof answer, NARU_S(10)), (long long)strlen(text));
+    CHECK_INT(naru_send(ch, text, strlen(text), NARU_S(60)), 0);
+    CHECK_INT(naru_recv(ch, answer, sizeof answer, NARU_S(60)), (long long)strlen(text));
     CHECK(memcmp(answer, text, strlen(text)) == 0);
 }
 
@@ -31,14 +31,14 @@ TEST(the_server_answers_two_clients_and_closes_in_order_when_told_to)
 
         snprintf(path, sizeof path, "%s/s", test_directory());
         snprintf(url, sizeof url, "unix://%s", path);
-        CHECK_INT(naru_connect(url, NULL, NARU_S(10), &a), 0);
-        CHECK_INT(naru_connect(url, NULL, NARU_S(10), &b), 0);
+        CHECK_INT(naru_connect(url, NULL, NARU_S(60), &a), 0);
+        CHECK_INT(naru_connect(url, NULL, NARU_S(60), &b), 0);
         say_and_hear(a, "from a");
         say_and_hear(b, "from b");
         say_and_hear(a, "again from a");
         naru_channel_close(b);
         CHECK_INT(naru_signal_send(server, signals[i]), 0);
-        CHECK_INT(naru_recv(a, &byte, 1, NARU_S(10)), -EPIPE); /* closed, not killed */
+        CHECK_INT(naru_recv(a, &byte, 1, NARU_S(60)), -EPIPE); /* closed, not killed */
         naru_channel_close(a);
         shell = shell_wait(server);
         CHECK_INT(shell.code, 0);

@@ -35,8 +35,8 @@ static void open_both_ends(const char *url)
 
     options.interruptible = 1; /* more descriptors */
     CHECK_INT(naru_listen(url, &options, &l), 0);
-    CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_S(10), &far), 0);
-    CHECK_INT(naru_accept(l, NARU_S(10), &near), 0);
+    CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_S(60), &far), 0);
+    CHECK_INT(naru_accept(l, NARU_S(60), &near), 0);
     CHECK(naru_channel_fd(near) >= 0);
     naru_channel_close(far);
     naru_channel_close(near);
@@ -55,11 +55,11 @@ static void run_commands(const struct worker *worker)
     char byte;
 
     (void)worker;
-    CHECK_INT(naru_connect("exec:exec true", NULL, NARU_S(10), &command), 0);
+    CHECK_INT(naru_connect("exec:exec true", NULL, NARU_S(60), &command), 0);
     naru_channel_close(command);
-    CHECK_INT(naru_connect("exec:exec cat", NULL, NARU_S(10), &command), 0);
+    CHECK_INT(naru_connect("exec:exec cat", NULL, NARU_S(60), &command), 0);
     CHECK_INT(naru_channel_finish(command), 0);
-    CHECK_INT(naru_recv(command, &byte, 1, NARU_S(10)), -EPIPE); /* no child keeps cat's input open */
+    CHECK_INT(naru_recv(command, &byte, 1, NARU_S(60)), -EPIPE); /* no child keeps cat's input open */
     naru_channel_close(command);
 }
 
@@ -118,8 +118,8 @@ static void use_naru(void)
     char byte;
 
     CHECK_INT(naru_channel_pair("unix:", NULL, ends), 0);
-    CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(10)), 0);
-    CHECK_INT(naru_recv(ends[1], &byte, 1, NARU_S(10)), 1);
+    CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(60)), 0);
+    CHECK_INT(naru_recv(ends[1], &byte, 1, NARU_S(60)), 1);
     naru_channel_close(ends[0]);
     naru_channel_close(ends[1]);
 }

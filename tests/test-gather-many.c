@@ -29,7 +29,7 @@ static const char *each_way(size_t index)
     return index < sizeof ways / sizeof *ways ? ways[index].name : NULL;
 }
 
-static const int64_t patience = NARU_S(20);
+static const int64_t patience = NARU_S(60);
 
 /* Returns the URL to connect to. */
 static const char *open_gather(size_t way, struct naru_gather **ret_g)
@@ -135,9 +135,11 @@ TEST_EACH(who_floods_does_not_starve_the_others, each_way)
     struct naru_gather_from from = NARU_INIT(struct naru_gather_from);
     struct naru_gather *g;
     const char *url = open_gather(index, &g);
+    struct test_gate flood;
     uint64_t flooded = 0;
     int pids[3];
 
+    test_gate_init(&flood);
     for (int i = 0; i < 3; i++) {
         pids[i] = test_fork();
         if (pids[i] == 0 && i < 2) {
@@ -147,6 +149,7 @@ TEST_EACH(who_floods_does_not_starve_the_others, each_way)
         if (pids[i] == 0) {
             struct naru_channel *ch = join(url);
 
+            test_gate_wait(&flood);
             for (uint32_t k = 0; k < 300; k++) {
                 char answer[4];
 
@@ -163,8 +166,8 @@ TEST_EACH(who_floods_does_not_starve_the_others, each_way)
 
         if (n == sizeof(struct word))
             CHECK_OK(naru_send(from.channel, "ok", 2, patience));
-        else if (!from.left)
-            flooded += CHECK_OK(n) == sizeof buf;
+        else if (!from.left && CHECK_OK(n) == sizeof buf && flooded++ == 0)
+            test_gate_open(&flood); /* now there is something to get through beside */
     }
     CHECK(flooded > 0);
     naru_gather_close(g);

@@ -15,7 +15,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 /* What is found by a path, and whose accept waits for somebody to come. */
 static const struct {

@@ -15,7 +15,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 static struct naru_channel *run_with(const char *url, const struct naru_options *opt)
 {
@@ -263,7 +263,7 @@ TEST(close_ends_what_the_shell_has_started)
         started.fd = pidfd_open((pid_t)atoi(number), 0);
         CHECK(started.fd >= 0);
         naru_channel_close(ch);
-        CHECK_INT(poll(&started, 1, 10000), 1);
+        CHECK_INT(poll(&started, 1, 60000), 1);
         (void)close(started.fd);
     }
     check_no_child();
@@ -344,9 +344,9 @@ TEST(the_descriptor_shows_output_and_end)
         ;
     CHECK_INT(poll(&poll_fd, 1, 0), 0);
     CHECK_INT(kill(pid, SIGKILL), 0);
-    CHECK_INT(poll(&poll_fd, 1, 10000), 1);
+    CHECK_INT(poll(&poll_fd, 1, 60000), 1);
     while (naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT) == -EAGAIN)
-        CHECK_INT(poll(&poll_fd, 1, 10000), 1);
+        CHECK_INT(poll(&poll_fd, 1, 60000), 1);
     CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_NOWAIT), -EOWNERDEAD);
     naru_channel_close(ch);
 }

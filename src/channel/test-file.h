@@ -10,7 +10,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 static inline const char *path(void)
 {

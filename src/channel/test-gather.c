@@ -52,7 +52,7 @@ static void set_close(struct set *s)
 
 static void put(struct set *s, int sender, uint32_t value)
 {
-    CHECK_INT(naru_send(s->far[sender], &value, sizeof value, NARU_S(10)), 0);
+    CHECK_INT(naru_send(s->far[sender], &value, sizeof value, NARU_S(60)), 0);
 }
 
 /* The next message is that sender's, with that value. */
@@ -97,7 +97,7 @@ TEST_EACH(those_who_have_something_take_turns, each_url)
             struct naru_gather_from from = NARU_INIT(struct naru_gather_from);
             uint32_t got;
 
-            CHECK_INT(naru_gather_recv(s.g, &got, sizeof got, k ? NARU_S(10) : NARU_FOREVER, &from),
+            CHECK_INT(naru_gather_recv(s.g, &got, sizeof got, k ? NARU_S(60) : NARU_FOREVER, &from),
                       sizeof got);
             CHECK(from.number >= 1 && from.number <= 3);
             CHECK_INT(got, (from.number - 1) * 100 + i);
@@ -131,7 +131,7 @@ TEST_EACH(ends_are_told_once_and_behind_the_last_message, each_url)
     CHECK_INT(naru_gather_peers(s.g), 1);
     nothing(&s);
     put(&s, 1, 3);
-    take(&s, 1, 3, NARU_S(10));
+    take(&s, 1, 3, NARU_S(60));
     s.far[1] = naru_channel_close(s.far[1]);
     CHECK_INT(naru_gather_recv(s.g, &byte, 1, NARU_FOREVER, NULL), -EPIPE);
     CHECK_INT(naru_gather_recv(s.g, &byte, 1, NARU_FOREVER, &from), -ENOTCONN);
@@ -211,11 +211,11 @@ TEST_EACH(whole_messages_are_gathered_and_answered, each_url)
     m.iov = &piece;
     m.iov_count = 1;
     put(&s, 1, 9);
-    CHECK_INT(naru_gather_recv_message(s.g, &m, NARU_S(10), &from), 0);
+    CHECK_INT(naru_gather_recv_message(s.g, &m, NARU_S(60), &from), 0);
     CHECK(from.number == 2 && m.length == 4);
     if (index < 5) { /* not a pipe */
-        CHECK_INT(naru_send(from.channel, "seen", 4, NARU_S(10)), 0);
-        CHECK_INT(naru_recv(s.far[1], buf, sizeof buf, NARU_S(10)), 4);
+        CHECK_INT(naru_send(from.channel, "seen", 4, NARU_S(60)), 0);
+        CHECK_INT(naru_recv(s.far[1], buf, sizeof buf, NARU_S(60)), 4);
     }
     CHECK_INT(naru_gather_recv_message(s.g, &m, NARU_US(10), &from), -ETIMEDOUT);
     set_close(&s);
@@ -261,7 +261,7 @@ TEST(no_system_call_is_made_for_a_message_of_a_busy_sender)
         for (int i = 0; i < SENDERS; i++)
             put(&s, i, 0);
         for (int i = 0; i < SENDERS; i++)
-            take(&s, i, 0, NARU_S(10));
+            take(&s, i, 0, NARU_S(60));
         s.g->ask_at = INT64_MAX;
         test_forbid_calls();
         for (uint32_t round = 0; round < 5000; round++) {
@@ -270,7 +270,7 @@ TEST(no_system_call_is_made_for_a_message_of_a_busy_sender)
             put(&s, k, round);
             take(&s, k, round, NARU_FOREVER);
             put(&s, (k + 2) % SENDERS, round);
-            take(&s, (k + 2) % SENDERS, round, NARU_S(10));
+            take(&s, (k + 2) % SENDERS, round, NARU_S(60));
         }
         test_end_without_calls();
     }
@@ -286,7 +286,7 @@ TEST(an_idle_peer_is_not_looked_at)
     nothing(&s);
     CHECK_INT(s.g->active_count, 0);
     put(&s, 3, 1);
-    take(&s, 3, 1, NARU_S(10));
+    take(&s, 3, 1, NARU_S(60));
     CHECK_INT(s.g->active_count, 1);
     nothing(&s);
     CHECK_INT(s.g->active_count, 0);
@@ -309,8 +309,8 @@ TEST(peers_are_gone_through_and_dropped)
     }
     CHECK(n == SENDERS && from.number == 0 && !from.channel);
     for (int i = 0; i < SENDERS; i++)
-        CHECK_INT(naru_recv(s.far[i], buf, sizeof buf, NARU_S(10)), 3);
-    CHECK_INT(naru_recv(s.far[1], buf, sizeof buf, NARU_S(10)), -EPIPE);
+        CHECK_INT(naru_recv(s.far[i], buf, sizeof buf, NARU_S(60)), 3);
+    CHECK_INT(naru_recv(s.far[1], buf, sizeof buf, NARU_S(60)), -EPIPE);
     CHECK_INT(naru_gather_drop(s.g, 2), -ENOENT);
     CHECK_INT(naru_gather_drop(s.g, 77), -ENOENT);
     CHECK_INT(naru_gather_peers(s.g), SENDERS - 1);
@@ -340,7 +340,7 @@ TEST(a_channel_that_connects_again_is_no_peer)
 
     CHECK_INT(naru_listen(url, NULL, &l), 0);
     options.reconnect_ns = NARU_FOREVER;
-    CHECK_INT(naru_connect(url, &options, NARU_S(10), &ch), 0);
+    CHECK_INT(naru_connect(url, &options, NARU_S(60), &ch), 0);
     CHECK_INT(naru_gather_new(&g), 0);
     CHECK_INT(naru_gather_add(g, ch, &number), -EINVAL);
     CHECK_CONTAINS(naru_explain(), "leave out ?reconnect=");

@@ -173,7 +173,7 @@ TEST(a_program_that_connects_to_itself_on_a_loop_gets_both_ends)
     item.listener = l;
     CHECK_INT(naru_wait_any(&item, 1, NARU_NOWAIT), -EAGAIN);
     far = connect_there();
-    CHECK_INT(naru_wait_any(&item, 1, NARU_NOWAIT), 1);
+    CHECK_INT(naru_wait_any(&item, 1, patience), 1);    /* the keeper answers first, and tells then */
     CHECK_INT(naru_wait_any(&item, 1, NARU_NOWAIT), 1); /* level-triggered */
     near = accept_now(l);
     CHECK_INT(naru_wait_any(&item, 1, NARU_NOWAIT), -EAGAIN);

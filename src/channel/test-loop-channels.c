@@ -68,13 +68,13 @@ static void run_client(const char *url)
 {
     struct naru_channel *channel;
 
-    CHECK_INT(naru_connect(url, NULL, NARU_S(10), &channel), 0);
+    CHECK_INT(naru_connect(url, NULL, NARU_S(60), &channel), 0);
     for (int i = 0; i < ROUNDS; i++) {
         char sent[32], received[32];
         int length = snprintf(sent, sizeof sent, "%d says %d", getpid(), i);
 
-        CHECK_INT(naru_send(channel, sent, (size_t)length, NARU_S(10)), 0);
-        CHECK_INT(naru_recv(channel, received, sizeof received, NARU_S(10)), length);
+        CHECK_INT(naru_send(channel, sent, (size_t)length, NARU_S(60)), 0);
+        CHECK_INT(naru_recv(channel, received, sizeof received, NARU_S(60)), length);
         CHECK(memcmp(sent, received, (size_t)length) == 0);
     }
     naru_channel_close(channel);
@@ -180,7 +180,7 @@ TEST(a_loop_tells_a_refused_sender_of_room)
         naru_channel_close(ends[0]);
         test_gate_wait(&flood.full);
         for (int i = 0; i < FLOOD; i++)
-            CHECK_INT(naru_recv(ends[1], buffer, sizeof buffer, NARU_S(10)), FLOOD_SIZE);
+            CHECK_INT(naru_recv(ends[1], buffer, sizeof buffer, NARU_S(60)), FLOOD_SIZE);
         naru_channel_close(ends[1]);
         _exit(0);
     }
@@ -194,7 +194,7 @@ TEST(a_loop_tells_a_refused_sender_of_room)
     CHECK_INT(naru_loop_run(loop), 0);
     CHECK_INT(flood.sent, FLOOD);
     CHECK(flood.refused && flood.calls > 1);
-    CHECK_INT(naru_flush(flood.channel, NARU_SENT, NARU_S(10)), 0);
+    CHECK_INT(naru_flush(flood.channel, NARU_SENT, NARU_S(60)), 0);
     test_join(child);
     naru_loop_free(loop);
     naru_channel_close(flood.channel);

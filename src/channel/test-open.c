@@ -21,8 +21,8 @@ TEST(closing_in_a_child_leaves_the_descriptors_alone_that_it_opened_since)
 
     (void)snprintf(url, sizeof url, "unix:%s/socket", test_directory());
     CHECK_INT(naru_listen(url, NULL, &listener), 0);
-    CHECK_INT(naru_connect(url, NULL, NARU_S(5), &channel), 0);
-    CHECK_INT(naru_accept(listener, NARU_S(5), &accepted), 0);
+    CHECK_INT(naru_connect(url, NULL, NARU_S(60), &channel), 0);
+    CHECK_INT(naru_accept(listener, NARU_S(60), &accepted), 0);
     child = test_fork();
     if (child == 0) {
         int mine[8];
@@ -38,7 +38,7 @@ TEST(closing_in_a_child_leaves_the_descriptors_alone_that_it_opened_since)
         _exit(0);
     }
     test_join(child);
-    CHECK_INT(naru_send(channel, "still here", 10, NARU_S(5)), 0);
+    CHECK_INT(naru_send(channel, "still here", 10, NARU_S(60)), 0);
     (void)naru_channel_close(channel);
     (void)naru_channel_close(accepted);
     (void)naru_listener_close(listener);
@@ -130,7 +130,7 @@ static void *receive_one(void *ch)
 {
     char byte;
 
-    CHECK_INT(naru_recv(ch, &byte, 1, NARU_S(10)), 1);
+    CHECK_INT(naru_recv(ch, &byte, 1, NARU_S(60)), 1);
     return NULL;
 }
 

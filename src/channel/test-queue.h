@@ -21,7 +21,7 @@ struct queue_kind {
 static const struct queue_kind sysvmq_kind = {"sysvmq", "sysvmq:1234", "sysvmq:0x4d2"};
 static const struct queue_kind posixmq_kind = {"posixmq", "posixmq:/naru-test", "posixmq:naru-test"};
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 static inline struct naru_listener *queue_listen(const struct queue_kind *kind, const char *query)
 {

@@ -53,7 +53,7 @@ static void send_number(struct naru_channel *ch, unsigned number, size_t size)
 {
     struct naru_loan loan = NARU_INIT(struct naru_loan);
 
-    CHECK_INT(naru_loan(ch, size, NARU_S(10), &loan), 0);
+    CHECK_INT(naru_loan(ch, size, NARU_S(60), &loan), 0);
     memset(loan.data, (int)(number & 0xff), size);
     CHECK_INT(naru_commit(&loan, size, NULL), 0);
 }
@@ -136,15 +136,15 @@ TEST(the_oldest_view_keeps_the_room_and_its_release_wakes_the_sender)
         test_child_end();
     }
     ch[0] = naru_channel_close(ch[0]);
-    CHECK_INT(naru_borrow(ch[1], NARU_S(10), &view), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &view), 0);
     test_gate_wait(&full);
     for (unsigned i = 1; i < 4; i++)
-        CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_S(10)), 1000);
+        CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_S(60)), 1000);
     test_wait_asleep(pid);
     CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_NOWAIT), -EAGAIN);
     check_number(&view, 0, 1000);
     naru_release(&view);
-    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_S(10)), 1000);
+    CHECK_INT(naru_recv(ch[1], copy, sizeof copy, NARU_S(60)), 1000);
     CHECK_INT(copy[0], 4);
     test_join(pid);
     ch[1] = naru_channel_close(ch[1]);
@@ -356,7 +356,7 @@ TEST_EACH(a_descriptor_that_is_asked_for_meanwhile_shows_the_message, size_name)
     CHECK(naru_channel_fd(ch[0]) >= 0);
     CHECK_INT(poll(&ready, 1, 0), 0);
     CHECK_INT(naru_commit(&loan, size_of(index), NULL), 0);
-    CHECK_INT(poll(&ready, 1, 10000), 1);
+    CHECK_INT(poll(&ready, 1, 60000), 1);
     expect(ch[1], 77, size_of(index));
     CHECK_INT(poll(&ready, 1, 0), 0);
     warm_up(ch, size_of(index));

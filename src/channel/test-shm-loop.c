@@ -15,7 +15,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-enum { SMALL = 100, LARGE = 1500, RING_MESSAGES = 64, ROUNDS = 200000, PATIENCE_MS = 5000 };
+enum { SMALL = 100, LARGE = 1500, RING_MESSAGES = 64, ROUNDS = 200000, PATIENCE_MS = 60000 };
 
 static const char zeros[LARGE];
 

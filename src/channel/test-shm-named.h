@@ -6,7 +6,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-static const int64_t patience = NARU_S(20);
+static const int64_t patience = NARU_S(60);
 
 static inline struct naru_listener *listen_at(const char *url)
 {

@@ -153,7 +153,7 @@ TEST(a_full_pool_holds_up_large_messages_and_a_release_lets_them_go_on)
         CHECK_INT(send_frame(ch[0], 3, NARU_NOWAIT), -EAGAIN);
         test_gate_open(&polls);
         do /* it may be woken for too little */
-            CHECK_INT(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 20000), 1);
+            CHECK_INT(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 60000), 1);
         while ((r = send_frame(ch[0], 3, NARU_NOWAIT)) == -EAGAIN);
         CHECK_INT(r, 0);
         ch[0] = naru_channel_close(ch[0]);

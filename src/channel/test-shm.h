@@ -21,7 +21,7 @@
 
 enum { RING = 64 * 1024 };
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 static inline const char *socket_path(void)
 {

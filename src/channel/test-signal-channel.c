@@ -48,14 +48,14 @@ TEST(ints_of_another_process_arrive_in_order_with_their_sender)
         struct naru_channel *out = NULL;
         struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
 
-        CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_S(10), &out), 0);
+        CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_S(60), &out), 0);
         CHECK_INT(naru_channel_info(out, &info), 0);
         CHECK_INT(info.peer.pid, getppid());
         CHECK_INT(info.peer.uid, getuid());
         CHECK_INT(info.max_message, 4);
         for (int32_t i = -100; i < 100; i++)
             CHECK_INT(naru_send(out, &i, sizeof i, NARU_FOREVER), 0);
-        CHECK_INT(naru_flush(out, NARU_TAKEN, NARU_S(10)), 0);
+        CHECK_INT(naru_flush(out, NARU_TAKEN, NARU_S(60)), 0);
         naru_channel_close(out);
         naru_channel_close(ch);
         naru_listener_close(l);
@@ -68,7 +68,7 @@ TEST(ints_of_another_process_arrive_in_order_with_their_sender)
 
         m.iov = &iov;
         m.iov_count = 1;
-        CHECK_INT(naru_recv_message(ch, &m, i % 2 ? NARU_FOREVER : NARU_S(10)), 0);
+        CHECK_INT(naru_recv_message(ch, &m, i % 2 ? NARU_FOREVER : NARU_S(60)), 0);
         CHECK_INT(m.length, 4);
         CHECK_INT(value, i);
         CHECK_INT(m.sender.pid, child);
@@ -136,7 +136,7 @@ TEST(connecting_waits_until_the_receiver_blocks_the_signal)
 
         test_gate_wait(&go);
         in = receiver("signal:?sig=RTMIN+2", &l);
-        CHECK_INT(naru_recv(in, &value, sizeof value, NARU_S(10)), 4);
+        CHECK_INT(naru_recv(in, &value, sizeof value, NARU_S(60)), 4);
         CHECK_INT(value, 77);
         close_both(in, l);
         _exit(0);
@@ -144,7 +144,7 @@ TEST(connecting_waits_until_the_receiver_blocks_the_signal)
     WAIT_UNTIL(is_told_that_it_would_kill(url_of(child, "RTMIN+2")));
     CHECK_INT(naru_connect(url_of(child, "RTMIN+2"), NULL, NARU_MS(2), &out), -ETIMEDOUT);
     test_gate_open(&go);
-    CHECK_INT(naru_connect(url_of(child, "RTMIN+2"), NULL, NARU_S(10), &out), 0);
+    CHECK_INT(naru_connect(url_of(child, "RTMIN+2"), NULL, NARU_S(60), &out), 0);
     CHECK_INT(naru_send(out, &value, sizeof value, NARU_NOWAIT), 0);
     test_join(child);
     naru_channel_close(out);
@@ -175,7 +175,7 @@ TEST(who_blocks_everything_is_believed_when_it_sleeps_or_persists)
     test_gate_wait(&ready);
     CHECK_INT(naru_connect(url_of(spinner, "RTMIN"), NULL, NARU_NOWAIT, &out), -EAGAIN);
     CHECK_CONTAINS(naru_explain(), "blocks everything at this moment");
-    CHECK_INT(naru_connect(url_of(spinner, "RTMIN"), NULL, NARU_S(10), &out), 0);
+    CHECK_INT(naru_connect(url_of(spinner, "RTMIN"), NULL, NARU_S(60), &out), 0);
     naru_channel_close(out);
     test_kill(spinner);
     sleeper = test_fork();
@@ -224,13 +224,13 @@ TEST(a_full_queue_makes_the_sender_wait)
         queue = receiver("signal:?sig=RTMIN+1", &mine);
         test_gate_wait(&full);
         for (int32_t i = 0; value != 999; i++) {
-            CHECK_INT(naru_recv(queue, &value, sizeof value, NARU_S(10)), 4);
+            CHECK_INT(naru_recv(queue, &value, sizeof value, NARU_S(60)), 4);
             CHECK(value == i || value == 999);
         }
         close_both(queue, mine);
         _exit(0);
     }
-    CHECK_INT(naru_connect(url_of(child, "RTMIN+1"), NULL, NARU_S(10), &out), 0);
+    CHECK_INT(naru_connect(url_of(child, "RTMIN+1"), NULL, NARU_S(60), &out), 0);
     do
         value++;
     while (naru_send(out, &value, sizeof value, NARU_NOWAIT) == 0);
@@ -255,7 +255,7 @@ TEST(what_is_queued_survives_its_sender)
     if (child == 0) {
         struct naru_channel *out = NULL;
 
-        CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_S(10), &out), 0);
+        CHECK_INT(naru_connect(naru_listener_url(l), NULL, NARU_S(60), &out), 0);
         for (int32_t i = 0; i < 10; i++)
             CHECK_INT(naru_send(out, &i, sizeof i, NARU_NOWAIT), 0);
         raise(SIGKILL);
@@ -283,7 +283,7 @@ static void send_to_ended(int (*end)(int pid), int expected_of_zombie)
         CHECK_INT(naru_signal_wait(naru_signal_bit(SIGTERM), NARU_FOREVER, NULL), 0);
         _exit(0);
     }
-    CHECK_INT(naru_connect(url_of(child, "RTMIN"), NULL, NARU_S(10), &out), 0);
+    CHECK_INT(naru_connect(url_of(child, "RTMIN"), NULL, NARU_S(60), &out), 0);
     CHECK_INT(naru_send(out, &value, sizeof value, NARU_NOWAIT), 0);
     CHECK_INT(end(child), 0);
     CHECK_INT(waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);

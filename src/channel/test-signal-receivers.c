@@ -39,7 +39,7 @@ TEST(a_plain_program_with_a_handler_can_be_the_receiver)
         for (;;)
             pause();
     }
-    CHECK_INT(naru_connect(url_of(child, "RTMIN+5"), NULL, NARU_S(10), &out), 0);
+    CHECK_INT(naru_connect(url_of(child, "RTMIN+5"), NULL, NARU_S(60), &out), 0);
     CHECK_INT(naru_send(out, &value, sizeof value, NARU_NOWAIT), 0);
     test_join(child);
     naru_channel_close(out);

@@ -55,7 +55,7 @@ static void check_arrives(struct naru_channel *ch, const char *expected, size_t 
     char *got = malloc(length + 1);
 
     CHECK(got);
-    CHECK_INT(naru_recv(ch, got, length + 1, NARU_S(10)), length);
+    CHECK_INT(naru_recv(ch, got, length + 1, NARU_S(60)), length);
     CHECK(memcmp(got, expected, length) == 0);
     free(got);
 }
@@ -121,13 +121,13 @@ TEST(a_message_cut_by_a_full_pipe_goes_on_where_it_stopped)
     child = test_fork();
     if (child == 0) {
         (void)naru_channel_close(ends[0]);
-        CHECK_INT(naru_recv(ends[1], got, LARGE, NARU_S(10)), LARGE);
+        CHECK_INT(naru_recv(ends[1], got, LARGE, NARU_S(60)), LARGE);
         CHECK(memcmp(got, bytes, LARGE) == 0);
         check_arrives(ends[1], "second", 6);
         _exit(0);
     }
-    CHECK_INT(naru_flush(ends[0], NARU_SENT, NARU_S(10)), 0);
-    CHECK_INT(naru_send(ends[0], "second", 6, NARU_S(10)), 0);
+    CHECK_INT(naru_flush(ends[0], NARU_SENT, NARU_S(60)), 0);
+    CHECK_INT(naru_send(ends[0], "second", 6, NARU_S(60)), 0);
     test_join(child);
     close_pair(ends);
     free(bytes);
@@ -185,7 +185,7 @@ TEST(a_message_larger_than_the_buffer_waits_for_a_larger_one)
         _exit(0);
     }
     for (int i = 0; i < 3; i++) {
-        CHECK_INT(naru_recv(ends[1], small, sizeof small, NARU_S(10)), -EMSGSIZE);
+        CHECK_INT(naru_recv(ends[1], small, sizeof small, NARU_S(60)), -EMSGSIZE);
         CHECK_CONTAINS(naru_explain(), "3000000 bytes");
     }
     check_arrives(ends[1], bytes, LARGE);
@@ -280,7 +280,7 @@ static void send_numbered(struct naru_channel *ch, int i, int fd)
     m.iov_count = 1;
     m.fds = &fd;
     m.fd_count = i % 4 == 3 ? 1 : 0;
-    CHECK_INT(naru_send_message(ch, &m, NARU_S(10)), 0);
+    CHECK_INT(naru_send_message(ch, &m, NARU_S(60)), 0);
 }
 
 TEST(descriptors_arrive_with_their_own_message)
@@ -303,7 +303,7 @@ TEST(descriptors_arrive_with_their_own_message)
         m.iov_count = 1;
         m.fds = fds;
         m.fd_capacity = 2;
-        CHECK_INT(naru_recv_message(ends[1], &m, NARU_S(10)), 0);
+        CHECK_INT(naru_recv_message(ends[1], &m, NARU_S(60)), 0);
         CHECK_INT(number, i);
         CHECK_INT(m.fd_count, i % 4 == 3 ? 1 : 0);
         if (m.fd_count) {

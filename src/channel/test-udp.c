@@ -12,7 +12,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 static struct naru_listener *listen_on(const char *url)
 {

@@ -11,7 +11,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-static const int64_t patience = NARU_S(10);
+static const int64_t patience = NARU_S(60);
 
 /* A socket bound there by a program that knows nothing of naru. */
 static inline int foreign_socket(const char *path, int type)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "runner.h"
 #include "segment/sealed.h"
 
@@ -435,11 +436,19 @@ TEST(positions_that_no_reader_has_are_broken)
 
 /* --- two threads --- */
 
+/* Messages; fewer where a time runs out: beside programs that spin on all CPUs each turn of the two threads,
+ * and a ring of this size takes some twenty messages a turn, costs time slices. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { STREAMED = 20000 };
 #else
 enum { STREAMED = 200000 };
 #endif
+enum { STREAMED_LEAST = 2000 /* over 2^64, and on */, STREAMED_S = 5 };
+
+struct streaming {
+    struct ring_writer *writer;
+    _Atomic uint64_t all; /* how many there were; UINT64_MAX: there are more */
+};
 
 static uint64_t mix(uint64_t x)
 {
@@ -457,9 +466,12 @@ static uint32_t streamed_length(uint64_t number)
 
 static void *stream(void *argument)
 {
-    struct ring_writer *w = argument;
+    struct streaming *s = argument;
+    struct ring_writer *w = s->writer;
+    int64_t enough = clock_now() + NARU_S(STREAMED_S);
+    uint64_t number = 0;
 
-    for (uint64_t number = 0; number < STREAMED; number++) {
+    for (; number < STREAMED && (number < STREAMED_LEAST || clock_now() < enough); number++) {
         uint32_t length = streamed_length(number);
         uint8_t *payload = NULL;
 
@@ -469,12 +481,14 @@ static void *stream(void *argument)
             payload[i] = (uint8_t)(mix(number + i / 8) >> i % 8 * 8);
         ring_commit(w, RECORD_DATA, length);
     }
+    atomic_store(&s->all, number);
     return NULL;
 }
 
 /* ThreadSanitizer knows addresses, not pages: it judges with both threads in one mapping. */
 static void stream_through(bool one_mapping)
 {
+    struct streaming s = {.all = UINT64_MAX};
     pthread_t thread;
     struct bank b;
 
@@ -482,13 +496,16 @@ static void stream_through(bool one_mapping)
     start_at(&b, UINT64_C(0) - 50 * CAPACITY);
     if (one_mapping)
         b.reader.data = b.writer.data;
-    CHECK_INT(pthread_create(&thread, NULL, stream, &b.writer), 0);
-    for (uint64_t number = 0; number < STREAMED; number++) {
+    s.writer = &b.writer;
+    CHECK_INT(pthread_create(&thread, NULL, stream, &s), 0);
+    for (uint64_t number = 0;; number++) {
         struct ring_record record = {0};
         enum ring_state state;
 
-        while ((state = ring_peek(&b.reader, &record)) == RING_EMPTY)
+        while ((state = ring_peek(&b.reader, &record)) == RING_EMPTY && number != atomic_load(&s.all))
             (void)sched_yield();
+        if (state == RING_EMPTY)
+            break;
         CHECK_INT(state, RING_OK);
         CHECK_INT(record.length, streamed_length(number));
         for (uint32_t i = 0; i < record.length; i++)

@@ -218,7 +218,7 @@ TEST(handlers_of_other_signals_do_not_end_the_wait)
     CHECK_INT(naru_signal_block(naru_signal_bit(SIGRTMIN), NULL), 0);
     CHECK_INT(sigaction(SIGUSR2, &action, NULL), 0);
     CHECK_INT(pthread_create(&thread, NULL, interrupt_waiter, &waiter), 0);
-    CHECK_INT(naru_signal_wait(naru_signal_bit(SIGRTMIN), NARU_S(10), &info), 0);
+    CHECK_INT(naru_signal_wait(naru_signal_bit(SIGRTMIN), NARU_S(60), &info), 0);
     CHECK_INT(info.value, 5);
     CHECK_INT(pthread_join(thread, NULL), 0);
 }
@@ -246,7 +246,7 @@ TEST(one_who_waits_still_shows_the_signal_as_blocked)
     CHECK_INT(naru_signal_block(set, NULL), 0);
     child = test_fork();
     if (child == 0) {
-        CHECK_INT(naru_signal_wait(set, NARU_S(10), NULL), 0);
+        CHECK_INT(naru_signal_wait(set, NARU_S(60), NULL), 0);
         _exit(0);
     }
     WAIT_UNTIL(shows_as_waiting(child, set));
@@ -286,7 +286,7 @@ TEST(a_pidfd_reaches_its_process_and_never_another)
 
         CHECK_INT(naru_signal_block(naru_signal_bit(SIGRTMIN), NULL), 0);
         test_gate_open(&ready);
-        CHECK_INT(naru_signal_wait(naru_signal_bit(SIGRTMIN), NARU_S(10), &info), 0);
+        CHECK_INT(naru_signal_wait(naru_signal_bit(SIGRTMIN), NARU_S(60), &info), 0);
         CHECK_INT(info.value, 123);
         CHECK_INT(info.sender.pid, getppid());
         _exit(0);

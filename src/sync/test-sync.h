@@ -21,7 +21,7 @@
 #include "runner.h"
 
 /* Long enough for anything that should happen, on a loaded machine too. */
-#define SOON NARU_S(20)
+#define SOON NARU_S(60)
 
 /* Zeroed memory that the children of this test share. */
 static inline void *shared_new(size_t size)
@@ -90,7 +90,7 @@ static inline int is_asleep(int pid)
 static inline void torture(void (*work)(void *shared, int number), void *shared, _Atomic uint64_t *steps,
                            int workers, int kills)
 {
-    int64_t enough = clock_now() + SOON / 2;
+    int64_t enough = clock_now() + NARU_S(10);
     int pids[8], started = 0;
 
     CHECK(workers <= 8);
