@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/discard.h"
 #include "channel/test-shm.h"
 
 static _Atomic unsigned *flushes; /* that the server was asked for, and did not answer */
@@ -227,4 +228,183 @@ TEST(nor_a_connector)
     unmount(server);
     test_kill(pid);
     CHECK_INT(unlink(socket_path()), 0);
+}
+
+/* --- with messages --- */
+
+static const char *const carriers[] = {"shm:", "unix:", "unix:?type=seqpacket", "unix:?type=dgram"};
+
+static const char *each_carrier(size_t index)
+{
+    return index < sizeof carriers / sizeof *carriers ? carriers[index] : NULL;
+}
+
+/* A process that sends so many messages with such a file, and keeps its own copies. */
+static int send_silent_files(struct naru_channel *ch, int count)
+{
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct iovec piece = {(void *)(uintptr_t) "x", 1};
+    int pid = test_fork();
+
+    if (pid != 0)
+        return pid;
+    CHECK_INT(naru_channel_adopt(ch), 0);
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fd_count = 1;
+    for (int i = 0; i < count; i++) {
+        int fd = open_silent_file();
+
+        m.fds = &fd;
+        CHECK_INT(naru_send_message(ch, &m, NARU_FOREVER), 0);
+    }
+    for (;;)
+        (void)pause();
+}
+
+TEST_EACH(nor_a_receiver_that_has_no_room_for_it, each_carrier)
+{
+    int server = mount_silent_file(), pid;
+    size_t before;
+    struct naru_channel *ch[2];
+    char byte;
+
+    CHECK_INT(naru_channel_pair(carriers[index], NULL, ch), 0);
+    pid = send_silent_files(ch[0], 2);
+    CHECK_INT(naru_channel_adopt(ch[1]), 0);
+    before = open_descriptors();
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_recv(ch[1], &byte, 1, patience), 1);
+    WAIT_UNTIL(*flushes > 0);
+    unmount(server);
+    test_kill(pid);
+    WAIT_UNTIL(open_descriptors() == before);
+    for (int i = 0; i < 2; i++)
+        naru_channel_close(ch[i]);
+}
+
+/* --- very many --- */
+
+enum { VERY_MANY = 3 * DISCARD_MOST };
+
+static size_t threads(void)
+{
+    DIR *directory = opendir("/proc/self/task");
+    size_t count = 0;
+
+    CHECK(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));)
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
+}
+
+TEST(a_receiver_has_so_many_of_them_closed_and_is_told_of_the_next)
+{
+    int server = mount_silent_file(), pid, fd;
+    size_t before;
+    struct naru_channel *ch[2];
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct naru_view view = NARU_INIT(struct naru_view);
+    char byte;
+    struct iovec piece = {&byte, 1};
+
+    CHECK_INT(naru_channel_pair("shm:", NULL, ch), 0);
+    pid = send_silent_files(ch[0], VERY_MANY);
+    CHECK_INT(naru_channel_adopt(ch[1]), 0);
+    before = open_descriptors();
+    for (int i = 0; i < DISCARD_MOST; i++)
+        CHECK_INT(naru_recv(ch[1], &byte, 1, patience), 1);
+    for (int i = 0; i < 100; i++) {
+        CHECK_INT(naru_recv(ch[1], &byte, 1, patience), -EMFILE);
+        CHECK_CONTAINS(naru_explain(), "receive it with room");
+        CHECK_INT(naru_borrow(ch[1], patience, &view), -EMFILE);
+    }
+    WAIT_UNTIL(*flushes == DISCARD_MOST);
+    CHECK(threads() <= 1 + DISCARD_MOST);
+    CHECK(open_descriptors() <= before + DISCARD_MOST);
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = &fd;
+    m.fd_capacity = 1;
+    CHECK_INT(naru_recv_message(ch[1], &m, patience), 0);
+    CHECK_INT(m.fd_count, 1);
+    unmount(server);
+    close(fd);
+    WAIT_UNTIL(!discard_is_full());
+    for (int i = DISCARD_MOST + 1; i < VERY_MANY; i++) {
+        ssize_t r;
+
+        WAIT_UNTIL((r = naru_recv(ch[1], &byte, 1, patience)) != -EMFILE);
+        CHECK_INT(r, 1);
+    }
+    test_kill(pid);
+    WAIT_UNTIL(open_descriptors() == before);
+    for (int i = 0; i < 2; i++)
+        naru_channel_close(ch[i]);
+}
+
+/* Connects again and again with one of them, whatever it is told; then it opens the gate. */
+static int connect_with_silent_files(struct test_gate *done)
+{
+    int pid = test_fork();
+
+    if (pid != 0)
+        return pid;
+    for (int i = 0; i < VERY_MANY; i++) {
+        struct peer peer = honest_peer(HANDSHAKE_HELLO);
+        int fd = raw_connect();
+
+        in_place_of_memory(&peer);
+        say(fd, &peer, NULL);
+    }
+    test_gate_open(done);
+    for (;;)
+        (void)pause();
+}
+
+static const char *const keepers[] = {"", "?service=manual"};
+
+static const char *each_keeper(size_t index)
+{
+    return index < 2 ? (index ? "without a keeper" : "with a keeper") : NULL;
+}
+
+TEST_EACH(a_listener_takes_no_more_than_so_many_of_them, each_keeper)
+{
+    int server = mount_silent_file(), pid, child, status, r;
+    size_t before, listening;
+    struct naru_listener *l;
+    struct naru_channel *ch = NULL;
+    struct test_gate done;
+
+    test_gate_init(&done);
+    before = open_descriptors();
+    l = listen_there(keepers[index]);
+    listening = open_descriptors();
+    pid = connect_with_silent_files(&done);
+    WAIT_UNTIL((r = naru_accept(l, NARU_MS(10), &ch)) != -ETIMEDOUT);
+    CHECK_INT(r, -EMFILE);
+    CHECK_CONTAINS(naru_explain(), "FUSE");
+    WAIT_UNTIL(*flushes == DISCARD_MOST);
+    test_gate_wait(&done);
+    for (int i = 0; i < 100; i++) {
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EMFILE);
+        CHECK(open_descriptors() <= listening + DISCARD_MOST + 8); /* PENDING_MAX of shm-listen.c */
+    }
+    CHECK(threads() <= 2 + DISCARD_MOST);
+    CHECK_INT(*flushes, DISCARD_MOST);
+    CHECK_INT(naru_connect(url(), NULL, NARU_NOWAIT, &ch), -EMFILE);
+    child = test_fork(); /* which has nothing to do with them */
+    if (child == 0) {
+        CHECK(!discard_is_full());
+        test_child_end();
+    }
+    unmount(server);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    test_kill(pid);
+    WAIT_UNTIL((r = naru_accept(l, NARU_NOWAIT, &ch)) == -EAGAIN && open_descriptors() == listening);
+    check_still_serves(l);
+    naru_listener_close(l);
+    WAIT_UNTIL(open_descriptors() == before);
 }

@@ -208,10 +208,11 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * while that is open further calls return -EBUSY.
  *
  * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came.
- * -EMFILE, -ENFILE: out of descriptors, -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections are open
- * at a key of shm+sysv:; whoever came stays in the queue. -ENOENT: the FIFO or the socket's
- * path was removed, or replaced, so that nobody new can come; channels that are open go on. An accept that
- * waits at a path of unix: or shm:, or a named segment, learns of it within a second, one at a FIFO at once.
+ * -EMFILE, -ENFILE: out of descriptors (or too many that peers passed cannot be closed, for a file system
+ * that does not answer: the explanation says so), -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections
+ * are open at a key of shm+sysv:; whoever came stays in the queue. -ENOENT: the FIFO or the socket's path was
+ * removed, or replaced, so that nobody new can come; channels that are open go on. An accept that waits at a
+ * path of unix: or shm:, or a named segment, learns of it within a second, one at a FIFO at once.
  *
  * On unix:, tcp: and all of shm a peer may have connected, sent and died before: the channel gives what it
  * sent, and then its end.
@@ -289,7 +290,8 @@ NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data
  * datagram larger than any expected; it is lost, and counted as dropped. -ECANCELED: naru_interrupt().
  * -ECONNRESET: the network's word. -ECONNREFUSED: udp: a datagram sent earlier found nobody. -EIDRM: the
  * queue was removed. -ENOENT: the file was, or was replaced, and all it held has been received. -ESTALE: it
- * was cut short.
+ * was cut short. -EMFILE: shm: the message stays, as it has descriptors for which there is no room here, and
+ * too many that came before cannot be closed, for a file system (FUSE) that does not answer.
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap,
                                            int64_t timeout_ns);

@@ -10,12 +10,18 @@
  * and every way to free a descriptor's number flushes. What is dropped with a packet that was never received
  * is not flushed, but nobody sees what a packet brings before it is received.
  *
- * So what is neither memory (only a memfd has seals) nor a socket nor a pipe is closed by a thread that has
- * nothing else to do and ends with it. While it waits, so do the rest of its descriptors; a process that
- * exits meanwhile, or is killed, keeps its files until the server has answered or gone: that is the kernel's.
- * Without memory or a thread for that they stay open: a number that is lost is better than a caller that
- * hangs. So whoever may pass files again and again can use up the numbers there are (RLIMIT_NOFILE), as who
- * may connect again and again can. A child of fork(2) has copies of what waits.
+ * So what is not known to be harmless is closed by threads that have nothing else to do, DISCARD_MOST at
+ * most, which begin when there is something to close and end with it. While such a descriptor waits for its
+ * server, so do the others that came with it, and a process that exits meanwhile, or is killed, keeps its
+ * files until the server has answered or gone: that is the kernel's.
+ *
+ * Each holds a number (RLIMIT_NOFILE), and a process can be passed as many as somebody likes. The only thing
+ * that helps against that is not to receive them: whoever receives from strangers asks discard_is_full()
+ * before. As a packet brings up to 253 (SCM_MAX_FD of include/net/scm.h), a single one does not fill it, and
+ * there may be so many more than its limit.
+ *
+ * The lock is taken with forks held off, so that a child finds it free. A child has copies of what waits, and
+ * its numbers may mean something else by the time that it looks: it forgets them.
  */
 #include "base/discard.h"
 
@@ -23,17 +29,47 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "base/fork.h"
+#include "base/local-file.h"
 
+/* What came together. */
 struct strangers {
+    struct strangers *next;
     size_t count;
     int fds[];
 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t generation;       /* of the process that all this is of */
+static struct strangers *waiting; /* for a thread */
+static size_t open_count, lots;   /* descriptors that wait or are being closed, and of how many times */
+static size_t threads;            /* that close them */
+
+static void enter(void)
+{
+    fork_hold();
+    (void)pthread_mutex_lock(&lock);
+    if (generation == fork_generation())
+        return;
+    generation = fork_generation();
+    open_count = lots = threads = 0;
+    for (struct strangers *s = waiting, *next; s; s = next) {
+        next = s->next;
+        free(s);
+    }
+    waiting = NULL;
+}
+
+static void leave(void)
+{
+    (void)pthread_mutex_unlock(&lock);
+    fork_release();
+}
 
 /* Whether it has none, for it is no memory. O_PATH is EBADF, and flushes nothing; a sandbox may say EPERM. */
 static bool has_no_seals(int fd)
@@ -41,27 +77,55 @@ static bool has_no_seals(int fd)
     return fcntl(fd, F_GET_SEALS) < 0 && errno == EINVAL;
 }
 
-/* Takes away what close() would wait for. Whether it cannot wait now. Asks only what the kernel answers. */
-static bool is_harmless(int fd)
+/* Whether it is a socket that does not linger, or shall not any more. */
+static bool is_brief(int fd, bool shared)
 {
-    const struct linger off = {0, 0};
+    struct linger linger = {0, 0};
+    socklen_t length = sizeof linger;
 
-    return fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off) == 0 || !has_no_seals(fd) ||
-           fcntl(fd, F_GETPIPE_SZ) >= 0;
+    if (!shared)
+        return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0;
+    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && !linger.l_onoff;
 }
 
-static void *close_all(void *argument)
+/* Whether close() cannot wait. Asks only what the kernel answers. */
+static bool is_harmless(int fd, bool shared)
 {
-    struct strangers *strangers = argument;
+    return fd < 0 || is_brief(fd, shared) || !has_no_seals(fd) || fcntl(fd, F_GETPIPE_SZ) >= 0 ||
+           local_file(fd);
+}
 
-    for (size_t i = 0; i < strangers->count; i++)
-        (void)fd_close(strangers->fds[i]);
-    free(strangers);
-    return NULL;
+/* The next that wait; NULL: none do, and there is one thread less. done: how many have been closed. */
+static struct strangers *next_strangers(size_t done)
+{
+    struct strangers *next;
+
+    enter();
+    open_count -= done;
+    lots -= done > 0;
+    next = waiting;
+    if (next)
+        waiting = next->next;
+    else
+        threads--;
+    leave();
+    return next;
+}
+
+static void *close_them(void *argument)
+{
+    size_t done = 0;
+
+    for (struct strangers *s; (s = next_strangers(done)); free(s)) {
+        for (size_t i = 0; i < s->count; i++)
+            (void)fd_close(s->fds[i]);
+        done = s->count;
+    }
+    return argument;
 }
 
 /* false: there is no thread to be had. */
-static bool close_elsewhere(struct strangers *strangers)
+static bool start_thread(void)
 {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -73,28 +137,81 @@ static bool close_elsewhere(struct strangers *strangers)
     (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* a program's handlers run in its own threads */
-    r = pthread_create(&thread, &attributes, close_all, strangers);
+    r = pthread_create(&thread, &attributes, close_them, NULL);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)pthread_attr_destroy(&attributes);
     return r == 0;
 }
 
-void discard_fds(const int *fds, size_t count)
+/* Leaves them to a thread: to a new one; to one of those that there are; or, where none can be had, to
+ * whichever comes after the next call of this. */
+static void put(struct strangers *strangers)
+{
+    enter();
+    strangers->next = waiting;
+    waiting = strangers;
+    open_count += strangers->count;
+    lots++;
+    if (threads < DISCARD_MOST && start_thread())
+        threads++; /* it comes to the lock after this */
+    leave();
+}
+
+/* Room for so many; NULL: there is none, and a number that is lost is better than a caller that hangs. */
+static struct strangers *new_strangers(size_t most)
+{
+    return calloc(1, sizeof(struct strangers) + most * sizeof(int));
+}
+
+static void discard(const int *fds, size_t count, bool shared)
 {
     struct strangers *strangers = NULL;
     int saved = errno;
 
     for (size_t i = 0; i < count; i++) {
-        if (is_harmless(fds[i])) {
+        if (is_harmless(fds[i], shared)) {
             (void)fd_close(fds[i]);
             continue;
         }
         if (!strangers)
-            strangers = calloc(1, sizeof *strangers + (count - i) * sizeof *fds);
+            strangers = new_strangers(count - i);
         if (strangers)
             strangers->fds[strangers->count++] = fds[i];
     }
-    if (strangers && !close_elsewhere(strangers))
-        free(strangers);
+    if (strangers)
+        put(strangers);
     errno = saved;
+}
+
+void discard_fds(const int *fds, size_t count)
+{
+    discard(fds, count, false);
+}
+
+void discard_shared_fds(const int *fds, size_t count)
+{
+    discard(fds, count, true);
+}
+
+void discard_by_thread(int fd)
+{
+    int saved = errno;
+    struct strangers *stranger = new_strangers(1);
+
+    if (stranger) {
+        stranger->count = 1;
+        stranger->fds[0] = fd;
+        put(stranger);
+    }
+    errno = saved;
+}
+
+bool discard_is_full(void)
+{
+    bool full;
+
+    enter();
+    full = lots >= DISCARD_MOST || open_count >= DISCARD_FDS_MOST;
+    leave();
+    return full;
 }

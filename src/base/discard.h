@@ -3,10 +3,23 @@
 #ifndef NARU_BASE_DISCARD_H
 #define NARU_BASE_DISCARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* Closes those that are not negative, without waiting: what close(2) might wait for is closed by a thread of
- * its own, perhaps later, and stays open if there is no thread or memory for that. Keeps errno. */
+/* From so many lots on that wait to be closed, of what came together, or so many descriptors, it is full. */
+enum { DISCARD_MOST = 16, DISCARD_FDS_MOST = 256 };
+
+/* Closes those that are not negative, without waiting: what close(2) might wait for is closed by a thread,
+ * perhaps later, and stays open if there is no memory for that. Keeps errno. */
 void discard_fds(const int *fds, size_t count);
+
+/* Likewise, of somebody who may go on using what he passed: a socket that lingers is left so. */
+void discard_shared_fds(const int *fds, size_t count);
+
+/* Likewise one for which it is certain that its closing may wait. */
+void discard_by_thread(int fd);
+
+/* Whether as many wait as may: then nothing should be received that may bring more of them. */
+bool discard_is_full(void);
 
 #endif

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/discard.h"
 #include "base/error.h"
-#include "base/fd.h"
 #include "channel/channel.h"
 
 size_t message_length_of_pieces(const struct naru_message *m)
@@ -148,8 +148,8 @@ void channel_give_fds(struct naru_channel *ch, struct naru_message *m, const int
     if (given)
         memcpy(m->fds, fds, given * sizeof *fds);
     m->fd_count = given;
-    for (size_t i = given; i < count; i++)
-        (void)fd_close(fds[i]);
+    if (count > given)
+        discard_shared_fds(fds + given, count - given);
     if (count > given)
         channel_count_dropped(ch, CHANNEL_RECEIVING, count - given);
 }

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/discard.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/process.h"
@@ -88,8 +89,7 @@ static struct naru_channel *channel_free(struct naru_channel *ch)
     (void)fd_close(ch->ready_fd);
     (void)stream_free(ch->stream);
     channel_free_blocks(ch);
-    for (size_t i = 0; i < ch->kept.fd_count; i++)
-        (void)fd_close(ch->kept.fds[i]);
+    discard_shared_fds(ch->kept.fds, ch->kept.fd_count);
     free(ch->kept.data);
     free(ch->url);
     free(ch);

@@ -140,7 +140,8 @@ static int await_welcome(struct meeting *m, struct naru_channel *ch)
 /* 0, TRY_AGAIN or explained. */
 static int meet(struct meeting *m, struct naru_channel *ch)
 {
-    int r = m->fd < 0 ? error_set(errno, "%s: socket: %s", m->url->text, error_text(errno)) : 0;
+    int r = m->fd < 0 ? error_set(errno, "%s: socket: %s", m->url->text, error_text(errno))
+                      : handshake_check_discards(m->url->text);
 
     if (r == 0)
         r = unix_connect_until(m->fd, m->url, &m->name, m->deadline);

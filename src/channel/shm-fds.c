@@ -12,11 +12,12 @@
  * of this: one with some looks like one of another kind to the short way.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/discard.h"
 #include "base/error.h"
-#include "base/fd.h"
 #include "channel/shm.h"
 #include "channel/socket-io.h"
 
@@ -128,16 +129,22 @@ int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct 
     struct packet packet;
     struct msghdr header;
     size_t count;
-    ssize_t n = receive(ch, &packet, &header, &control);
+    ssize_t n;
 
+    if ((!m || m->fd_capacity < found->fds) && discard_is_full())
+        return error_set(
+            EMFILE,
+            "%s: the next message has %" PRIu32 " descriptors, and those of %d others wait to be closed, "
+            "as nobody answers for their file systems (FUSE, NFS); receive it with room for them",
+            ch->url, found->fds, DISCARD_MOST);
+    n = receive(ch, &packet, &header, &control);
     if (n < 0)
         return shm_say_broken(ch); /* none is there: it was to be sent first */
     count = socket_take_fds(ch, &header, fds);
     if (header.msg_flags & MSG_TRUNC || n != (ssize_t)sizeof packet || found->lane != 0 ||
         packet.position != shm->link.rx.position || packet.count != found->fds || count > found->fds ||
         (count < found->fds && !(header.msg_flags & MSG_CTRUNC))) {
-        for (size_t i = 0; i < count; i++)
-            (void)fd_close(fds[i]);
+        discard_fds(fds, count);
         return shm_say_broken(ch);
     }
     if (count + 1 < found->fds) /* for want of room in this process; one has been counted */

@@ -212,8 +212,9 @@ static bool holds_descriptors(int fd)
 }
 
 /* The kernel would let go of what was not received, and of a socket that lingers only when its time is over
- * (base/discard.c). Nothing more comes after the shutdown. */
-static void receive_the_rest(int fd)
+ * (base/discard.c). Nothing more comes after the shutdown. false: something is left, for there are enough
+ * descriptors already whose closing waits. */
+static bool receive_the_rest(int fd)
 {
     struct handshake_packet packet;
     union control control;
@@ -222,8 +223,11 @@ static void receive_the_rest(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
     for (int resets = 0; resets < 2;) {
         struct msghdr header = {.msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-        ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        ssize_t n;
 
+        if (discard_is_full())
+            return false;
+        n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n < 0 && errno != ECONNRESET && errno != EINTR)
             break;
         if (n < 0) {
@@ -236,6 +240,7 @@ static void receive_the_rest(int fd)
         take_fds(&header, &packet);
         handshake_packet_close(&packet);
     }
+    return true;
 }
 
 /* What remains unread resets the connection: who sent it is told (ECONNRESET), where reading it would look
@@ -246,9 +251,21 @@ int handshake_hang_up(int fd)
 
     (void)shutdown(fd, SHUT_RD);
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    if (holds_descriptors(fd))
-        receive_the_rest(fd);
-    return fd_close(fd);
+    if (!holds_descriptors(fd) || receive_the_rest(fd))
+        return fd_close(fd);
+    discard_by_thread(fd);
+    return -1;
+}
+
+int handshake_check_discards(const char *what)
+{
+    if (!discard_is_full())
+        return 0;
+    return error_set(EMFILE,
+                     "%s: descriptors that were passed here, %d times or more, wait to be closed, and nobody "
+                     "answers for their "
+                     "file systems (FUSE, NFS); end or unmount those, and let fewer connect",
+                     what, DISCARD_MOST);
 }
 
 static int socket_option(int fd, int option)

@@ -111,12 +111,17 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet);
 /* Closes the descriptors that have not been stolen from it. */
 void handshake_packet_close(struct handshake_packet *packet);
 
+/* Before that. 0, or the explained -EMFILE: it might bring more descriptors whose closing waits than there
+ * may be (base/discard.h). What stays unread flushes nothing. */
+int handshake_check_discards(const char *what);
+
 /* Whether what comes next is of a program that does not talk this at all: bytes that do not begin as a word
  * does, and no descriptors. It stays there, unread, so that the kernel tells its sender when this side hangs
  * up. */
 bool handshake_is_strange(int fd);
 
-/* Closes the socket, and every descriptor that still is on its way to it. Forks are held off. Returns -1. */
+/* Closes the socket, and every descriptor that still is on its way to it, without waiting. Forks are held
+ * off. Returns -1. */
 int handshake_hang_up(int fd);
 
 /* Whether a descriptor can be a bell: a connected unix stream socket. */

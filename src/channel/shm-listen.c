@@ -97,12 +97,23 @@ static void drop(const struct shm_listener *s, struct pending *p)
     p->fd = handshake_hang_up(p->fd);
 }
 
+static void refuse(const struct shm_listener *s, int fd, enum handshake_reason reason)
+{
+    const struct handshake_message own = shm_say(HANDSHAKE_REFUSED, &s->options);
+
+    handshake_refuse(fd, reason, &own);
+}
+
 /* Goes on with one. 0 or explained. */
 static int advance(struct shm_listener *s, struct pending *p)
 {
     struct shm_arrival *arrival = NULL;
-    int fd = p->fd, r = shm_answer(s->l->url, &s->options, &p->fd, &arrival);
+    int fd = p->fd, r = handshake_check_discards(s->l->url);
 
+    if (r == 0)
+        r = shm_answer(s->l->url, &s->options, &p->fd, &arrival);
+    else
+        refuse(s, fd, REASON_SHORT);
     if (arrival)
         (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, fd, NULL); /* as drop() */
     else if (r != SHM_SILENT)
@@ -122,13 +133,24 @@ static struct pending *find_room(struct shm_listener *s)
     return NULL;
 }
 
+/* Whether somebody waits in the socket, though none is to be taken from it. */
+static bool is_called(const struct shm_listener *s)
+{
+    struct pollfd poll_fd = {.fd = s->socket, .events = POLLIN};
+
+    return fd_poll(&poll_fd, 1, 0) > 0;
+}
+
 /* Takes one connection from the socket into p, which stays free if the peer may not connect. 0, -EAGAIN:
  * there is none; or explained. */
 static int take(struct shm_listener *s, struct pending *p)
 {
-    FD_CLEANUP int fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    int r;
+    FD_CLEANUP int fd = -1;
+    int r = handshake_check_discards(s->l->url);
 
+    if (r < 0)
+        return is_called(s) ? r : -EAGAIN;
+    fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && errno == ECONNABORTED)
         return 0;
     if (fd < 0)
@@ -136,9 +158,7 @@ static int take(struct shm_listener *s, struct pending *p)
                    ? -EAGAIN
                    : error_set(errno, "%s: accept: %s", s->l->url, error_text(errno));
     if (!shm_allow_peer(&s->options.allowed, fd)) {
-        const struct handshake_message own = shm_say(HANDSHAKE_REFUSED, &s->options);
-
-        handshake_refuse(fd, REASON_PERMISSION, &own);
+        refuse(s, fd, REASON_PERMISSION);
         (void)handshake_hang_up(fd_steal(&fd));
         return 0;
     }

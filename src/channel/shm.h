@@ -156,7 +156,8 @@ enum ring_state shm_look_for_fds(struct shm *shm);
 int shm_pass_fds(struct naru_channel *ch, const struct naru_message *m, uint64_t word);
 
 /* Receives those of a message that was found, and puts them into m, or closes and counts them (NULL). What
- * remains to be done must not fail. 0 or the explained -EPROTO. */
+ * remains to be done must not fail. 0 or explained: -EPROTO; -EMFILE, and the message stays: there is no room
+ * for them in m, and too many wait to be closed (base/discard.h). */
 int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct naru_message *m);
 
 /* -EPIPE or -EOWNERDEAD if the receiver is known to be gone, else 0. */

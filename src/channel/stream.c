@@ -2,7 +2,7 @@
 /* A byte stream made into messages: its memory. Receiving is in stream-recv.c, sending in stream-send.c. */
 #include <stdlib.h>
 
-#include "base/fd.h"
+#include "base/discard.h"
 #include "channel/stream-state.h"
 
 struct stream *stream_new(enum naru_frame frame, bool read_ahead, bool with_fds)
@@ -27,8 +27,7 @@ struct stream *stream_free(struct stream *s)
     if (!s)
         return NULL;
     for (size_t i = 0; i < s->parcel_count; i++)
-        for (size_t j = 0; j < s->parcels[i].count; j++)
-            (void)fd_close(s->parcels[i].fds[j]);
+        discard_shared_fds(s->parcels[i].fds, s->parcels[i].count);
     free(s->parcels);
     free(s->buffer);
     free(s->rest);

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* What is closed at once, and what by a thread. tests/test-shm-fuse.c has files whose closing waits. */
+#include "base/discard.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/local-file.h"
+#include "runner.h"
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+static int open_file(void)
+{
+    return open(test_format("%s/file", test_directory()), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+}
+
+static int open_unnamed_file(void)
+{
+    return open(test_directory(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+static int open_directory(void)
+{
+    return open(test_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int open_path(void)
+{
+    return open("/proc/self/status", O_PATH | O_CLOEXEC);
+}
+
+static int open_null(void)
+{
+    return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+static int open_memory(void)
+{
+    return memfd_create("naru-test", MFD_CLOEXEC);
+}
+
+static int open_event(void)
+{
+    return eventfd(0, EFD_CLOEXEC);
+}
+
+static int open_epoll(void)
+{
+    return epoll_create1(EPOLL_CLOEXEC);
+}
+
+static int open_socket(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static int open_pipe(void)
+{
+    int fds[2];
+
+    CHECK(pipe2(fds, O_CLOEXEC) == 0 && close(fds[1]) == 0);
+    return fds[0];
+}
+
+static const struct {
+    const char *name;
+    int (*open)(void);
+} kinds[] = {{"a file", open_file},           {"a file without a name", open_unnamed_file},
+             {"a directory", open_directory}, {"a path", open_path},
+             {"/dev/null", open_null},        {"memory", open_memory},
+             {"an eventfd", open_event},      {"an epoll", open_epoll},
+             {"a socket", open_socket},       {"a pipe", open_pipe}};
+
+static const char *each_kind(size_t index)
+{
+    return index < sizeof kinds / sizeof *kinds ? kinds[index].name : NULL;
+}
+
+TEST_EACH(what_only_the_kernel_answers_for_is_closed_at_once, each_kind)
+{
+    int fd = kinds[index].open();
+
+    CHECK(fd >= 0);
+    errno = 7;
+    discard_fds(&fd, 1);
+    CHECK_INT(errno, 7);
+    CHECK(!is_open(fd));
+    fd = kinds[index].open();
+    discard_shared_fds(&fd, 1);
+    CHECK(!is_open(fd));
+    CHECK(!discard_is_full());
+}
+
+TEST(of_everything_else_a_thread_takes_care)
+{
+    for (int round = 0; round < 100; round++) {
+        int fds[4] = {open("/proc/self/status", O_RDONLY | O_CLOEXEC), -1, open_socket(),
+                      open("/proc/self/maps", O_RDONLY | O_CLOEXEC)};
+
+        CHECK(fds[0] >= 0 && fds[3] >= 0 && !local_file(fds[0]));
+        discard_fds(fds, 4);
+        CHECK(!is_open(fds[2]));
+        WAIT_UNTIL(!is_open(fds[0]) && !is_open(fds[3]));
+    }
+    WAIT_UNTIL(!discard_is_full());
+}
+
+/* The other end may still be in use. */
+TEST(a_shared_socket_that_lingers_goes_on_to)
+{
+    const struct linger minute = {1, 60};
+    struct linger now = {0, 0};
+    socklen_t length = sizeof now;
+    int fd = open_socket(), copy = dup(fd);
+
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &minute, sizeof minute) == 0);
+    discard_shared_fds(&copy, 1);
+    WAIT_UNTIL(!is_open(copy));
+    CHECK(getsockopt(fd, SOL_SOCKET, SO_LINGER, &now, &length) == 0 && now.l_onoff && now.l_linger == 60);
+    copy = dup(fd);
+    discard_fds(&copy, 1);
+    CHECK(!is_open(copy));
+    CHECK(getsockopt(fd, SOL_SOCKET, SO_LINGER, &now, &length) == 0 && !now.l_onoff);
+    close(fd);
+}
+
+/* Its kind stands in no list of this process. */
+TEST(a_file_of_a_mount_that_is_nowhere_is_not_known)
+{
+    const char *where = test_format("%s/mount", test_directory());
+    int fd;
+
+    test_need_root();
+    CHECK_INT(mkdir(where, 0700), 0);
+    if (mount("naru-test", where, "tmpfs", 0, "size=64k") < 0)
+        test_skip("cannot mount here: %s", strerror(errno));
+    fd = open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(fd >= 0 && local_file(fd));
+    CHECK_INT(umount2(where, MNT_DETACH), 0);
+    CHECK(!local_file(fd));
+    close(fd);
+}
