@@ -32,6 +32,8 @@ void shm_arrival_drop(struct shm_arrival *a, bool owner)
 {
     if (owner)
         shm_link_forsake(&a->own);
+    if (owner && a->side_fd >= 0) /* it may have sent already */
+        a->side_fd = handshake_hang_up(a->side_fd);
     sealed_deinit(&a->own);
     sealed_deinit(&a->theirs);
     fork_guard_close(&a->guard);

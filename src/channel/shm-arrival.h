@@ -37,7 +37,9 @@ int shm_answer(const char *what, const struct shm_options *options, int *fd,
 /* Makes ch, which is new, a channel of it, and frees it. Forks are held off. 0 or the explained -ENOMEM. */
 int shm_arrival_open(struct shm_arrival *arrival, const struct shm_options *options, struct naru_channel *ch);
 
-/* Frees one that nobody accepted. owner: and tells the other side that this one has closed. */
+/* Frees one that nobody accepted. owner: and tells the other side that this one has closed. Forks are held
+ * off.
+ */
 void shm_arrival_drop(struct shm_arrival *arrival, bool owner);
 
 #endif

@@ -176,7 +176,11 @@ static int meet_once(struct meeting *m, struct naru_channel *ch)
     m->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     fork_release();
     r = meet(m, ch);
+    fork_hold();
+    if (m->fd >= 0) /* whatever else stands there to be received */
+        m->fd = handshake_hang_up(m->fd);
     fork_guard_close(&guard);
+    fork_release();
     return r;
 }
 

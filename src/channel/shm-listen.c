@@ -298,12 +298,31 @@ int shm_dispatch(struct naru_listener *l)
 
 /* --- the listener --- */
 
+/* On those who wait to be answered or to be let in. */
+static void hang_up_on_all(struct shm_listener *s)
+{
+    int fd;
+
+    for (int i = 0; i < PENDING_MAX; i++)
+        if (s->pending[i].fd >= 0)
+            s->pending[i].fd = handshake_hang_up(s->pending[i].fd);
+    (void)shutdown(s->socket, SHUT_RD); /* nobody comes any more */
+    while ((fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC)) >= 0 || errno == ECONNABORTED ||
+           errno == EINTR)
+        if (fd >= 0)
+            (void)handshake_hang_up(fd);
+}
+
 static void free_listener(struct shm_listener *s, bool owner)
 {
     struct shm_arrival *arrival;
 
+    fork_hold();
     while ((arrival = take_arrival(s)))
         shm_arrival_drop(arrival, owner);
+    if (owner)
+        hang_up_on_all(s);
+    fork_release();
     fork_guard_close(&s->pending_guard);
     fork_guard_close(&s->guard);
     (void)pthread_mutex_destroy(&s->lock);

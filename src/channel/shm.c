@@ -28,8 +28,13 @@ void shm_close(struct naru_channel *ch, bool owner)
         return;
     /* The copy of an end that another process took says nothing: it is closed here, and lives there. So may
      * one that children keep: the sockets tell when the last of them has closed it. */
-    if (owner && fork_guard_generation(&ch->guard) != 0 && !ch->keep_on_fork)
+    if (owner && fork_guard_generation(&ch->guard) != 0 && !ch->keep_on_fork) {
         shm_link_end(&shm->link, SHM_CLOSED);
+        fork_hold();
+        if (ch->side_fd >= 0) /* descriptors may be on their way */
+            ch->side_fd = handshake_hang_up(ch->side_fd);
+        fork_release();
+    }
     sealed_deinit(&shm->link.own);
     shm->closed = true;
     if (shm->views_out == 0)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The rendezvous of shm: against connectors that lie, bring the wrong things, or say nothing. */
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
@@ -312,65 +311,5 @@ TEST(an_honest_peer_is_welcome_and_known)
     CHECK_INT(naru_recv(ch, NULL, 0, patience), -EOWNERDEAD);
     CHECK_INT(naru_send(ch, "x", 1, patience), -EOWNERDEAD);
     naru_channel_close(ch);
-    naru_listener_close(l);
-}
-
-/* A TCP connection that has more to send than anybody reads, and lingers for an hour. */
-static int lingering_socket(int ret_others[2])
-{
-    const struct linger hour = {1, 3600};
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof at;
-    static const char zeros[65536];
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    ret_others[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0 && bind(ret_others[0], (struct sockaddr *)&at, length) == 0 &&
-          listen(ret_others[0], 1) == 0);
-    CHECK(getsockname(ret_others[0], (struct sockaddr *)&at, &length) == 0);
-    CHECK(connect(fd, (struct sockaddr *)&at, length) == 0);
-    ret_others[1] = accept4(ret_others[0], NULL, NULL, SOCK_CLOEXEC);
-    CHECK(ret_others[1] >= 0 && setsockopt(fd, SOL_SOCKET, SO_LINGER, &hour, sizeof hour) == 0);
-    while (send(fd, zeros, sizeof zeros, MSG_DONTWAIT) > 0)
-        ;
-    return fd;
-}
-
-/* As a bell; as one of too many; behind a word that is refused already, with an empty one between; behind
- * garbage, which is left unread if nothing else is there. */
-static const char *const places[] = {"in its place", "one too many", "behind", "behind garbage"};
-
-static const char *each_place(size_t index)
-{
-    return index < sizeof places / sizeof *places ? places[index] : NULL;
-}
-
-TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
-{
-    struct peer peer = honest_peer(HANDSHAKE_HELLO), empty = {.length = index == 3 ? 100 : 0};
-    struct naru_listener *l = listen_there("?service=manual");
-    struct naru_channel *ch = NULL;
-    int others[2], fd = raw_connect(), lingering = lingering_socket(others);
-
-    if (index == 1) {
-        bring_to(&peer, 50);
-        replace(&peer.fds[49], lingering);
-    } else {
-        replace(&peer.fds[HELLO_SENDER_BELL], lingering);
-    }
-    for (int i = 0; i < 2 && index >= 2; i++)
-        say(fd, &empty, NULL);
-    empty.length = 0;
-    if (index == 3)
-        say(fd, &empty, NULL);
-    say(fd, &peer, NULL);
-    peer_end(&peer); /* the last copy is on its way */
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
-    if (index < 2)
-        expect_refusal(fd, REASON_PROTOCOL);
-    close(fd);
-    close(others[0]);
-    close(others[1]);
-    check_still_serves(l);
     naru_listener_close(l);
 }
