@@ -256,8 +256,9 @@ static int check_operands(const struct invocation *in)
     if (in->operand_count < verb->operands_min)
         return report_usage("expected %s", verb->operands);
     if (verb->operands_max >= 0 && in->operand_count > verb->operands_max)
-        return report_usage("unexpected '%s'%s", in->operands[verb->operands_max],
-                            verb->command && !in->command ? "; a command goes behind '--'" : "");
+        return report_usage("unexpected '%s'%s%s", in->operands[verb->operands_max],
+                            verb->command && !in->command ? "; a command goes behind '--'" : "",
+                            verb->instead ? verb->instead : "");
     return NARU_EXIT_OK;
 }
 

@@ -33,7 +33,7 @@ static int run(const struct invocation *in)
     if (!verb && !o->manual && help_is_mechanism(in->operands[0]))
         return help_print_urls(stdout, in->operands[0]);
     if (!verb)
-        return help_unknown_verb(in->operands[0]);
+        return o->manual ? help_unknown_verb(in->operands[0]) : help_unknown_topic(in->operands[0]);
     if (o->manual)
         manual_print(stdout, verb);
     else

@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/arguments.h"
 #include "cli/exit.h"
@@ -139,7 +140,9 @@ static int list_objects(const char *kind, bool as_json)
         return kind ? NARU_EXIT_NOT_FOUND : NARU_EXIT_OK;
     }
     if (r == -ENODEV) {
-        report_note("%s is not there: this kernel keeps no such list", missing);
+        report_note("%s is not there: %s", missing,
+                    access("/proc/self", F_OK) < 0 ? "as root: mount -t proc proc /proc"
+                                                   : "this kernel keeps no such list");
         return kind ? NARU_EXIT_NOT_FOUND : NARU_EXIT_OK;
     }
     return r < 0 ? report_errno(-r, "cannot list") : NARU_EXIT_OK;

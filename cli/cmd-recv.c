@@ -255,6 +255,8 @@ static int conclude(const struct receiver *r, int result)
                       r->url, r->received, r->options->count);
     if (result == -ECANCELED && interrupt_signal())
         return code;
+    if ((result == -ETIMEDOUT || result == -EAGAIN) && r->options->connect && !r->end.channel)
+        return report_failure_of(r->url, result, ""); /* nobody was there to receive from */
     if (result == -ETIMEDOUT || result == -EAGAIN)
         return report(code, "%s: no %smessage came in time", r->url, r->received ? "further " : "");
     return report_failure_of(r->url, result, "");
@@ -266,8 +268,8 @@ static void report_dropped(const struct receiver *r, const struct naru_channel *
     struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
 
     if (ch && naru_channel_info(ch, &info) == 0 && info.dropped > 0)
-        report_note("%s: %" PRIu64 " messages were dropped before they could be received", r->url,
-                    info.dropped);
+        report_note("%s: %" PRIu64 " messages or descriptors were dropped before they could be received",
+                    r->url, info.dropped);
 }
 
 static int receive_all(struct receiver *r)

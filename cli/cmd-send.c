@@ -69,7 +69,10 @@ static int report_unsent(const struct sender *s, int result)
 
     if (!s->channel)
         return report_failure_of(s->url, result, "");
-    (void)snprintf(sentence, sizeof sentence, "%s", naru_explain()); /* the flush has a sentence of its own */
+    (void)snprintf(sentence, sizeof sentence, "%s", /* the flush has a sentence of its own */
+                   result == -ETIMEDOUT ? "no room came in time: the receiver is too slow, or stopped; wait "
+                                          "longer (--timeout), or see to it"
+                                        : naru_explain());
     if (is_last_cut(s, result))
         (void)snprintf(tail, sizeof tail, " (%" PRIu64 " sent before, and a part of one)", s->sent - 1);
     else
@@ -210,7 +213,8 @@ static int check(const struct send_options *o, const char *url)
     if (o->type != 0 && !(row->capabilities & NARU_CAN_TYPE))
         return report_usage("--type: %s has no message types; use sysvmq:", row->name);
     if (o->priority != 0 && !(row->capabilities & NARU_CAN_PRIORITY))
-        return report_usage("--priority: %s has no priorities; use posixmq:", row->name);
+        return report_usage("--priority: %s has no priorities; use posixmq:, or shm: with ?lanes=",
+                            row->name);
     if (o->reconnect && o->listen)
         return report_usage("--reconnect is for the side that connects; it cannot go with --listen");
     if (o->taken && !(row->capabilities & NARU_CAN_TELL_TAKEN))
@@ -297,5 +301,6 @@ const struct verb verb_send = {
     .operands_min = 1,
     .operands_max = 1,
     .operand = OPERAND_URL,
+    .instead = "; a text to send goes behind -m",
     .run = run,
 };

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,13 +31,13 @@ struct options {
     bool json;
 };
 
-/* Where this program lies, or "naru". */
+/* Where this program lies, or, where /proc is not mounted, what was given to execve(2). */
 static const char *own_path(char storage[PATH_MAX])
 {
     ssize_t n = readlink("/proc/self/exe", storage, PATH_MAX - 1);
 
     if (n <= 0)
-        return "naru";
+        return (const char *)getauxval(AT_EXECFN);
     storage[n] = '\0';
     return storage;
 }

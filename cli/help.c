@@ -180,6 +180,12 @@ int help_print_urls(FILE *out, const char *only)
     return NARU_EXIT_OK;
 }
 
+static void suggest_verb(const char *name, int *distance, const char **nearest)
+{
+    for (size_t i = 0; verbs[i]; i++)
+        suggest(name, verbs[i]->name, distance, nearest);
+}
+
 int help_unknown_verb(const char *name)
 {
     const char *nearest = NULL;
@@ -187,9 +193,24 @@ int help_unknown_verb(const char *name)
 
     if (help_is_mechanism(name))
         return report_usage("there is no verb '%s'; `naru help %s` describes the mechanism", name, name);
-    for (size_t i = 0; verbs[i]; i++)
-        suggest(name, verbs[i]->name, &distance, &nearest);
+    suggest_verb(name, &distance, &nearest);
     if (nearest)
         return report_usage("there is no verb '%s'; did you mean '%s'?", name, nearest);
     return report_usage("there is no verb '%s'", name);
+}
+
+int help_unknown_topic(const char *name)
+{
+    const struct naru_mechanism *row = NULL;
+    const char *nearest = NULL;
+    int distance = INT_MAX;
+
+    suggest_verb(name, &distance, &nearest);
+    suggest(name, "urls", &distance, &nearest);
+    while ((row = naru_mechanism_next(row)))
+        suggest(name, row->scheme, &distance, &nearest);
+    if (nearest)
+        return report_usage("there is no verb or mechanism '%s'; did you mean '%s'?", name, nearest);
+    return report_usage("there is no verb or mechanism '%s'; `naru help urls` describes all mechanisms",
+                        name);
 }

@@ -22,4 +22,7 @@ void help_print_verb(FILE *out, const struct verb *verb);
 /* Reports that there is no verb of that name and which is near. Returns NARU_EXIT_USAGE. */
 int help_unknown_verb(const char *name);
 
+/* Likewise that there is nothing of that name to describe: no verb, and no mechanism. */
+int help_unknown_topic(const char *name);
+
 #endif

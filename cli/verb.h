@@ -65,6 +65,7 @@ struct verb {
     enum operand_kind operand;
     const char *const *first; /* the words the first operand must be one of, NULL-terminated; NULL: any */
     bool command;             /* takes a command behind "--" */
+    const char *instead;      /* how to say what people put behind the operands; NULL: nothing known */
     int (*run)(const struct invocation *in); /* returns the exit code, messages printed */
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A server of many clients in one thread: one event loop for the listener, the clients, a clock and Ctrl-C.
- * It sends back what it receives. Run `server unix:///tmp/echo.sock`, in other terminals `naru cat -
- * unix:///tmp/echo.sock`, and end it with Ctrl-C or SIGTERM: it closes in order, removing the socket. */
+ * It sends back what it receives. Run `server 'unix:///tmp/echo.sock?frame=line'`, in other terminals
+ * `naru cat - unix:///tmp/echo.sock` (or socat), and end it with Ctrl-C or SIGTERM: it closes in order,
+ * removing the socket. Clients of naru's own need no ?frame=. */
 #include <naru/naru.h>
 #include <errno.h>
 #include <signal.h>

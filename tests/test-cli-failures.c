@@ -14,6 +14,9 @@ TEST(unknown_words_suggest_the_nearest)
     SHELL(2, "", "naru recv: unknown option '-x'", "naru recv -x unix:s");
     SHELL(2, "", "naru: unknown option '--json'; the verb comes first", "naru --json recv");
     SHELL(2, "", "did you mean 'bash'?", "naru completion bsh");
+    SHELL(2, "", "naru help: there is no verb or mechanism 'shmm'; did you mean 'shm'?", "naru help shmm");
+    SHELL(2, "", "naru help: there is no verb or mechanism 'rcv'; did you mean 'recv'?", "naru help rcv");
+    SHELL(2, "", "'xyzzy'; `naru help urls` describes all", "naru help xyzzy");
 }
 
 TEST(no_verb_prints_help_on_stderr)
@@ -32,7 +35,9 @@ TEST(wrong_values_say_what_was_expected)
     SHELL(2, "", "naru recv: --timeout needs a value: DURATION", "naru recv --timeout");
     SHELL(2, "", "naru recv: --json takes no value", "naru recv --json=yes unix:s");
     SHELL(2, "", "naru recv: expected URL", "naru recv");
-    SHELL(2, "", "naru recv: unexpected 'more'", "naru recv unix:s more");
+    SHELL(2, "", "naru recv: unexpected 'more' (see", "naru recv unix:s more");
+    SHELL(2, "", "naru send: unexpected 'hello'; a text to send goes behind -m (see",
+          "naru send unix:s hello");
     SHELL(2, "", "naru completion: unexpected 'zsh'", "naru completion bash zsh");
     SHELL(2, "", "naru demo: unexpected 'cycle'", "naru demo race cycle");
     SHELL(2, "", "naru recv: --json prints a line for each message", "naru recv --json -f nul unix:s");
@@ -48,10 +53,19 @@ TEST(wrong_urls_say_what_was_expected)
 {
     SHELL(2, "", "naru recv: unknwon:x: unknown scheme 'unknwon'; expected one of", "naru recv unknwon:x");
     SHELL(2, "", "naru recv: '/tmp/x' is not a URL; expected scheme:target", "naru recv /tmp/x");
+    SHELL(2, "", "shm-posix:/x: unknown scheme 'shm-posix'; expected one of", "naru recv shm-posix:/x");
     SHELL(2, "", "expected host:port", "naru recv tcp://nowhere");
+    SHELL(2, "", "expected ?lanes= a number from 1 to 8, got '9'", "naru recv 'shm:@x?lanes=9'");
+    SHELL(2, "", "expected ?backlog= a number from 1 to 4096, got '0'", "naru recv 'shm:@x?backlog=0'");
+    SHELL(2, "", "?reconnect= is for the end that connects; leave it out here",
+          "naru recv \"unix://$PWD/s?reconnect=yes\"");
+    SHELL(2, "", "shm:@: expected a path or an abstract name, as in shm:///run/my.sock or shm:@name",
+          "naru recv shm:@");
+    SHELL(1, "", "that is a directory; name the socket that is to be in it, as in shm:/tmp/name",
+          "naru recv shm:/tmp");
     SHELL(2, "", "option 'mod' means nothing to unix", "naru recv \"unix://$PWD/s?mod=0600\"");
     SHELL(2, "", "expected ?mode= octal permission bits", "naru recv \"unix://$PWD/s?mode=999\"");
-    SHELL(2, "", "naru send: --priority: tcp has no priorities; use posixmq:",
+    SHELL(2, "", "naru send: --priority: tcp has no priorities; use posixmq:, or shm: with ?lanes=",
           "naru send -p 1 -m x tcp://127.0.0.1:$port");
     SHELL(2, "",
           "naru recv: --type: tcp has no message types; use sysvmq:", "naru recv -T 1 tcp://127.0.0.1:$port");
@@ -147,6 +161,7 @@ TEST(nobody_there_is_a_timeout)
 {
     SHELL(124, "", "naru send: unix:///", "naru send -t 50ms -m x unix://$PWD/s");
     SHELL(124, "", "naru recv: unix:///", "naru recv -t 50ms unix://$PWD/s");
+    SHELL(124, "", "nobody listens there", "naru recv -c -t 50ms unix://$PWD/s");
     SHELL(124, "", "nobody", "naru cat -t 50ms tcp://127.0.0.1:$port < /dev/null");
     SHELL(124, "x\n", "no further message came in time",
           "q=posixmq:/naru-test-$$; naru create $q; naru send -m x $q; naru recv -t 50ms $q; r=$?; naru rm "
@@ -163,6 +178,27 @@ TEST(senders_that_bring_nothing_do_not_prolong_the_wait)
           "    while kill -0 $r 2>/dev/null; do naru send -t 100ms $u < /dev/null 2>/dev/null; done\n"
           "    wait $r; code=$?; [ $code = 124 ] || break\n"
           "done; exit $code");
+}
+
+/* With few enough the loader fails, with most of the rest naru; each says that it is descriptors. */
+TEST(a_want_of_descriptors_is_called_one)
+{
+    for (int url = 0; url < 2; url++)
+        SHELL(
+            0, "", "`ulimit -n` allows more",
+            test_format("u=%s; for n in 3 4 5 6 7 8 9 10 11 12; do (ulimit -n $n; naru recv -t 1ms $u); done "
+                        "2>&1 | grep -v 'error while loading shared\\|no message came' > all; cat all >&2;"
+                        "! grep -v '`ulimit -n` allows more' all",
+                        url ? "shm+posix:/naru-test-$$" : "shm://$PWD/s"));
+}
+
+TEST(a_receiver_that_takes_nothing_is_named)
+{
+    SHELL(124, "", "no room came in time: the receiver is too slow, or stopped",
+          "naru recv shm://$PWD/s > got & r=$!;"
+          "(echo first; until [ -e stopped ]; do sleep 0.01; done; yes | head -c 4000000) |"
+          "naru send -t 2s shm://$PWD/s & s=$!; until [ -s got ]; do sleep 0.01; done;"
+          "kill -STOP $r; touch stopped; wait $s; code=$?; kill -CONT $r; wait $r; exit $code");
 }
 
 TEST(a_full_queue_makes_the_sender_wait_and_time_out)

@@ -48,6 +48,13 @@ TEST(the_server_answers_two_clients_and_closes_in_order_when_told_to)
     }
 }
 
+TEST(the_server_answers_those_who_type_lines_at_naru_cat)
+{
+    SHELL(0, "hi\n", "server: SIGTERM, closing",
+          "example-server \"unix://$PWD/s?frame=line\" & until [ -S s ]; do sleep 0.01; done;"
+          "echo hi | naru cat - unix://$PWD/s; kill $!; wait $!");
+}
+
 TEST(the_server_says_why_it_cannot_start)
 {
     SHELL(1, "", "server: nonsense:", "example-server nonsense:");

@@ -53,7 +53,14 @@ const char *error_text(int code)
 {
     const char *text = strerrordesc_np(code);
 
-    return text ? text : "unknown error";
+    switch (code) { /* how to mend it is the same wherever it happens */
+    case EMFILE:
+        return "Too many open files (`ulimit -n` allows more)";
+    case ENFILE:
+        return "Too many open files in system (fs.file-max allows more)";
+    default:
+        return text ? text : "unknown error";
+    }
 }
 
 static const char *expected_text(int code)

@@ -18,7 +18,8 @@ int error_set(int code, const char *format, ...) __attribute__((format(printf, 2
  * is fixed text. */
 int error_expected(int code);
 
-/* What the kernel says of an errno: "No such file or directory". Thread-safe, static text. */
+/* What the kernel says of an errno: "No such file or directory"; of a want of descriptors also what allows
+ * more. Thread-safe, static text. */
 const char *error_text(int code);
 
 #endif

@@ -55,7 +55,7 @@ static size_t scheme_length(const char *text)
 
     if (!isalpha((unsigned char)text[0]))
         return 0;
-    while (isalnum((unsigned char)text[n]) || text[n] == '+')
+    while (isalnum((unsigned char)text[n]) || text[n] == '+' || text[n] == '-') /* none of ours has a '-' */
         n++;
     return text[n] == ':' ? n : 0;
 }
@@ -225,6 +225,16 @@ int url_option_size(struct url *url, const char *key, size_t low, size_t high, s
     return 0;
 }
 
+int url_option_count(struct url *url, const char *key, size_t low, size_t high, size_t *ret)
+{
+    int64_t number = (int64_t)*ret;
+    int r = url_option_number(url, key, (int64_t)low, (int64_t)high, &number);
+
+    if (r == 0)
+        *ret = (size_t)number;
+    return r;
+}
+
 int url_option_word(struct url *url, const char *key, const char *const *words, int *ret)
 {
     const char *value = url_option(url, key);
@@ -312,7 +322,10 @@ int url_option_mode(struct url *url, const char *key, unsigned *ret)
 int url_check_unused(const struct url *url)
 {
     for (size_t i = 0; i < url->option_count; i++)
-        if (!url->options[i].used)
+        if (!url->options[i].used && strcmp(url->options[i].key, "reconnect") == 0)
+            return error_set(EINVAL, "%s: ?reconnect= is for the end that connects; leave it out here",
+                             url->text);
+        else if (!url->options[i].used)
             return error_set(EINVAL, "%s: option '%s' means nothing to %s; see `naru help %s`", url->text,
                              url->options[i].key, url->scheme, url->scheme);
     return 0;

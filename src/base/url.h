@@ -45,6 +45,7 @@ const char *url_option(struct url *url, const char *key);
  * Numbers: decimal or 0x hex, with an optional binary suffix k, M, G (sizes only), within [low, high]. */
 int url_option_number(struct url *url, const char *key, int64_t low, int64_t high, int64_t *ret);
 int url_option_size(struct url *url, const char *key, size_t low, size_t high, size_t *ret);
+int url_option_count(struct url *url, const char *key, size_t low, size_t high, size_t *ret); /* of things */
 int url_option_flag(struct url *url, const char *key,
                     bool *ret); /* yes/no/on/off/true/false/1/0, or no value */
 int url_option_duration(struct url *url, const char *key,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/discard.h"
 #include "base/error.h"
@@ -330,8 +331,11 @@ int handshake_failed(const char *what, enum handshake_reason reason, const struc
     case REASON_TYPE:
         return other_type(what, &own->type, &theirs->type);
     case REASON_PERMISSION:
-        return error_set(EACCES, "%s: permission denied; the peer's ?allow-uid= and ?allow-gid= leave us out",
-                         what);
+        return error_set(EACCES,
+                         "%s: permission denied; who listens there lets in whom its ?allow-uid= and "
+                         "?allow-gid= name, or without them at an abstract name its own user, and user %u is "
+                         "neither",
+                         what, (unsigned)geteuid());
     case REASON_SHORT:
         return error_set(EAGAIN, "%s: the listener is short of memory or descriptors; try again", what);
     case REASON_NONE:

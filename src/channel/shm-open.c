@@ -45,7 +45,7 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
     if (r == 0)
         r = url_option_size(url, "pool", 0, SHM_POOL_MOST, &options.pool);
     if (r == 0 && strcmp(url->scheme, "shm") == 0)
-        r = url_option_size(url, "lanes", 1, SHM_LANES, &options.lanes);
+        r = url_option_count(url, "lanes", 1, SHM_LANES, &options.lanes);
     if (r == 0)
         r = url_option_word(url, "wait", wait_words, &options.how);
     if (r == 0 && (options.ring & (options.ring - 1)) != 0)
@@ -56,7 +56,7 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
     if (r == 0)
         r = url_option_flag(url, "huge", &options.huge);
     if (r == 0 && named)
-        r = url_option_size(url, "backlog", 1, 4096, &options.backlog);
+        r = url_option_count(url, "backlog", 1, 4096, &options.backlog);
     if (r == 0 && named)
         r = shm_allow_parse(url, &options.allowed);
     if (r == 0)

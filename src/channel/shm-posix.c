@@ -154,6 +154,8 @@ static int map(const char *what, const char *path, int fd, size_t bytes, void **
     FD_CLEANUP int other = -1;
     int r = publish_open(path, O_RDWR | O_NOFOLLOW, &other, NULL);
 
+    if (r < 0 && r != -ENOENT)
+        return open_failed(what, path, r);
     if (r < 0 || !fd_is_path(fd, path) || !fd_is_path(other, path))
         return NAMED_NOBODY;
     *ret_data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, other, 0);

@@ -56,8 +56,8 @@ int unix_name_parse(const struct url *url, struct unix_name *ret_name)
 
     if (length <= abstract)
         return error_set(EINVAL,
-                         "%s: expected a path or an abstract name, as in unix:///run/my.sock or unix:@name",
-                         url->text);
+                         "%s: expected a path or an abstract name, as in %s:///run/my.sock or %s:@name",
+                         url->text, url->scheme, url->scheme);
     if (abstract && length > PATH_SHORT)
         return error_set(ENAMETOOLONG, "%s: an abstract name may have %d bytes, this one has %zu", url->text,
                          PATH_SHORT, length);

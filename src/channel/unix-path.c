@@ -75,6 +75,10 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int kin
 
     if (lstat(name->path, &status) < 0)
         return errno == ENOENT ? 0 : error_set(errno, "%s: %s", url->text, error_text(errno));
+    if (S_ISDIR(status.st_mode))
+        return error_set(
+            EEXIST, "%s: that is a directory; name the socket that is to be in it, as in %s:%s%sname",
+            url->text, url->scheme, name->path, name->path[strlen(name->path) - 1] == '/' ? "" : "/");
     if (!S_ISSOCK(status.st_mode))
         return error_set(
             EEXIST, "%s: something that is not a socket is there already; choose another path, or remove it",
