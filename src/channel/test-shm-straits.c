@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The rendezvous of shm: where descriptors run out, and while processes are killed. */
+/* shm: where descriptors run out, or memory for what wakes; and its rendezvous while processes are killed. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "channel/test-shm.h"
+#include "runner-syscalls.h"
 
 enum { DESCRIPTORS = 14 }; /* more than either side needs */
 
@@ -174,4 +176,30 @@ TEST(listeners_killed_at_any_time_are_replaced)
         close(busy.fds[0]);
         close(busy.fds[1]);
     }
+}
+
+/* A sender whose kernel has no memory for what wakes, and which does nothing else after that. */
+TEST(what_was_sent_is_received_though_no_bell_can_be_rung)
+{
+    struct naru_channel *ch[2];
+    char bytes[8];
+    int pid;
+
+    CHECK_INT(naru_channel_pair("shm:?wait=sleep", NULL, ch), 0);
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK_INT(naru_channel_adopt(ch[0]), 0);
+        ch[1] = naru_channel_close(ch[1]);
+        test_refuse_call(SYS_sendto, ENOBUFS);
+        test_wait_asleep(getppid());
+        CHECK_INT(naru_send(ch[0], "message", 8, NARU_FOREVER), 0);
+        for (;;)
+            (void)pause();
+    }
+    CHECK_INT(naru_channel_adopt(ch[1]), 0);
+    ch[0] = naru_channel_close(ch[0]);
+    CHECK_INT(naru_recv(ch[1], bytes, sizeof bytes, NARU_FOREVER), 8);
+    CHECK_INT(naru_recv(ch[1], bytes, sizeof bytes, NARU_FOREVER), -EPIPE); /* nobody can wake us any more */
+    ch[1] = naru_channel_close(ch[1]);
+    test_kill(pid);
 }

@@ -331,6 +331,29 @@ TEST(a_bell_that_is_never_heard_blocks_nobody)
     (void)close(fds[1]);
 }
 
+/* Whoever sleeps wakes, and knows that nothing will wake it any more. */
+TEST(a_bell_for_which_the_kernel_has_no_memory_hangs_up)
+{
+    struct words words[2] = {{0}};
+    struct side side;
+    char byte;
+    int fds[2], pid;
+
+    make_sockets(fds);
+    pid = test_fork();
+    if (pid == 0) {
+        test_refuse_call(SYS_sendto, ENOBUFS);
+        side = make_side(words, fds, 0);
+        waker_ring(&side.waker);
+        for (;;)
+            (void)pause();
+    }
+    (void)close(fds[0]);
+    CHECK_INT(recv(fds[1], &byte, 1, 0), 0);
+    test_kill(pid);
+    (void)close(fds[1]);
+}
+
 /* The bell of a hostile peer never stops; each look at it ends, and so does each sleep. */
 TEST(a_bell_that_never_stops_blocks_nobody)
 {

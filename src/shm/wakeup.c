@@ -28,27 +28,45 @@ bool wakeup_register(void)
     return barrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0;
 }
 
+/* false: the kernel has no memory for a byte at the moment. EAGAIN: it is full of bytes that wake as well;
+ * EPIPE: whoever reads next sees the end itself. */
+static bool ring_socket(const struct waker *w)
+{
+    static const char byte = 1;
+
+    return send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || (errno != ENOBUFS && errno != ENOMEM);
+}
+
+/* A wake-up must not be lost: what was published last would never be seen. To hang up takes no memory: who
+ * sleeps there wakes, finds what there is, and then that this side is gone, which is better than to wait for
+ * ever. */
+static void ring_without_memory(const struct waker *w)
+{
+    enum { YIELDS = 1000, PAUSES = 1000 };
+    const struct timespec pause = {.tv_nsec = WAKEUP_SLICE_NS};
+
+    for (int tries = 0; tries < YIELDS + PAUSES; tries++) {
+        if (tries < YIELDS)
+            (void)sched_yield();
+        else
+            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        if (ring_socket(w))
+            return;
+    }
+    (void)shutdown(w->fd, SHUT_WR);
+}
+
 void waker_ring(struct waker *w)
 {
-    enum { TRIES = 1000 };
-    static const char byte = 1;
-    int saved = errno, tries = 0;
+    int saved = errno;
 
     PROBE1(ring, w->fd);
     if (w->bell) {
         bell_ring(w);
         return;
     }
-    /* EAGAIN: it is full of bytes that wake as well; EPIPE: whoever reads next sees the end itself. Where the
-     * kernel has no memory for a byte at the moment, a wake-up would be lost: again, and at the next
-     * publication. */
-    while (send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && (errno == ENOBUFS || errno == ENOMEM)) {
-        if (++tries == TRIES) {
-            w->seen = 0;
-            break;
-        }
-        (void)sched_yield();
-    }
+    if (!ring_socket(w))
+        ring_without_memory(w);
     errno = saved;
 }
 
