@@ -1,113 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A peer that passes a file of a file system of its own, which is served by a process of its own (FUSE) that
- * does not answer: closing a descriptor of such a file asks that process, and waits. The file system here is
- * one file, and its server ten lines of the kernel's protocol (linux/fuse.h).
+ * does not answer: closing a descriptor of such a file asks that process, and waits.
  */
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/discard.h"
 #include "channel/test-shm.h"
-
-static _Atomic unsigned *flushes; /* that the server was asked for, and did not answer */
-
-/* --- the file system --- */
-
-static void answer(int device, uint64_t unique, int error, const void *body, size_t length)
-{
-    struct fuse_out_header header = {
-        .len = (uint32_t)(sizeof header + length), .error = error, .unique = unique};
-    struct iovec pieces[] = {{&header, sizeof header}, {(void *)(uintptr_t)body, length}};
-
-    (void)!writev(device, pieces, length ? 2 : 1); /* ENOENT: who asked was killed meanwhile */
-}
-
-static void serve(int device, const struct fuse_in_header *request)
-{
-    static const struct fuse_init_out init = {
-        .major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = 4096, .max_background = 8};
-    static const struct fuse_attr_out attributes = {
-        .attr = {.ino = FUSE_ROOT_ID, .mode = S_IFREG | 0666, .nlink = 1, .blksize = 4096}};
-    static const struct fuse_open_out opened = {.fh = 1};
-
-    switch (request->opcode) {
-    case FUSE_INIT:
-        answer(device, request->unique, 0, &init, sizeof init);
-        break;
-    case FUSE_OPEN:
-        answer(device, request->unique, 0, &opened, sizeof opened);
-        break;
-    case FUSE_GETATTR:
-        if (*flushes == 0)
-            answer(device, request->unique, 0, &attributes, sizeof attributes);
-        break;
-    case FUSE_FLUSH:
-        ++*flushes;
-        break;
-    case FUSE_RELEASE:
-        answer(device, request->unique, 0, NULL, 0);
-        break;
-    case FUSE_FORGET:
-    case FUSE_INTERRUPT:
-        break;
-    default:
-        answer(device, request->unique, -ENOSYS, NULL, 0);
-    }
-}
-
-static const char *file_path(void)
-{
-    return test_format("%s/file", test_directory());
-}
-
-/* Mounted on a file; the server's pid. Skips the test where there is no FUSE. */
-static int mount_silent_file(void)
-{
-    union {
-        struct fuse_in_header header;
-        char bytes[FUSE_MIN_READ_BUFFER + 4096];
-    } request;
-    int device, fd, pid;
-
-    test_need_root();
-    device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-    if (device < 0)
-        test_skip("no FUSE here: /dev/fuse: %s", strerror(errno));
-    fd = open(file_path(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    CHECK(fd >= 0 && close(fd) == 0);
-    if (mount("naru-test", file_path(), "fuse", MS_NOSUID | MS_NODEV,
-              test_format("fd=%d,rootmode=100000,user_id=0,group_id=0", device)) < 0)
-        test_skip("cannot mount a FUSE file system here: %s", strerror(errno));
-    flushes = test_shared(sizeof *flushes);
-    pid = test_fork();
-    while (pid == 0) {
-        if (read(device, &request, sizeof request) > 0)
-            serve(device, &request.header);
-        else if (errno != EINTR && errno != ENOENT && errno != EAGAIN)
-            _exit(0); /* unmounted */
-    }
-    CHECK_INT(close(device), 0);
-    return pid;
-}
-
-/* The server first: even a process that is killed waits for it when its files are closed. */
-static void unmount(int server)
-{
-    test_kill(server); /* from now on all that is asked fails at once */
-    CHECK_INT(umount2(file_path(), MNT_DETACH), 0);
-}
+#include "silent-fuse.h"
 
 static int open_silent_file(void)
 {
-    int fd = open(file_path(), O_RDWR | O_CLOEXEC);
+    int fd = open(silent_path(), O_RDWR | O_CLOEXEC);
 
     CHECK(fd >= 0);
     return fd;
@@ -116,7 +24,7 @@ static int open_silent_file(void)
 /* Why all of this: it is so, even for who is killed meanwhile. */
 TEST(closing_such_a_descriptor_waits_for_its_server)
 {
-    int server = mount_silent_file(), pid = test_fork(), status;
+    int server = mount_silent(S_IFREG), pid = test_fork(), status;
 
     if (pid == 0) {
         CHECK(close(open_silent_file()) < 0);
@@ -175,7 +83,7 @@ static const char *each_way(size_t index)
 
 TEST_EACH(a_file_whose_server_is_silent_holds_up_no_listener, each_way)
 {
-    int server = mount_silent_file(), pid;
+    int server = mount_silent(S_IFREG), pid;
     size_t before;
     struct naru_listener *l;
     struct naru_channel *ch = NULL;
@@ -212,7 +120,7 @@ TEST_EACH(a_file_whose_server_is_silent_holds_up_no_listener, each_way)
 
 TEST(nor_a_connector)
 {
-    int server = mount_silent_file(), pid = test_fork();
+    int server = mount_silent(S_IFREG), pid = test_fork();
     struct naru_channel *ch = NULL;
 
     if (pid == 0) {
@@ -264,7 +172,7 @@ static int send_silent_files(struct naru_channel *ch, int count)
 
 TEST_EACH(nor_a_receiver_that_has_no_room_for_it, each_carrier)
 {
-    int server = mount_silent_file(), pid;
+    int server = mount_silent(S_IFREG), pid;
     size_t before;
     struct naru_channel *ch[2];
     char byte;
@@ -301,7 +209,7 @@ static size_t threads(void)
 
 TEST(a_receiver_has_so_many_of_them_closed_and_is_told_of_the_next)
 {
-    int server = mount_silent_file(), pid, fd;
+    int server = mount_silent(S_IFREG), pid, fd;
     size_t before;
     struct naru_channel *ch[2];
     struct naru_message m = NARU_INIT(struct naru_message);
@@ -372,7 +280,7 @@ static const char *each_keeper(size_t index)
 
 TEST_EACH(a_listener_takes_no_more_than_so_many_of_them, each_keeper)
 {
-    int server = mount_silent_file(), pid, child, status, r;
+    int server = mount_silent(S_IFREG), pid, child, status, r;
     size_t before, listening;
     struct naru_listener *l;
     struct naru_channel *ch = NULL;

@@ -73,7 +73,10 @@ int unix_name_parse(const struct url *url, struct unix_name *ret_name)
     return 0;
 }
 
-/* Its directory, for the call alone. */
+/* Its directory, for the call alone. That may take as long as its file system likes, so forks are not held
+ * off; in a child a guard closes it. One that is forked in the very moment in which the number comes into
+ * being keeps it until it executes something or ends: O_PATH keeps a file system mounted, and nobody's peer
+ * alive. */
 static int open_directory(const char *path)
 {
     const char *last = last_part(path);
@@ -86,21 +89,31 @@ static int open_directory(const char *path)
 /* bind(2) or connect(2). */
 typedef int socket_call(int fd, const struct sockaddr *address, socklen_t length);
 
-static int use_by_directory(int fd, const struct unix_name *name, socket_call *call)
+static int use_in(int directory, int fd, const struct unix_name *name, socket_call *call)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int directory = open_directory(name->path), r, length, code;
+    int r, length;
 
-    if (directory < 0)
-        return -1;
     length = snprintf(address.sun_path, sizeof address.sun_path, THROUGH "%d/%s", directory,
                       last_part(name->path)); /* fits: LAST_MOST */
     r = call(fd, (const struct sockaddr *)&address,
              (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length + 1));
+    if (r < 0 && errno == ENOENT)
+        errno = access("/proc/self/fd", F_OK) < 0 ? ENAMETOOLONG : ENOENT;
+    return r;
+}
+
+static int use_by_directory(int fd, const struct unix_name *name, socket_call *call)
+{
+    struct fork_guard guard;
+    int directory = -1, r, code;
+
+    fork_guard_init(&guard);
+    fork_guard_add(&guard, &directory);
+    directory = open_directory(name->path);
+    r = directory < 0 ? -1 : use_in(directory, fd, name, call);
     code = errno;
-    if (r < 0 && code == ENOENT && access("/proc/self/fd", F_OK) < 0)
-        code = ENAMETOOLONG;
-    (void)close(directory);
+    fork_guard_close(&guard);
     errno = code;
     return r;
 }
@@ -108,14 +121,8 @@ static int use_by_directory(int fd, const struct unix_name *name, socket_call *c
 /* The socket does not block: neither call waits. */
 static int use(int fd, const struct unix_name *name, socket_call *call)
 {
-    int r;
-
-    if (name->length)
-        return call(fd, (const struct sockaddr *)&name->address, name->length);
-    fork_hold(); /* no child gets the directory */
-    r = use_by_directory(fd, name, call);
-    fork_release();
-    return r;
+    return name->length ? call(fd, (const struct sockaddr *)&name->address, name->length)
+                        : use_by_directory(fd, name, call);
 }
 
 int unix_name_bind(int fd, const struct unix_name *name)
