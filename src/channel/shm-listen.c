@@ -265,6 +265,7 @@ int shm_accept(struct naru_listener *l, struct naru_channel *ch)
     int r = 0;
 
     (void)pthread_mutex_lock(&s->lock);
+    s->options.cpu = shm_sole_cpu(); /* what those who come from now on are told: it is this thread's peers */
     if (s->arrived == 0) {
         r = work(s, 1);
         if (r == 0) /* what the keeper was short of may be there again */
@@ -287,6 +288,7 @@ int shm_dispatch(struct naru_listener *l)
     int r;
 
     (void)pthread_mutex_lock(&s->lock);
+    s->options.cpu = shm_sole_cpu(); /* as shm_accept() */
     s->failed = 0;
     r = work(s, s->options.backlog);
     settle(s);

@@ -39,7 +39,8 @@ int shm_parse_options(struct url *url, const struct naru_options *opt, bool name
                                   .lanes = 1,
                                   .pool = SHM_POOL_DEFAULT,
                                   .backlog = SHM_BACKLOG_DEFAULT,
-                                  .how = WAIT_ADAPTIVE};
+                                  .how = WAIT_ADAPTIVE,
+                                  .cpu = shm_sole_cpu()};
     int r = url_option_size(url, "ring", SHM_PAGE, 1 << 30, &options.ring);
 
     if (r == 0)
@@ -82,7 +83,7 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
         m.ring_max = m.ring * m.lanes;
     m.pool_max = options->pool_max;
     m.type = options->type;
-    m.cpu = shm_sole_cpu();
+    m.cpu = options->cpu;
     return m;
 }
 

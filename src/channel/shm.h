@@ -31,6 +31,7 @@ struct shm_options {
     size_t ring, lanes, pool, backlog;
     size_t pool_max; /* of the other side's pool that is mapped */
     int how;         /* enum wait_how */
+    uint32_t cpu;    /* shm_sole_cpu() of the thread that asked for the channel */
     bool prefault, huge;
     struct shm_allowed allowed;
     struct handshake_type type;

@@ -45,6 +45,21 @@ static const char *each_way(size_t index)
     return index < sizeof ways / sizeof *ways ? ways[index].name : NULL;
 }
 
+/* A listener's thread that is pinned once it listens, or let free, and then accepts. */
+static const struct {
+    const char *name, *query;
+    int listens_on, accepts_on;
+    bool look;
+} later[] = {{"to that of the connector", "", ALL, FIRST, false},
+             {"to that of the connector, no keeper", "?service=manual", ALL, FIRST, false},
+             {"from that of the connector", "", FIRST, SECOND, true},
+             {"to all", "", FIRST, ALL, true}};
+
+static const char *each_later(size_t index)
+{
+    return index < sizeof later / sizeof *later ? later[index].name : NULL;
+}
+
 static bool looks(const struct naru_channel *ch)
 {
     return ((const struct shm *)ch->state)->spins > 0;
@@ -67,6 +82,30 @@ TEST_EACH(only_two_with_one_cpu_between_them_sleep_at_once, each_way)
     CHECK_INT(pthread_join(thread, &far), 0);
     CHECK_INT(looks(near), ways[index].look);
     CHECK_INT(looks(far), ways[index].look);
+    naru_channel_close(near);
+    naru_channel_close(far);
+    naru_listener_close(l);
+}
+
+TEST_EACH(who_accepts_is_told_of_as_it_is_then, each_later)
+{
+    struct naru_channel *near = NULL;
+    struct naru_listener *l;
+    pthread_t thread;
+    void *far;
+
+    pin(later[index].listens_on);
+    l = listen_there(later[index].query);
+    pin(later[index].accepts_on);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &near), -EAGAIN);
+    pin(FIRST);
+    CHECK_INT(pthread_create(&thread, NULL, connect_thread, (void *)(uintptr_t) "?ring=16k"),
+              0); /* as we are */
+    pin(later[index].accepts_on);
+    CHECK_INT(naru_accept(l, patience, &near), 0);
+    CHECK_INT(pthread_join(thread, &far), 0);
+    CHECK_INT(looks(near), later[index].look);
+    CHECK_INT(looks(far), later[index].look);
     naru_channel_close(near);
     naru_channel_close(far);
     naru_listener_close(l);
