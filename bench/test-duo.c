@@ -16,21 +16,21 @@
 
 static const int64_t ms = 1000000;
 
-static int64_t clock_ns(void)
+static int64_t read_clock(clockid_t clock)
 {
     struct timespec now;
 
-    CHECK_INT(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+    CHECK_INT(clock_gettime(clock, &now), 0);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static int run(int64_t limit_ns, int (*body)(void *, enum duo_side), char why[DUO_WHY_MAX])
+static int run(int64_t limit_ns, int (*body)(void *, enum duo_side), void *context, char why[DUO_WHY_MAX])
 {
     struct duo duo;
     int r;
 
     CHECK_INT(duo_init(&duo, DUO_PIN_NONE, limit_ns, -1), 0);
-    r = duo_run(&duo, body, NULL, NULL, why);
+    r = duo_run(&duo, body, NULL, context, why);
     duo_deinit(&duo);
     return r;
 }
@@ -47,26 +47,37 @@ TEST(a_run_that_hangs_ends_at_the_limit)
 {
     char why[DUO_WHY_MAX];
 
-    CHECK_INT(run(200 * ms, sleep_for_ever, why), -ETIMEDOUT);
+    CHECK_INT(run(200 * ms, sleep_for_ever, NULL, why), -ETIMEDOUT);
     CHECK_CONTAINS(why, "it did not end within 0.2 s");
 }
 
-/* At work when the first limit passes, however much it gets of a CPU. */
+/* At work when the first limit passes, with as much of a CPU by then as is noticed: a machine whose CPUs
+ * others have may not give it that. */
 static int compute_beyond_the_limit(void *context, enum duo_side side)
 {
-    int64_t begin = clock_ns();
+    int64_t begin = read_clock(CLOCK_MONOTONIC);
 
-    (void)context;
-    while (side == DUO_NEAR && clock_ns() - begin < 1500 * ms)
-        ;
+    while (side == DUO_NEAR && read_clock(CLOCK_MONOTONIC) - begin < 1500 * ms)
+        if (read_clock(CLOCK_MONOTONIC) - begin < 900 * ms)
+            atomic_store((_Atomic int64_t *)context, read_clock(CLOCK_PROCESS_CPUTIME_ID));
     return 0;
 }
 
 TEST(a_run_that_is_at_work_at_the_limit_goes_on)
 {
+    _Atomic int64_t *used_ns = duo_share(sizeof *used_ns);
     char why[DUO_WHY_MAX];
+    int r = -ETIMEDOUT;
 
-    CHECK_INT(run(1000 * ms, compute_beyond_the_limit, why), 0);
+    CHECK(used_ns);
+    for (int attempts = 0; attempts < 20; attempts++) {
+        *used_ns = 0;
+        r = run(1000 * ms, compute_beyond_the_limit, used_ns, why);
+        if (r == 0 || *used_ns > 20 * ms)
+            break;
+    }
+    duo_unshare(used_ns, sizeof *used_ns);
+    CHECK_INT(r, 0);
 }
 
 static int compute_for_ever(void *context, enum duo_side side)
@@ -84,7 +95,7 @@ TEST(a_run_that_computes_for_ever_ends_as_well)
 {
     char why[DUO_WHY_MAX];
 
-    CHECK_INT(run(20 * ms, compute_for_ever, why), -ETIMEDOUT);
+    CHECK_INT(run(20 * ms, compute_for_ever, NULL, why), -ETIMEDOUT);
 }
 
 /* The far side fails as if the near one had gone, and the near one is killed once that has been seen. */

@@ -226,6 +226,14 @@ static int print_results(const struct options *o, const struct results *results,
     return o->svg ? write_svg(o->svg, results, e) : NARU_EXIT_OK;
 }
 
+static int nothing_to_measure(const struct plan *plan)
+{
+    if (plan->pin == DUO_PIN_TOGETHER)
+        return report(NARU_EXIT_FAILED, "both sides spin there, which takes a CPU for each: %s",
+                      duo_cpu_count() < 2 ? "there is only one" : "leave out --pin together");
+    return report(NARU_EXIT_FAILED, "that is not measured by such a pattern");
+}
+
 static int measure(const struct options *o, struct plan *plan)
 {
     struct environment environment = environment_read();
@@ -238,6 +246,8 @@ static int measure(const struct options *o, struct plan *plan)
         return report_errno(-r, "it could not begin");
     if (results.count && results.rounds_done)
         code = print_results(o, &results, &environment);
+    else if (!results.count)
+        code = nothing_to_measure(plan);
     results_free(&results);
     return r == -ECANCELED ? interrupt_exit_code() : code;
 }
