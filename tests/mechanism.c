@@ -3,6 +3,7 @@
 #include "mechanism.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -157,12 +158,29 @@ static void limit_signals(void)
     CHECK(setrlimit(RLIMIT_SIGPENDING, &limit) == 0);
 }
 
+/* That queue is all processes' of the user, and one that a test fills is full for another that runs beside
+ * it: one at a time has a channel of signals. The lock is this process's alone (fcntl(2)), not its
+ * children's. */
+static int lock_signals(void)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(test_format("/tmp/naru-test-signals-%u.lock", (unsigned)geteuid()),
+                  O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0);
+    while (fcntl(fd, F_SETLKW, &whole) < 0)
+        CHECK_INT(errno, EINTR);
+    return fd;
+}
+
 void link_open_with(struct link *link, size_t index, const struct naru_options *options, const char *query)
 {
     const struct naru_options none = NARU_INIT(struct naru_options);
 
-    *link =
-        (struct link){.variant = variant_at(index), .options = options ? *options : none, .given = {-1, -1}};
+    *link = (struct link){.variant = variant_at(index),
+                          .options = options ? *options : none,
+                          .signals_fd = -1,
+                          .given = {-1, -1}};
     if (!link->variant->url)
         test_fail(__FILE__, __LINE__, "mechanism %s has no variant in tests/mechanism.c", link->variant->row);
     link->row = naru_mechanism_find(link->variant->row);
@@ -176,8 +194,10 @@ void link_open_with(struct link *link, size_t index, const struct naru_options *
         CHECK_OK(naru_channel_pair(link->url, &link->options, link->pair));
         return;
     }
-    if (link->variant->traits & PROCESS)
+    if (link->variant->traits & PROCESS) {
+        link->signals_fd = lock_signals();
         limit_signals();
+    }
     CHECK_OK(naru_listen(link->url, &link->options, &link->listener));
     link->url = test_format("%s", naru_listener_url(link->listener));
     link->opened = true;
@@ -297,6 +317,9 @@ void link_close(struct link *link)
             CHECK_OK(r);
     }
     link->opened = false;
+    if (link->signals_fd >= 0)
+        close(link->signals_fd);
+    link->signals_fd = -1;
 }
 
 /* --- messages --- */

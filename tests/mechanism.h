@@ -58,6 +58,7 @@ struct link {
     const struct variant *variant;
     const struct naru_mechanism *row;
     struct naru_options options;
+    int signals_fd;  /* with PROCESS: a lock on the user's queue of signals */
     const char *url; /* to connect to */
     struct naru_listener *listener;
     struct naru_channel *pair[2];

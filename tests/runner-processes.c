@@ -64,6 +64,41 @@ int test_udp_socket(uint16_t *ret_port)
     return fd;
 }
 
+static bool is_unused(int port, int type)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+    bool unused;
+
+    CHECK(fd >= 0);
+    unused = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    close(fd);
+    return unused;
+}
+
+int test_unused_port(void)
+{
+    enum { LEAST = 2000, MOST_TESTS = 1000 };
+    static int next;
+    int first = 32768, ports;
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re"); /* ip(7) */
+
+    if (file) {
+        CHECK_INT(fscanf(file, "%d", &first), 1);
+        fclose(file);
+    }
+    ports = first - LEAST;
+    CHECK(ports >= MOST_TESTS); /* or those who count on from their pids would meet */
+    for (int i = 0; i < ports; i++) {
+        int port = LEAST + (getpid() + next++) % ports;
+
+        if (is_unused(port, SOCK_STREAM) && is_unused(port, SOCK_DGRAM))
+            return port;
+    }
+    test_fail(__FILE__, __LINE__, "no unused port from %d to %d", LEAST, first - 1);
+}
+
 void test_need_root(void)
 {
     if (geteuid() != 0)

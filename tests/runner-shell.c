@@ -44,18 +44,11 @@ static void redirect(int fd, const char *path)
     close(file);
 }
 
-/* Free a moment ago, and handed out by the kernel in turn, so that nobody else is likely to get it. */
-static int unused_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, length) == 0);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
+/* waits PATH PID: until that process has made this file and sleeps then: there are things to be done between
+ * the two, and a name is not served while they are. */
+static const char prelude[] = "waits() { until [ -e \"$1\" ]; do sleep 0.01; done\n"
+                              "while read -r _ _ state _ </proc/$2/stat && [ $state != S ] && [ $state != Z "
+                              "]; do sleep 0.01; done; }\n";
 
 int shell_start(const char *script)
 {
@@ -72,9 +65,9 @@ int shell_start(const char *script)
     redirect(STDERR_FILENO, stream_path(getpid(), "err"));
     CHECK(chdir(directory) == 0);
     setenv("PATH", test_format("%s:%s", build, getenv("PATH")), 1);
-    setenv("port", test_format("%d", unused_port()), 1);
+    setenv("port", test_format("%d", test_unused_port()), 1);
     setenv("LC_ALL", "C.UTF-8", 1);
-    execlp("bash", "bash", "-c", script, (char *)NULL);
+    execlp("bash", "bash", "-c", test_format("%s%s", prelude, script), (char *)NULL);
     _exit(127);
 }
 

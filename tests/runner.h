@@ -121,6 +121,10 @@ void test_limit_descriptors(size_t more);
 /* A UDP socket on 127.0.0.1; *ret_port is the kernel's choice. */
 int test_udp_socket(uint16_t *ret_port);
 
+/* A port of 127.0.0.1, TCP's and UDP's, for who must know it before it is bound: below those that the kernel
+ * gives to who asks for any, so that it goes to no other test meanwhile. */
+int test_unused_port(void);
+
 /* Skips the test unless it runs as root; to be asked before anything is made that a skipped test would leave.
  */
 void test_need_root(void);

@@ -86,7 +86,7 @@ TEST(messages_that_do_not_suit_the_mechanism_say_what_would)
           "naru recv signal: & naru send -m hi signal:$!; r=$?; kill $!; wait; exit $r");
     SHELL(2, "", "`naru cat` for bytes as they are", "printf 'a\\nb' | naru send -f whole exec:cat");
     SHELL(1, "", "?frame=line receives lines of text, ?frame=raw any bytes",
-          "naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; echo some text |"
+          "naru recv unix://$PWD/s & waits s $!; echo some text |"
           "socat -u - unix-connect:$PWD/s; wait $!");
 }
 
@@ -135,9 +135,9 @@ TEST(a_missing_path_is_not_found)
 TEST(a_name_removed_underneath_ends_the_wait)
 {
     SHELL(3, "", "the FIFO was removed or replaced, so that nobody can open it any more; listen again",
-          "naru recv fifo://$PWD/f & until [ -p f ]; do sleep 0.01; done; rm f; wait $!");
+          "naru recv fifo://$PWD/f & waits f $!; rm f; wait $!");
     SHELL(3, "", "the name was removed or replaced, so that nobody can connect here any more; listen again",
-          "naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; rm s; wait $!");
+          "naru recv unix://$PWD/s & waits s $!; rm s; wait $!");
     SHELL(3, "kept\n", "the name was removed or replaced, so that nobody can connect here any more",
           "mkfifo in; naru listen --reply ok \"unix://$PWD/s?frame=line\" > got 2> said & p=$!;"
           "naru cat - unix://$PWD/s < in > out & exec 3> in; echo kept >&3; until [ -s got ]; do sleep 0.01;"
@@ -151,10 +151,9 @@ TEST(an_endpoint_in_use_is_refused_and_left_alone)
     SHELL(1, "here\n", "the port is in use",
           "u=\"tcp://127.0.0.1:$port?frame=line\"; naru listen $u > got & p=$!; naru send -m here $u;"
           "naru recv $u; r=$?; until [ -s got ]; do sleep 0.01; done; kill $p; wait; cat got; exit $r");
-    SHELL(
-        1, "here\n", "naru recv: ",
-        "naru recv unix://$PWD/s > got & until [ -S s ]; do sleep 0.01; done; naru recv unix://$PWD/s; r=$?;"
-        "naru send -m here unix://$PWD/s; wait; cat got; exit $r");
+    SHELL(1, "here\n", "naru recv: ",
+          "naru recv unix://$PWD/s > got & waits s $!; naru recv unix://$PWD/s; r=$?;"
+          "naru send -m here unix://$PWD/s; wait; cat got; exit $r");
 }
 
 TEST(nobody_there_is_a_timeout)
@@ -174,7 +173,7 @@ TEST(senders_that_bring_nothing_do_not_prolong_the_wait)
 {
     SHELL(124, "", "no message came in time",
           "for u in unix://$PWD/s shm://$PWD/s fifo://$PWD/f; do rm -f s f\n"
-          "    timeout -s KILL 20 naru recv --keep -t 300ms $u & r=$!\n"
+          "    timeout -s KILL 100 naru recv --keep -t 300ms $u & r=$!\n"
           "    while kill -0 $r 2>/dev/null; do naru send -t 100ms $u < /dev/null 2>/dev/null; done\n"
           "    wait $r; code=$?; [ $code = 124 ] || break\n"
           "done; exit $code");
@@ -274,7 +273,7 @@ TEST(permission_denied_says_so)
     SHELL(4, "", "permission denied",
           NOBODY "naru create fifo://$PWD/f; $nobody ./naru send -t 5s -m x fifo://$PWD/f");
     SHELL(4, "", "permission denied",
-          NOBODY "naru listen unix://$PWD/s & until [ -S s ]; do sleep 0.01; done;"
+          NOBODY "naru listen unix://$PWD/s & waits s $!;"
                  "$nobody ./naru send -t 5s -m x unix://$PWD/s; r=$?; kill $!; wait; exit $r");
     SHELL(4, "", "permission denied",
           NOBODY
@@ -333,14 +332,14 @@ TEST(a_reader_that_went_away_ends_quietly)
 TEST(an_interrupt_ends_with_130_and_leaves_nothing)
 {
     SHELL(130, "", "",
-          "env --default-signal=INT naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -INT "
+          "env --default-signal=INT naru recv unix://$PWD/s & waits s $!; kill -INT "
           "$!; wait $!;"
           "r=$?; find . -name 's*'; exit $r");
     SHELL(143, "", "",
-          "naru listen unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -TERM $!; wait $!; r=$?; "
+          "naru listen unix://$PWD/s & waits s $!; kill -TERM $!; wait $!; r=$?; "
           "find . -name 's*'; exit $r");
     SHELL(129, "", "",
-          "naru send --listen -m x unix://$PWD/s & until [ -S s ]; do sleep 0.01; done; kill -HUP $!; wait "
+          "naru send --listen -m x unix://$PWD/s & waits s $!; kill -HUP $!; wait "
           "$!; r=$?; find . -name 's*'; exit $r");
 }
 
@@ -348,7 +347,7 @@ TEST(an_interrupt_ends_with_130_and_leaves_nothing)
 TEST(a_signal_that_comes_twice_leaves_nothing_either)
 {
     SHELL(0, "", "",
-          "for i in $(seq 20); do naru recv unix://$PWD/s & until [ -S s ]; do sleep 0.01; done;"
+          "for i in $(seq 20); do naru recv unix://$PWD/s & waits s $!;"
           "kill -TERM $! && kill -HUP $!; wait $!; [ $? -gt 128 ] || exit 1; find . -name 's*'; done 2> err");
 }
 

@@ -36,7 +36,7 @@ TEST(names_of_shared_memory_are_listed_used_and_removed)
           "shm://name; wait; cat got;"
           "! [ -e $s ] && ! [ -e $s.lock ]");
     SHELL(0, "", "naru rm: shm://name: a process listens there",
-          "naru recv shm://name & until [ -S $XDG_RUNTIME_DIR/naru/name ]; do sleep 0.01; done;"
+          "naru recv shm://name & waits $XDG_RUNTIME_DIR/naru/name $!;"
           "naru rm shm://name && exit 1; kill -9 $!; wait; [ -S $XDG_RUNTIME_DIR/naru/name ] || exit 2;"
           "naru rm shm://name; [ -z \"$(ls -A $XDG_RUNTIME_DIR/naru)\" ]");
 }
@@ -92,7 +92,7 @@ TEST(rm_removes_each_and_reports_each)
 TEST(rm_leaves_live_endpoints_alone)
 {
     SHELL(1, "x\n", "naru rm: unix:///",
-          "naru recv unix://$PWD/s > got & until [ -S s ]; do sleep 0.01; done; naru rm unix://$PWD/s; r=$?;"
+          "naru recv unix://$PWD/s > got & waits s $!; naru rm unix://$PWD/s; r=$?;"
           "naru send -m x unix://$PWD/s; wait; cat got; exit $r");
 }
 

@@ -22,7 +22,7 @@ static void need(const char *program)
 /* Shell functions: until somebody has bound the UDP port (nothing announces it); socat that waits for the
  * other side to listen. */
 #define BOUND "bound() { until grep -qi \":$(printf %04x \"$1\") \" /proc/net/$2; do sleep 0.01; done; }; "
-#define RETRY ",retry=400,interval=0.05"
+#define RETRY ",retry=1200,interval=0.05"
 
 /* --- socat --- */
 
@@ -61,7 +61,7 @@ TEST(socat_exchanges_unix_datagrams)
 {
     need("socat");
     SHELL(0, "hello\n", "",
-          "naru recv -n 1 'unix:s?type=dgram' & until [ -S s ]; do sleep 0.01; done; "
+          "naru recv -n 1 'unix:s?type=dgram' & waits s $!; "
           "printf hello | socat -u - UNIX-SENDTO:s; wait $!");
     SHELL(
         0, "hello", "",
@@ -102,7 +102,7 @@ TEST(socat_and_a_fifo)
 {
     need("socat");
     SHELL(0, "1\n2\n3\n", "",
-          "naru recv 'fifo:f?frame=line' & until [ -p f ]; do sleep 0.01; done; "
+          "naru recv 'fifo:f?frame=line' & waits f $!; "
           "seq 3 | socat -u - OPEN:f,wronly; wait $!; rm f");
     SHELL(0, "1\n2\n3\n", "",
           "mkfifo g; socat -u OPEN:g,rdonly - & "
