@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/fork.h"
 #include "check.h"
 #include "naru/error.h"
@@ -77,7 +78,7 @@ static void check_through_socket(const uint8_t *data, size_t size, uint8_t choic
 {
     struct handshake_message m;
     struct handshake_packet packet;
-    int fds[2], passed[HELLO_FDS + 2], count = choice % (HELLO_FDS + 3), before = lowest_free();
+    int fds[2], passed[HELLO_FDS_MOST + 2], count = choice % (HELLO_FDS_MOST + 3), before = lowest_free();
     struct iovec iov = {(void *)(uintptr_t)data, size};
     union {
         struct cmsghdr align;
@@ -101,7 +102,8 @@ static void check_through_socket(const uint8_t *data, size_t size, uint8_t choic
     if (handshake_recv(fds[1], &packet) == 0) {
         CHECK(packet.fd_count == (size_t)count && !packet.fds_lost);
         for (size_t i = 0; i < packet.fd_count; i++)
-            CHECK(!handshake_is_bell(packet.fds[i])); /* a seqpacket socket is none */
+            CHECK(!handshake_is_bell(packet.fds[i]) && /* a seqpacket socket is none */
+                  fd_is_eventfd(packet.fds[i]) <= 0);
         if (size <= sizeof packet.bytes)
             CHECK(packet.length == size && memcmp(packet.bytes, data, size) == 0 &&
                   handshake_read(packet.bytes, packet.length, own, &m) == expected);

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""shm-peer.py SOCKET COUNT: another implementation of shm:, from man/naru-shm-format.7 alone.
+"""shm-peer.py SOCKET COUNT [loop]: another implementation of shm:, from man/naru-shm-format.7 alone.
 
 Connects, sends COUNT messages of all lengths, and expects each of them back.
+loop: with bells for event loops, in one of which it waits.
 """
 import array
 import ctypes
 import fcntl
 import mmap
 import os
+import select
 import socket
 import struct
 import sys
@@ -17,6 +19,7 @@ PAGE, RING, LAYOUT, LINE = 4096, 8192, 3, 64
 TAKEN, RECEIVER_ASLEEP, SENDER_ASLEEP, END = 1408, 128, 192, 256
 F_ADD_SEALS, SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x10  # SEAL, SHRINK, GROW, FUTURE_WRITE
 MEMBARRIER, GLOBAL_EXPEDITED, REGISTER_GLOBAL_EXPEDITED = 324, 1 << 1, 1 << 2
+LOOP = 1 << 31
 syscall = ctypes.CDLL(None).syscall
 
 
@@ -30,7 +33,7 @@ def packet(kind):
 
 
 class Link:
-    def __init__(self, path):
+    def __init__(self, path, loop):
         syscall(MEMBARRIER, REGISTER_GLOBAL_EXPEDITED, 0, 0)
         fd = os.memfd_create("peer", os.MFD_ALLOW_SEALING)
         os.posix_fallocate(fd, 0, PAGE + RING)
@@ -42,6 +45,9 @@ class Link:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as meeting:
             meeting.connect(path)
             fds = array.array("i", [fd, listener_receives.fileno(), listener_sends.fileno()])
+            self.loop = self.listeners_loop = None
+            if loop:
+                self.make_loop(fds)
             meeting.sendmsg([packet(1)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
             answer, control, _, _ = meeting.recvmsg(256, socket.CMSG_SPACE(4))
         kind, reason = struct.unpack_from("<II", answer, 8)
@@ -56,22 +62,40 @@ class Link:
             os.close(end)
         listener_receives.close(), listener_sends.close()
 
+    def make_loop(self, fds):
+        """Bells to take from, and an epoll that shows each time that somebody took from ours."""
+        self.listeners_loop, own = (os.eventfd(1 << 31, os.EFD_CLOEXEC | os.EFD_SEMAPHORE) for _ in range(2))
+        fds.extend([self.listeners_loop, own])
+        self.loop = select.epoll()
+        self.loop.register(own, select.EPOLLOUT | select.EPOLLET)
+        self.loop.register(self.receivers_bell, select.EPOLLIN)
+
+    def ring(self, ticket, bell):
+        if ticket & LOOP and self.listeners_loop:
+            os.preadv(self.listeners_loop, [bytearray(8)], -1, os.RWF_NOWAIT)
+        else:
+            bell.send(b"\1", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
     def publish(self, where, bell):
         """After a store: rings for whoever sleeps there, once a ticket."""
         (ticket,) = struct.unpack_from("<I", self.theirs, where)
         if ticket != self.rung.get(where, 0):
             self.rung[where] = ticket
             if ticket:
-                bell.send(b"\1", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self.ring(ticket, bell)
 
     def wait(self, where, bell, ready):
         """Until ready(), asleep if need be."""
         while not ready():
             self.ticket += 1
-            struct.pack_into("<I", self.own, where, self.ticket)
+            loop = self.loop if where == RECEIVER_ASLEEP else None
+            struct.pack_into("<I", self.own, where, self.ticket | (LOOP if loop else 0))
             syscall(MEMBARRIER, GLOBAL_EXPEDITED, 0, 0)
             if not ready():
-                assert bell.recv(64), "the other side has gone"
+                if loop:
+                    assert self.receivers_bell.fileno() not in dict(loop.poll()), "gone, or rung elsewhere"
+                else:
+                    assert bell.recv(64), "the other side has gone"
             struct.pack_into("<I", self.own, where, 0)
 
     def send(self, payload):
@@ -110,7 +134,7 @@ class Link:
 
 
 def main():
-    link, count = Link(sys.argv[1]), int(sys.argv[2])
+    link, count = Link(sys.argv[1], sys.argv[3:] == ["loop"]), int(sys.argv[2])
     lengths = [0, 1, 7, 8, 9, 24, 25, 56, 57, 64, 1000, RING // 2 - 16]
     for number in range(count):
         message = bytes((number + i) % 256 for i in range(lengths[number % len(lengths)]))

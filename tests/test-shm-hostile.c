@@ -6,6 +6,7 @@
  * are said, and what is broken stays so. test-shm-nonsense.c has chosen attacks, one by one.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -100,7 +101,7 @@ static void attack_words(struct naru_channel *ch)
         atomic_store(dice(2) ? &progress->taken : &progress->received, nasty(l->rx.position));
         break;
     case 1:
-        atomic_store(&l->page->receiver_asleep, (uint32_t)nasty(7));
+        atomic_store(&l->page->receiver_asleep, (uint32_t)nasty(7) | (dice(2) ? WAKEUP_LOOP : 0));
         atomic_store(&l->page->sender_asleep, (uint32_t)nasty(7));
         break;
     case 2:
@@ -162,6 +163,20 @@ static void attack_bell(int fd)
     }
 }
 
+/* Both sides hold it. What could make the attacker itself wait is done without waiting. */
+static void attack_loop_bell(int fd)
+{
+    uint64_t number = dice(2) ? nasty(1) : UINT64_MAX - 1;
+
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (dice(2))
+        (void)!write(fd, &number, sizeof number);
+    else
+        (void)!read(fd, &number, sizeof number);
+    if (dice(2))
+        (void)fcntl(fd, F_SETFL, 0);
+}
+
 /* Now and then it does as it should, so that the victim gets somewhere. */
 static void behave(struct naru_channel *ch)
 {
@@ -182,6 +197,8 @@ static _Noreturn void attack(struct naru_channel *ch, uint64_t malice)
             behave(ch);
         else if (dice(8))
             attack_words(ch);
+        else if (dice(4) == 0)
+            attack_loop_bell(dice(2) ? ch->loop_bell : ch->their_loop_bell);
         else
             attack_bell(dice(2) ? ch->rfd : ch->wfd);
     if (dice(2))

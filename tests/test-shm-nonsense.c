@@ -176,14 +176,28 @@ TEST(a_ring_without_end_ends_with_its_writer)
     }
 }
 
-/* Each send finds another ticket, and rings a bell that nobody hears. */
-TEST(a_bell_that_is_full_holds_up_no_sender)
+/* Each send finds another ticket, and rings a bell that nobody hears: of either kind, or a socket because of
+ * the other kind's want. */
+static const struct {
+    const char *name;
+    uint32_t kind;
+    bool lost;
+} bells[] = {{"the socket", 0, false}, {"for a loop", WAKEUP_LOOP, false}, {"for want", WAKEUP_LOOP, true}};
+
+static const char *each_bell(size_t index)
+{
+    return index < sizeof bells / sizeof *bells ? bells[index].name : NULL;
+}
+
+TEST_EACH(a_bell_that_is_full_holds_up_no_sender, each_bell)
 {
     struct naru_channel *ch[2];
     struct shm_link *l = open_pair(ch);
 
+    if (bells[index].lost)
+        link_of(ch[0])->their_receiver.loop_fd = -1;
     for (uint32_t i = 1; i < 20000; i++) {
-        atomic_store(&l->page->receiver_asleep, i);
+        atomic_store(&l->page->receiver_asleep, i | bells[index].kind);
         CHECK_INT(naru_send(ch[0], "x", 1, NARU_FOREVER), 0);
         atomic_store(&l->page->lane[0].taken, link_of(ch[0])->tx.position);
     }

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -76,4 +78,17 @@ bool fd_is_removed(int fd)
     struct stat status;
 
     return fstat(fd, &status) == 0 && status.st_nlink == 0;
+}
+
+int fd_is_eventfd(int fd)
+{
+    static const char name[] = "anon_inode:[eventfd]"; /* proc_pid_fd(5); names of files begin with "/" */
+    char path[64], found[sizeof name];
+    ssize_t n;
+
+    (void)snprintf(path, sizeof path, "/proc/thread-self/fd/%d", fd);
+    n = readlink(path, found, sizeof found);
+    if (n < 0)
+        return -1;
+    return n == (ssize_t)strlen(name) && memcmp(found, name, strlen(name)) == 0;
 }

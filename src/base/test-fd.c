@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -99,4 +101,20 @@ TEST(polling_goes_on_after_signals_and_keeps_its_deadline)
     CHECK_INT(poll.revents, POLLIN);
     (void)fd_close(fds[0]);
     (void)fd_close(fds[1]);
+}
+
+TEST(an_eventfd_is_told_from_what_is_like_it)
+{
+    int event = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    int copy = dup(event), file;
+    const char *path = test_format("%s/anon_inode:[eventfd]", test_directory());
+
+    file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    CHECK(event >= 0 && timer >= 0 && copy >= 0 && file >= 0);
+    CHECK_INT(fd_is_eventfd(event), 1);
+    CHECK_INT(fd_is_eventfd(copy), 1);
+    CHECK_INT(fd_is_eventfd(timer), 0);
+    CHECK_INT(fd_is_eventfd(file), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK(close(event) == 0 && close(timer) == 0 && close(copy) == 0 && close(file) == 0);
 }

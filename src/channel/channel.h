@@ -213,7 +213,10 @@ struct naru_channel {
     struct naru_peer peer;
     int peer_pidfd; /* -1: unknown */
     int side_fd;    /* a mechanism's socket for what goes beside its messages; -1: none */
-    void *state;    /* the mechanism's own */
+    /* An eventfd in the epoll of naru_channel_fd(), which is rung by taking from it (shm/wakeup.h), and the
+     * other side's; -1: none. */
+    int loop_bell, their_loop_bell;
+    void *state; /* the mechanism's own */
 
     struct stream *stream; /* byte streams only */
     struct {               /* a received message that was larger than the caller's room: see channel_keep() */

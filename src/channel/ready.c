@@ -133,13 +133,21 @@ static int watch_sender(struct naru_channel *ch)
     return r == -EPERM ? 0 : r; /* a regular file: it always has room and never hangs up */
 }
 
+/* Only where `holds` takes what it shows. */
+static bool hears_loop_bell(const struct naru_channel *ch)
+{
+    return ch->loop_bell >= 0 && (ch->direction & NARU_DIRECTION_RECEIVE);
+}
+
 static int watch_connection(struct naru_channel *ch)
 {
-    int in = polled_fd(ch, NARU_IN);
+    int in = polled_fd(ch, NARU_IN), r = 0;
 
     if (in >= 0)
-        return watch(ch, in, wanted(ch, in));
-    return ch->wfd >= 0 ? watch_sender(ch) : 0;
+        r = watch(ch, in, wanted(ch, in));
+    else if (ch->wfd >= 0)
+        r = watch_sender(ch);
+    return r == 0 && hears_loop_bell(ch) ? watch(ch, ch->loop_bell, EPOLLOUT | EPOLLET) : r;
 }
 
 void channel_unwatch(struct naru_channel *ch)
@@ -150,6 +158,8 @@ void channel_unwatch(struct naru_channel *ch)
         return;
     if (in >= 0)
         (void)epoll_ctl(ch->fd, EPOLL_CTL_DEL, in, NULL);
+    if (ch->loop_bell >= 0)
+        (void)epoll_ctl(ch->fd, EPOLL_CTL_DEL, ch->loop_bell, NULL); /* -ENOENT: nothing was received */
     if (ch->wfd >= 0 && ch->wfd != in)
         (void)epoll_ctl(ch->fd, EPOLL_CTL_DEL, ch->wfd, NULL); /* -ENOENT: room is not waited for */
     ch->armed = ch->room = false;

@@ -23,6 +23,8 @@ void guts_swap(struct naru_channel *a, struct naru_channel *b)
     SWAP(poll_fd);
     SWAP(peer_pidfd);
     SWAP(side_fd);
+    SWAP(loop_bell);
+    SWAP(their_loop_bell);
     SWAP(room_event);
     SWAP(in_event);
     SWAP(io[CHANNEL_SENDING]);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/discard.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "channel/shm-handshake.h"
@@ -18,12 +19,14 @@ static struct shm_arrival *new_arrival(const char *what)
         return NULL;
     }
     list_init(&a->node);
-    a->rfd = a->wfd = a->side_fd = a->peer_pidfd = -1;
+    a->rfd = a->wfd = a->side_fd = a->peer_pidfd = a->loop_bell = a->their_loop_bell = -1;
     a->peer = (struct naru_peer){-1, -1, -1};
     fork_guard_init(&a->guard);
     fork_guard_add(&a->guard, &a->rfd);
     fork_guard_add(&a->guard, &a->wfd);
     fork_guard_add(&a->guard, &a->side_fd);
+    fork_guard_add(&a->guard, &a->loop_bell);
+    fork_guard_add(&a->guard, &a->their_loop_bell);
     fork_guard_add(&a->guard, &a->peer_pidfd);
     return a;
 }
@@ -40,12 +43,32 @@ void shm_arrival_drop(struct shm_arrival *a, bool owner)
     free(a);
 }
 
-/* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. */
-static enum handshake_reason check_fds(const struct handshake_packet *packet)
+/* What is done with a bell for event loops could wait for ever on other files: those are refused. Where
+ * nobody can tell they are let go; the other side's loop hears its socket as well, and ours has no other bell
+ * then. */
+static bool check_loop_bells(struct handshake_packet *packet)
 {
-    if (packet->fd_count < HELLO_FDS && packet->fds_lost) /* there was room for them: not in this process */
+    for (size_t i = HELLO_FDS; i < packet->fd_count; i++) {
+        int r = fd_is_eventfd(packet->fds[i]);
+
+        if (r == 0)
+            return false;
+        if (r < 0) {
+            discard_fds(packet->fds + HELLO_FDS, packet->fd_count - HELLO_FDS);
+            packet->fd_count = HELLO_FDS;
+        }
+    }
+    return true;
+}
+
+/* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. */
+static enum handshake_reason check_fds(struct handshake_packet *packet)
+{
+    if (packet->fd_count < HELLO_FDS_MOST && packet->fds_lost) /* there was room, but not in this process */
         return REASON_SHORT;
-    return packet->fd_count == HELLO_FDS && handshake_is_bell(packet->fds[HELLO_RECEIVER_BELL]) &&
+    if (packet->fd_count != HELLO_FDS && packet->fd_count != HELLO_FDS_MOST)
+        return REASON_PROTOCOL;
+    return check_loop_bells(packet) && handshake_is_bell(packet->fds[HELLO_RECEIVER_BELL]) &&
                    handshake_is_bell(packet->fds[HELLO_SENDER_BELL])
                ? REASON_NONE
                : REASON_PROTOCOL;
@@ -67,6 +90,10 @@ static int welcome(const char *what, const struct shm_options *options, int fd,
     channel_ask_peer(fd, &a->peer, &a->peer_pidfd);
     a->rfd = fd_steal(&packet->fds[HELLO_RECEIVER_BELL]);
     a->wfd = fd_steal(&packet->fds[HELLO_SENDER_BELL]);
+    if (packet->fd_count == HELLO_FDS_MOST) {
+        a->loop_bell = fd_steal(&packet->fds[HELLO_LISTENERS_LOOP_BELL]);
+        a->their_loop_bell = fd_steal(&packet->fds[HELLO_CONNECTORS_LOOP_BELL]);
+    }
     return 0;
 }
 
@@ -141,6 +168,8 @@ int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, s
     ch->rfd = fd_steal(&a->rfd);
     ch->wfd = fd_steal(&a->wfd);
     ch->side_fd = fd_steal(&a->side_fd);
+    ch->loop_bell = fd_steal(&a->loop_bell);
+    ch->their_loop_bell = fd_steal(&a->their_loop_bell);
     ch->peer = a->peer;
     ch->peer_pidfd = fd_steal(&a->peer_pidfd);
     r = shm_open_channel(ch, options, a->pool_max, &a->own, &a->theirs);

@@ -14,7 +14,8 @@ struct shm_arrival {
     uint64_t pool_max; /* of shm_open_channel() */
     uint32_t cpu;      /* of shm_note_cpu() */
     int rfd, wfd;      /* bells */
-    int side_fd;       /* the socket over which they met; then for descriptors */
+    int loop_bell, their_loop_bell;
+    int side_fd; /* the socket over which they met; then for descriptors */
     struct naru_peer peer;
     int peer_pidfd;
     struct sealed own, theirs;

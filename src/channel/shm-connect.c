@@ -44,12 +44,27 @@ static int no_answer(const struct meeting *m)
         m->url->text);
 }
 
+/* Both sides hold both. Whether there are any. */
+static bool make_loop_bells(struct naru_channel *ch, int fds[HELLO_FDS_MOST])
+{
+    if (!shm_make_loop_bell(&ch->loop_bell))
+        return false;
+    if (!shm_make_loop_bell(&ch->their_loop_bell)) {
+        ch->loop_bell = fd_close(ch->loop_bell);
+        return false;
+    }
+    fds[HELLO_LISTENERS_LOOP_BELL] = ch->their_loop_bell;
+    fds[HELLO_CONNECTORS_LOOP_BELL] = ch->loop_bell;
+    return true;
+}
+
 /* Makes what is passed, and passes it. The bells' far ends are nobody else's by the time that forks go on: a
  * child that had a copy would keep a dead listener's bell from hanging up. 0, TRY_AGAIN or explained. */
 static int say_hello(struct meeting *m, struct naru_channel *ch)
 {
     struct handshake_message hello = shm_say(HANDSHAKE_HELLO, m->options);
-    int fds[HELLO_FDS] = {-1, -1, -1}, r;
+    int fds[HELLO_FDS_MOST] = {-1, -1, -1, -1, -1}, r;
+    size_t count = HELLO_FDS;
 
     fork_hold();
     r = shm_link_make_lanes(m->url->text, m->options->ring, (unsigned)m->options->lanes, m->options->pool,
@@ -59,14 +74,16 @@ static int say_hello(struct meeting *m, struct naru_channel *ch)
     if (r == 0)
         r = shm_make_bell(m->url->text, &ch->wfd, &fds[HELLO_SENDER_BELL]);
     if (r == 0) {
-        r = handshake_send(m->fd, &hello, fds, HELLO_FDS);
+        if (make_loop_bells(ch, fds))
+            count = HELLO_FDS_MOST;
+        r = handshake_send(m->fd, &hello, fds, count);
         /* It has closed already: to refuse us, which stands to be read. */
         if (r == -EPIPE || r == -ECONNRESET)
             r = 0;
         else if (r < 0)
             r = error_set(-r, "%s: cannot pass descriptors: %s", m->url->text, error_text(-r));
     }
-    for (int i = 0; i < HELLO_FDS; i++)
+    for (int i = HELLO_MEMORY; i < HELLO_FDS; i++) /* the others are the channel's */
         (void)fd_close(fds[i]);
     fork_release();
     return r;
@@ -158,6 +175,8 @@ static int meet(struct meeting *m, struct naru_channel *ch)
         shm_link_forsake(&m->own);
         fork_close(&ch->rfd);
         fork_close(&ch->wfd);
+        fork_close(&ch->loop_bell);
+        fork_close(&ch->their_loop_bell);
     }
     return r;
 }

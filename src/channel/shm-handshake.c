@@ -93,7 +93,7 @@ int handshake_send(int fd, const struct handshake_message *m, const int *fds, si
 {
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(HELLO_FDS * sizeof(int))];
+        char bytes[CMSG_SPACE(HELLO_FDS_MOST * sizeof(int))];
     } control = {.bytes = {0}};
     struct iovec iov = {(void *)(uintptr_t)m, sizeof *m};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};

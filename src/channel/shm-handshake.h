@@ -2,7 +2,7 @@
 /*
  * The words that two sides of shm: say to each other before they share memory, over a unix seqpacket socket:
  *
- *     connector -> listener   HELLO    with its memory and the listener's ends of two bells
+ *     connector -> listener   HELLO    with its memory, the listener's ends of two bells, two more for loops
  *     listener -> connector   WELCOME  with its memory
  *                          or REFUSED  with a reason
  *
@@ -75,6 +75,9 @@ static_assert(offsetof(struct handshake_message, cpu) == 124, "wire format");
 
 /* Descriptors, in this order. */
 enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };
+/* And behind them both or none of the bells for event loops: in which the listener's receiver, or the
+ * connector's, is rung. */
+enum { HELLO_LISTENERS_LOOP_BELL = HELLO_FDS, HELLO_CONNECTORS_LOOP_BELL, HELLO_FDS_MOST };
 enum { WELCOME_MEMORY, WELCOME_FDS };
 
 /* In one packet: SCM_MAX_FD of include/net/scm.h. There is room for all, so that it is we who close them. */

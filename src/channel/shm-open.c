@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* How a channel over shared memory comes to be: its options, and pairs. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
@@ -153,6 +155,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
         return r;
     }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
+    shm->link.their_receiver.loop_fd = ch->their_loop_bell;
     pool_init(&shm->pool, &shm->link.own, shm->link.their_page);
     if (shm->pool.size > pool_max)
         shm->pool.size = pool_max & ~(uint64_t)(SHM_PAGE - 1);
@@ -195,6 +198,31 @@ int shm_make_bell(const char *what, int *ret_end, int *ret_other_end)
     return 0;
 }
 
+/* From which more can be taken than a peer lives to take: each takes one. */
+bool shm_make_loop_bell(int *ret_fd)
+{
+    FD_CLEANUP int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+
+    if (fd < 0 || eventfd_write(fd, UINT64_C(1) << 62) < 0)
+        return false;
+    *ret_fd = fd_steal(&fd);
+    return true;
+}
+
+/* One for each side's receiver, or none. */
+static void make_loop_bells(struct naru_channel *ch[2])
+{
+    for (int i = 0; i < 2; i++) {
+        int other = -1;
+
+        if (shm_make_loop_bell(&ch[i]->loop_bell))
+            other = fcntl(ch[i]->loop_bell, F_DUPFD_CLOEXEC, 0);
+        if (other < 0)
+            ch[i]->loop_bell = fd_close(ch[i]->loop_bell);
+        ch[!i]->their_loop_bell = other;
+    }
+}
+
 /* For descriptors, both ways. */
 static int make_passage(const char *what, struct naru_channel *ch[2])
 {
@@ -223,6 +251,8 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
         r = shm_make_bell(url->text, &ch[0]->wfd, &ch[1]->wfd);
     if (r == 0)
         r = make_passage(url->text, ch);
+    if (r == 0)
+        make_loop_bells(ch);
     for (int i = 0; i < 2 && r == 0; i++)
         r = shm_link_make_lanes(url->text, options.ring, (unsigned)options.lanes, options.pool, &own[i],
                                 &memory[i]);

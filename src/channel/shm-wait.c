@@ -97,12 +97,17 @@ static int hear(struct naru_channel *ch)
     struct epoll_event events[EVENTS];
     int n = epoll_wait(ch->fd, events, EVENTS, 0), r;
     uint32_t shown = 0;
+    bool rung = false;
 
     for (int i = 0; i < n; i++)
         if (events[i].data.fd == ch->rfd)
             shown = events[i].events;
+        else if (events[i].data.fd == ch->loop_bell)
+            rung = true;
+    if (rung)
+        sleeper_disarm(sleeper);
     if (shown == 0)
-        return n < 0 ? sleeper_take(sleeper) : -EAGAIN;
+        return rung ? 0 : n < 0 ? sleeper_take(sleeper) : -EAGAIN;
     if (shown == EPOLLIN && ++shm->unread < UNREAD_MOST) {
         sleeper_disarm(sleeper);
         return 0;
@@ -121,20 +126,25 @@ static bool take_what_rang(struct naru_channel *ch, bool sending)
 
     if (sending || ch->fd < 0)
         return shm_is_alone(shm, sending ? &shm->link.sender : &shm->link.receiver);
+    shm->heard = true;
     if (!shm->link.gone && hear(ch) == 1)
         shm_link_lose(&shm->link);
     return shm->link.gone;
 }
 
 /* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for, now
- * or before. Whether an attempt is worth it already. */
-static bool arm_for_loop(struct naru_channel *ch, bool sending)
+ * or before. heard: that was looked for just now; what rings later is shown. Whether an attempt is worth it
+ * already. */
+static bool arm_for_loop(struct naru_channel *ch, bool sending, bool heard)
 {
     struct shm *shm = ch->state;
     struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
 
-    if (!take_what_rang(ch, sending) && !sleeper_is_armed(sleeper)) {
-        sleeper_arm(sleeper);
+    if (!(heard ? shm->link.gone : take_what_rang(ch, sending)) && !sleeper_is_armed(sleeper)) {
+        if (!sending && ch->fd >= 0 && ch->loop_bell >= 0)
+            sleeper_arm_for_loop(sleeper);
+        else
+            sleeper_arm(sleeper);
         sleeper_settle(sleeper);
     }
     return is_worth_it(shm, sending);
@@ -259,7 +269,11 @@ int shm_wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t d
 
 bool shm_holds(struct naru_channel *ch)
 {
-    return is_worth_it(ch->state, false) || arm_for_loop(ch, false);
+    struct shm *shm = ch->state;
+    bool heard = shm->heard, held = is_worth_it(shm, false) || arm_for_loop(ch, false, heard);
+
+    shm->heard = false;
+    return held;
 }
 
 bool shm_look(struct naru_channel *ch)
@@ -269,5 +283,5 @@ bool shm_look(struct naru_channel *ch)
 
 bool shm_has_room(struct naru_channel *ch)
 {
-    return is_worth_it(ch->state, true) || arm_for_loop(ch, true);
+    return is_worth_it(ch->state, true) || arm_for_loop(ch, true, false);
 }

@@ -6,7 +6,8 @@
  *
  * A channel's descriptors are the sockets that wake: rfd where this side's receiver sleeps, wfd where its
  * sender does. So a thread that sends and one that receives never take each other's wake-ups. The two sides'
- * rfd are one pair of sockets, and their wfd are (shm/wakeup.h).
+ * rfd are one pair of sockets, and their wfd are (shm/wakeup.h). loop_bell is where this side's receiver is
+ * rung while it is in an event loop.
  */
 #include "channel/shm.h"
 

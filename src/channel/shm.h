@@ -13,8 +13,8 @@
 #include "shm/pool.h"
 
 enum {
-    SHM_RING_DEFAULT = 256 * 1024,       /* bytes; fits the second-level cache of two processors */
-    SHM_BACKLOG_DEFAULT = 64,            /* connections answered and not accepted; four descriptors each */
+    SHM_RING_DEFAULT = 256 * 1024, /* bytes; fits the second-level cache of two processors */
+    SHM_BACKLOG_DEFAULT = 64,      /* connections answered and not accepted; at most six descriptors each */
     SHM_POOL_DEFAULT = 64 * 1024 * 1024, /* bytes of address space; the largest message by default */
     /* Looks of the adaptive wait before it sleeps, twice: on the short way and on the long one; some 50 us
      * together, about as long as to sleep and be woken takes. 4000 let the receiver of a stream of 64 KiB,
@@ -87,6 +87,7 @@ struct shm {
     uint32_t asked;
     bool found_gone;
     uint64_t gone_at;
+    bool heard;      /* in this call: what rang in an event loop has been taken */
     unsigned unread; /* how many times a bell was heard and its byte left where it is: see hear() */
 
     /* Likewise. Views outlive the channel: the last one that is released frees all this. */
@@ -229,6 +230,9 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
 /* A bell of both sides' receivers, or of both sides' senders: an end for each side. what: the URL. 0 or an
  * explained -errno. */
 int shm_make_bell(const char *what, int *ret_end, int *ret_other_end);
+
+/* A bell for an event loop. Whether there could be one: loops do without. */
+bool shm_make_loop_bell(int *ret_fd);
 
 /* Of shm_ops: see channel_ops. */
 int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);

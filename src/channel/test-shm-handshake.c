@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The rendezvous of shm: against connectors that lie, bring the wrong things, or say nothing. */
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 
 #include "channel/test-shm.h"
 
@@ -114,6 +116,50 @@ static void bring_far_too_many(struct peer *p)
 {
     bring_to(p, sizeof p->fds / sizeof *p->fds);
 }
+static void bring_loop_bells(struct peer *p, int listeners, int connectors)
+{
+    CHECK(listeners >= 0 && connectors >= 0);
+    p->fds[HELLO_LISTENERS_LOOP_BELL] = listeners;
+    p->fds[HELLO_CONNECTORS_LOOP_BELL] = connectors;
+    p->fd_count = HELLO_FDS_MOST;
+}
+static int make_loop_bell(void)
+{
+    return eventfd(1, EFD_CLOEXEC);
+}
+static void bring_one_loop_bell(struct peer *p)
+{
+    p->fds[p->fd_count++] = make_loop_bell();
+}
+static void bring_three_loop_bells(struct peer *p)
+{
+    bring_loop_bells(p, make_loop_bell(), make_loop_bell());
+    bring_one_loop_bell(p);
+}
+static void bring_a_timer_as_loop_bell(struct peer *p)
+{
+    bring_loop_bells(p, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), make_loop_bell());
+}
+static void bring_an_epoll_as_loop_bell(struct peer *p)
+{
+    bring_loop_bells(p, make_loop_bell(), epoll_create1(EPOLL_CLOEXEC));
+}
+/* A reader who is held up by a page fault holds up who writes. */
+static void bring_pipes_as_loop_bells(struct peer *p)
+{
+    int pipe_fds[2];
+
+    CHECK(pipe2(pipe_fds, O_CLOEXEC) == 0);
+    bring_loop_bells(p, pipe_fds[0], pipe_fds[1]);
+}
+static void bring_a_file_named_like_one(struct peer *p)
+{
+    int fd =
+        open(test_format("%s/anon_inode:[eventfd]", test_directory()), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+
+    bring_loop_bells(p, fd, make_loop_bell());
+    CHECK_INT(unlink(test_format("%s/anon_inode:[eventfd]", test_directory())), 0);
+}
 /* As it should be in all but its seals, so that nothing else is found wrong with it. */
 static void bring_unsealed_memory(struct peer *p)
 {
@@ -215,6 +261,12 @@ static const struct {
     {"two descriptors", bring_too_little, REASON_PROTOCOL},
     {"four descriptors", bring_one_too_many, REASON_PROTOCOL},
     {"64 descriptors", bring_far_too_many, REASON_PROTOCOL},
+    {"one loop bell", bring_one_loop_bell, REASON_PROTOCOL},
+    {"three loop bells", bring_three_loop_bells, REASON_PROTOCOL},
+    {"a timer as loop bell", bring_a_timer_as_loop_bell, REASON_PROTOCOL},
+    {"an epoll as loop bell", bring_an_epoll_as_loop_bell, REASON_PROTOCOL},
+    {"pipes as loop bells", bring_pipes_as_loop_bells, REASON_PROTOCOL},
+    {"a file named like one", bring_a_file_named_like_one, REASON_PROTOCOL},
     {"unsealed", bring_unsealed_memory, REASON_PROTOCOL},
     {"a file of proc", bring_a_file_of_proc, REASON_PROTOCOL},
     {"a mere path", bring_a_mere_path, REASON_PROTOCOL},
@@ -281,6 +333,31 @@ TEST_EACH(a_liar_is_refused_and_the_next_one_served, each_lie)
     lie_to("", &peer, lies[index].reason);
     peer_end(&peer);
     WAIT_UNTIL(open_descriptors() == before);
+}
+
+/* Where the peer says that it hears its loop's, that one is rung: one is taken of it. */
+TEST(a_peer_with_loop_bells_is_rung_there)
+{
+    struct peer peer = honest_peer(HANDSHAKE_HELLO);
+    struct naru_listener *l = listen_there("?service=manual&ring=16k");
+    struct shm_page *page = (struct shm_page *)(void *)peer.own.base;
+    struct naru_channel *ch = NULL;
+    int fd = raw_connect();
+
+    bring_loop_bells(&peer, make_loop_bell(), make_loop_bell());
+    say(fd, &peer, NULL);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), 0);
+    for (uint32_t i = 0; i < 3; i++) { /* the first ring empties it */
+        atomic_store(&page->receiver_asleep, (i + 1) | WAKEUP_LOOP);
+        CHECK_INT(naru_send(ch, "x", 1, NARU_NOWAIT), 0);
+        CHECK(!test_is_readable(peer.fds[HELLO_CONNECTORS_LOOP_BELL]));
+        CHECK(test_is_readable(peer.fds[HELLO_LISTENERS_LOOP_BELL]));
+        CHECK_INT(test_is_readable(peer.ends[0]), i > 0);
+    }
+    naru_channel_close(ch);
+    naru_listener_close(l);
+    close(fd);
+    peer_end(&peer);
 }
 
 TEST(an_honest_peer_is_welcome_and_known)

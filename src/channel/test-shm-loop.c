@@ -5,14 +5,19 @@
  * checks the same for every interleaving.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "channel/channel.h"
+#include "channel/shm.h"
 #include "naru/naru.h"
+#include "runner-syscalls.h"
 #include "runner.h"
 
 enum { SMALL = 100, LARGE = 1500, RING_MESSAGES = 64, ROUNDS = 200000, PATIENCE_MS = 60000 };
@@ -173,6 +178,12 @@ TEST(messages_are_shown_that_come_while_one_looks_in_vain)
     close_pair(ch);
 }
 
+/* ch's side rings loops by their sockets, as in a sandbox without preadv2(2). */
+static void lose_loop_bell(struct naru_channel *ch)
+{
+    ((struct shm *)ch->state)->link.their_receiver.loop_fd = -1;
+}
+
 /* Sends what rings, and receives it. How many bytes lie in the bell then. */
 static int ring(struct naru_channel *ch[2], int fd)
 {
@@ -195,6 +206,7 @@ TEST(what_rings_in_a_loop_is_read_before_it_fills_the_bell)
     int fd, most = 0, least = 100;
 
     open_pair(ch);
+    lose_loop_bell(ch[0]);
     fd = naru_channel_fd(ch[1]);
     for (int i = 0; i < 1000; i++) {
         int unread = ring(ch, fd);
@@ -215,6 +227,7 @@ TEST(what_was_left_in_the_bell_keeps_no_other_wait_awake)
     int fd;
 
     open_pair(ch);
+    lose_loop_bell(ch[0]);
     fd = naru_channel_fd(ch[1]);
     CHECK(ring(ch, fd) > 0);
     CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_MS(1)), -ETIMEDOUT);
@@ -236,6 +249,7 @@ TEST(the_end_stays_to_be_seen_behind_what_was_left_in_the_bell)
         int fd;
 
         open_pair(ch);
+        lose_loop_bell(ch[0]);
         fd = naru_channel_fd(ch[1]);
         CHECK(ring(ch, fd) > 0);
         if (rung)
@@ -260,8 +274,8 @@ static void answer(struct naru_channel *ch)
     }
 }
 
-/* Likewise a death, of which nothing tells but the bell. */
-TEST(a_death_stays_to_be_seen_behind_what_was_left_in_the_bell)
+/* Likewise a death, of which nothing tells but the bell. lost: it is rung by its socket. */
+static void see_a_death(bool lost)
 {
     struct naru_channel *ch[2];
     struct pollfd in = {.events = POLLIN};
@@ -272,6 +286,8 @@ TEST(a_death_stays_to_be_seen_behind_what_was_left_in_the_bell)
     pid = test_fork();
     if (pid == 0) {
         ch[1] = naru_channel_close(ch[1]);
+        if (lost)
+            lose_loop_bell(ch[0]);
         answer(ch[0]);
     }
     ch[0] = naru_channel_close(ch[0]);
@@ -283,13 +299,106 @@ TEST(a_death_stays_to_be_seen_behind_what_was_left_in_the_bell)
         CHECK(!test_is_readable(in.fd));
     }
     CHECK_INT(ioctl(ch[1]->rfd, FIONREAD, &unread), 0);
-    CHECK(unread > 0);
+    CHECK_INT(unread > 0, lost);
     test_kill(pid);
     for (int i = 0; i < 3; i++) {
         CHECK(test_is_readable(in.fd));
         CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), -EPIPE);
     }
     ch[1] = naru_channel_close(ch[1]);
+}
+
+TEST(a_death_stays_to_be_seen_behind_what_was_left_in_the_bell)
+{
+    see_a_death(true);
+}
+
+TEST(a_death_is_seen_where_another_bell_rings)
+{
+    see_a_death(false);
+}
+
+/* Nothing is left behind by what rings in a loop, however often. */
+TEST(a_loop_is_rung_without_a_byte)
+{
+    struct naru_channel *ch[2];
+    char buffer[SMALL];
+    int fd;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[1]);
+    for (int i = 0; i < 1000; i++) {
+        CHECK_INT(ring(ch, fd), 0);
+        CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+        CHECK(!test_is_readable(fd));
+    }
+    CHECK(((struct shm *)ch[0]->state)->link.their_receiver.loop_fd == ch[0]->their_loop_bell);
+    close_pair(ch);
+}
+
+/* A wait of another kind in between is rung by the socket, and a loop by its own bell again. */
+TEST(other_waits_have_the_other_bell)
+{
+    struct naru_channel *ch[2];
+    char buffer[SMALL];
+    int fd, unread;
+
+    open_pair(ch);
+    fd = naru_channel_fd(ch[1]);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(ring(ch, fd), 0);
+        CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_MS(1)), -ETIMEDOUT);
+        CHECK(!test_is_readable(fd));
+    }
+    CHECK_INT(naru_send(ch[0], zeros, SMALL, NARU_NOWAIT), 0);
+    CHECK_INT(ioctl(ch[1]->rfd, FIONREAD, &unread), 0);
+    CHECK_INT(unread, 0);
+    CHECK_INT(naru_recv(ch[1], buffer, sizeof buffer, NARU_FOREVER), SMALL);
+    close_pair(ch);
+}
+
+TEST(a_sandbox_that_refuses_the_call_rings_the_socket)
+{
+    struct naru_channel *ch[2];
+    int pid = test_fork();
+
+    if (pid) {
+        test_join(pid);
+        return;
+    }
+    open_pair(ch);
+    test_refuse_call(SYS_preadv2, EPERM);
+    CHECK(ring(ch, naru_channel_fd(ch[1])) > 0);
+    CHECK(ring(ch, naru_channel_fd(ch[1])) > 0);
+    CHECK_INT(((struct shm *)ch[0]->state)->link.their_receiver.loop_fd, -1);
+    close_pair(ch);
+    test_child_end();
+}
+
+/* What either side may do to what both hold. Nobody waits for it, and nobody sleeps through it. */
+static const char *const ways[] = {"empty", "full"};
+
+static const char *each_way(size_t index)
+{
+    return index < sizeof ways / sizeof *ways ? ways[index] : NULL;
+}
+
+TEST_EACH(what_becomes_of_a_bell_holds_up_nobody, each_way)
+{
+    struct naru_channel *ch[2];
+    int fd, empty_bell = eventfd(0, EFD_CLOEXEC);
+
+    open_pair(ch);
+    CHECK_INT(fcntl(ch[1]->loop_bell, F_SETFL, 0), 0); /* O_NONBLOCK is not of a descriptor alone */
+    if (index == 0)
+        CHECK(dup3(empty_bell, ch[0]->their_loop_bell, O_CLOEXEC) >= 0);
+    else
+        CHECK_INT(eventfd_write(ch[1]->loop_bell, UINT64_MAX - 1 - (UINT64_C(1) << 62)), 0);
+    CHECK_INT(close(empty_bell), 0);
+    fd = naru_channel_fd(ch[1]);
+    CHECK_INT(ring(ch, fd) > 0, index == 0);
+    CHECK_INT(ring(ch, fd) > 0, index == 0);
+    close_pair(ch);
 }
 
 /* Not a matter of loops, but of what a look before a sleep asks for. */

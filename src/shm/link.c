@@ -86,11 +86,13 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
     l->their_receiver = (struct waker){.ticket = &l->their_page->receiver_asleep,
                                        .fences = WAKER_ALWAYS,
                                        .fd = rfd,
-                                       .says = &l->page->sender_fences};
+                                       .says = &l->page->sender_fences,
+                                       .loop_fd = -1};
     l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep,
                                      .fences = WAKER_ALWAYS,
                                      .fd = wfd,
-                                     .says = &l->page->receiver_fences};
+                                     .says = &l->page->receiver_fences,
+                                     .loop_fd = -1};
     l->receiver = (struct sleeper){
         .ticket = &l->page->receiver_asleep, .fenced = &l->their_page->sender_fences, .fd = rfd};
     l->sender = (struct sleeper){

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -36,6 +38,7 @@ struct side {
     struct words *own, *theirs;
     struct waker waker;
     struct sleeper sleeper;
+    int epoll; /* of its loop */
 };
 
 /* A side of two that share memory and a socket pair; fds[which] is its own. */
@@ -47,7 +50,8 @@ static struct side make_side(struct words *words, const int *fds, int which)
         .waker = {.ticket = &words[!which].ticket,
                   .fences = wakeup_register() ? 0 : WAKER_ALWAYS,
                   .says = &words[which].fences,
-                  .fd = fds[which]},
+                  .fd = fds[which],
+                  .loop_fd = -1},
         .sleeper = {.ticket = &words[which].ticket, .fenced = &words[!which].fences, .fd = fds[which]}};
 }
 
@@ -100,10 +104,28 @@ static void await_polling(struct side *side, uint64_t round)
     }
 }
 
-/* `first` publishes a round, the other answers it. */
-static void play(struct side *side, bool first, bool polling)
+/* As the epoll of a channel waits: it shows each ring once, and nobody reads what rang. */
+static void await_in_loop(struct side *side, uint64_t round)
 {
-    void (*await)(struct side *, uint64_t) = polling ? await_polling : await_sleeping;
+    struct epoll_event event;
+
+    while (!look(side, round)) {
+        if (!sleeper_is_armed(&side->sleeper)) {
+            sleeper_arm_for_loop(&side->sleeper);
+            sleeper_settle(&side->sleeper);
+        }
+        if (look(side, round))
+            break;
+        CHECK_INT(epoll_wait(side->epoll, &event, 1, -1), 1);
+        sleeper_disarm(&side->sleeper);
+        if (event.data.fd == side->sleeper.fd)
+            CHECK_INT(sleeper_take(&side->sleeper), 0);
+    }
+}
+
+/* `first` publishes a round, the other answers it. */
+static void play(struct side *side, bool first, void (*await)(struct side *, uint64_t))
+{
 
     for (uint64_t round = 1; round <= ROUNDS; round++) {
         if (first)
@@ -114,28 +136,63 @@ static void play(struct side *side, bool first, bool polling)
     }
 }
 
-enum { REFUSED_HERE = 1, REFUSED_THERE = 2, POLLING_HERE = 4, POLLING_THERE = 8 };
+enum {
+    REFUSED_HERE = 1,
+    REFUSED_THERE = 2,
+    POLLING_HERE = 4,
+    POLLING_THERE = 8,
+    LOOP_HERE = 16,
+    LOOP_THERE = 32,
+    NO_LOOP_BELL = 64 /* is rung, though the sleepers have one */
+};
+
+/* One for each side. */
+static void make_loop_bells(int bells[2])
+{
+    for (int i = 0; i < 2; i++) {
+        bells[i] = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+        CHECK(bells[i] >= 0 && eventfd_write(bells[i], UINT64_C(1) << 62) == 0);
+    }
+}
+
+static int make_epoll(int socket, int loop_bell)
+{
+    struct epoll_event byte = {.events = EPOLLIN | EPOLLET, .data.fd = socket};
+    struct epoll_event room = {.events = EPOLLOUT | EPOLLET, .data.fd = loop_bell};
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+    CHECK(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, socket, &byte) == 0 &&
+          epoll_ctl(epoll, EPOLL_CTL_ADD, loop_bell, &room) == 0);
+    return epoll;
+}
 
 static void play_between_processes(unsigned how)
 {
     struct words *words = test_shared(2 * sizeof *words);
     struct side side;
-    int fds[2], pid;
+    int fds[2], bells[2], pid;
 
     make_sockets(fds);
+    make_loop_bells(bells);
     pid = test_fork();
     if (how & (pid ? REFUSED_HERE : REFUSED_THERE))
         test_refuse_call(SYS_membarrier, EPERM);
     side = make_side(words, fds, pid == 0);
+    side.epoll = make_epoll(fds[pid == 0], bells[pid == 0]);
+    side.waker.loop_fd = how & NO_LOOP_BELL ? -1 : bells[pid != 0];
     CHECK_INT(side.waker.fences != 0, (how & (pid ? REFUSED_HERE : REFUSED_THERE)) != 0);
-    play(&side, pid != 0, how & (pid ? POLLING_HERE : POLLING_THERE));
+    play(&side, pid != 0,
+         how & (pid ? LOOP_HERE : LOOP_THERE)         ? await_in_loop
+         : how & (pid ? POLLING_HERE : POLLING_THERE) ? await_polling
+                                                      : await_sleeping);
     sleeper_arm(&side.sleeper);
     CHECK_INT(side.sleeper.unsure, !*side.sleeper.fenced && (side.waker.fences & WAKER_ALWAYS));
     if (pid == 0)
         test_child_end();
     test_join(pid);
-    (void)close(fds[0]);
-    (void)close(fds[1]);
+    CHECK_INT(close(side.epoll), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(close(fds[i]) == 0 && close(bells[i]) == 0);
 }
 
 /* A sandbox may forbid membarrier(2) to either, or to both: then there are fences, slices, and a loop that
@@ -146,6 +203,10 @@ static const struct {
 } plays[] = {{"both sleep", 0},
              {"both poll", POLLING_HERE | POLLING_THERE},
              {"one polls", POLLING_HERE},
+             {"both in loops", LOOP_HERE | LOOP_THERE},
+             {"one in a loop", LOOP_THERE},
+             {"in loops, by the sockets", LOOP_HERE | LOOP_THERE | NO_LOOP_BELL},
+             {"in loops, no membarrier", LOOP_HERE | LOOP_THERE | REFUSED_HERE | REFUSED_THERE},
              {"no membarrier", REFUSED_HERE | REFUSED_THERE},
              {"no membarrier, polling", REFUSED_HERE | REFUSED_THERE | POLLING_HERE | POLLING_THERE},
              {"membarrier there", REFUSED_HERE},
@@ -197,7 +258,7 @@ TEST(no_wake_up_is_lost_in_a_storm_of_signals)
     pid = test_fork();
     side = make_side(words, fds, pid == 0);
     storm();
-    play(&side, pid != 0, false);
+    play(&side, pid != 0, await_sleeping);
     WAIT_UNTIL(storm_hits > 0);
     calm();
     if (pid == 0)

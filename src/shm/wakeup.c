@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -56,6 +57,21 @@ static void ring_without_memory(const struct waker *w)
     (void)shutdown(w->fd, SHUT_WR);
 }
 
+/* Takes one from the eventfd: that wakes. Whether it could; the other side may have emptied it, and a sandbox
+ * refuse the call, and then it is not tried again. */
+static bool ring_loop(struct waker *w)
+{
+    uint64_t one;
+    struct iovec iov = {&one, sizeof one};
+
+    if (w->loop_fd < 0)
+        return false;
+    if (preadv2(w->loop_fd, &iov, 1, -1, RWF_NOWAIT) == (ssize_t)sizeof one)
+        return true;
+    w->loop_fd = -1;
+    return false;
+}
+
 void waker_ring(struct waker *w)
 {
     int saved = errno;
@@ -63,6 +79,10 @@ void waker_ring(struct waker *w)
     PROBE1(ring, w->fd);
     if (w->bell) {
         bell_ring(w);
+        return;
+    }
+    if ((w->seen & WAKEUP_LOOP) && ring_loop(w)) {
+        errno = saved;
         return;
     }
     if (!ring_socket(w))
@@ -114,13 +134,25 @@ void waker_call(struct waker *w)
         waker_ring(w);
 }
 
-void sleeper_arm(struct sleeper *s)
+static void arm(struct sleeper *s, uint32_t how)
 {
-    s->last = s->last + 1 ? s->last + 1 : 1;
-    atomic_store_explicit(s->ticket, s->last, memory_order_relaxed); /* S1; S2 orders it */
+    uint32_t number = (s->last + 1) & ~WAKEUP_LOOP;
+
+    s->last = number ? number : 1;
+    atomic_store_explicit(s->ticket, s->last | how, memory_order_relaxed); /* S1; S2 orders it */
     atomic_thread_fence(memory_order_seq_cst);
     s->unsure = !(s->fenced && atomic_load_explicit(s->fenced, memory_order_acquire)) && /* [C7] */
                 barrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) < 0;
+}
+
+void sleeper_arm(struct sleeper *s)
+{
+    arm(s, 0);
+}
+
+void sleeper_arm_for_loop(struct sleeper *s)
+{
+    arm(s, WAKEUP_LOOP);
 }
 
 /* Reads all that an honest peer can have written, and then some. 0: something; 1: the end; or -EAGAIN,

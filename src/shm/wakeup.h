@@ -59,6 +59,16 @@
  * ended so goes on in the kernel if there is no answer by then; and one in poll(2) or an epoll, which ask for
  * bytes and not for room, is not ended.
  *
+ * A receiver in an event loop has another bell, an eventfd(2) that counts a semaphore and is full from the
+ * beginning. The waker takes one from it, and all who poll it for room are told of that (EPOLLOUT, shown once
+ * a time by EPOLLET). Nobody has to read it afterwards, nothing is allocated, and nothing can be held up: the
+ * kernel has a spinlock there and no mutex, and RWF_NOWAIT is of the call, where the other side may clear
+ * O_NONBLOCK of what both hold. A byte into a socket takes 1 to 2 us longer, and may not be left unread. To
+ * put one into an eventfd could be made to wait, by filling it; to put one into a pipe, even without
+ * waiting, by a reader whose page fault is never answered: read(2) holds the pipe's mutex meanwhile. The
+ * ticket says which bell its sleeper hears (WAKEUP_LOOP), and whoever cannot ring that one rings the socket,
+ * which such a loop polls as well.
+ *
  * A byte may be read after what it told of was seen already: then a sleep ends for nothing. A hang-up of the
  * socket tells that the other side is gone, killed or not, within the time the kernel takes to close its
  * files. The socket is never full for long: the waker writes one byte for each ticket, and a sleeper reads
@@ -81,7 +91,11 @@ struct waker {
     int fd;                 /* our end of the sleeper's socket; a waker does not own it */
     _Atomic uint32_t *bell; /* a word that is rung in its place (shm/bell.h); NULL: the socket */
     _Atomic uint32_t *says; /* in our own page, whether it fences for now; NULL: it does not */
+    int loop_fd;            /* the eventfd for tickets with WAKEUP_LOOP, likewise; -1: none, or no use */
 };
+
+/* In a ticket: its sleeper polls its eventfd, and its socket beside it. */
+#define WAKEUP_LOOP (UINT32_C(1) << 31)
 
 #define WAKER_ALWAYS (UINT32_C(1) << 31) /* it could not register, or has not yet */
 
@@ -132,6 +146,9 @@ static inline void waker_published(struct waker *w)
 
 /* S1 and S2. Then look once more. */
 void sleeper_arm(struct sleeper *s);
+
+/* Likewise, with WAKEUP_LOOP. */
+void sleeper_arm_for_loop(struct sleeper *s);
 
 static inline bool sleeper_is_armed(const struct sleeper *s)
 {
