@@ -192,7 +192,7 @@ int reopen_received(struct naru_channel *ch, int r, size_t length)
     remains_take_drops(ch, old);
     if (r == 0)
         channel_count(ch, CHANNEL_RECEIVING, length);
-    if (r == 0 || r == -EMSGSIZE || r == -ENOMEM || r == -EBADMSG || r == -EBUSY)
+    if (r == 0 || r == -EMSGSIZE || r == -ENOMEM || r == -EBADMSG || r == -EBUSY || r == -EMFILE)
         return r;
     drained(ch);
     return -EAGAIN;
