@@ -143,8 +143,14 @@ static bool start_thread(void)
     return r == 0;
 }
 
-/* Leaves them to a thread: to a new one; to one of those that there are; or, where none can be had, to
- * whichever comes after the next call of this. */
+/* For what waits, if there may be one more. Where none can be had, it is asked for again with whatever comes
+ * next, and whenever somebody asks whether there is room. */
+static void want_thread(void)
+{
+    if (waiting && threads < DISCARD_MOST && start_thread())
+        threads++; /* it comes to the lock after this */
+}
+
 static void put(struct strangers *strangers)
 {
     enter();
@@ -152,8 +158,7 @@ static void put(struct strangers *strangers)
     waiting = strangers;
     open_count += strangers->count;
     lots++;
-    if (threads < DISCARD_MOST && start_thread())
-        threads++; /* it comes to the lock after this */
+    want_thread();
     leave();
 }
 
@@ -211,6 +216,7 @@ bool discard_is_full(void)
     bool full;
 
     enter();
+    want_thread();
     full = lots >= DISCARD_MOST || open_count >= DISCARD_FDS_MOST;
     leave();
     return full;

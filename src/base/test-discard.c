@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -154,3 +155,23 @@ TEST(a_file_of_a_mount_that_is_nowhere_is_not_known)
     CHECK(!local_file(fd));
     close(fd);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need address space themselves   \
+                                                                     */
+TEST(a_thread_that_was_not_to_be_had_comes_later)
+{
+    struct rlimit before, none;
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    void *room = malloc(65536);
+
+    CHECK(fd >= 0 && room && getrlimit(RLIMIT_AS, &before) == 0);
+    free(room); /* what it takes besides a stack is there */
+    none = before;
+    none.rlim_cur = 4096;
+    CHECK_INT(setrlimit(RLIMIT_AS, &none), 0);
+    discard_fds(&fd, 1);
+    CHECK_INT(setrlimit(RLIMIT_AS, &before), 0);
+    CHECK(is_open(fd));
+    WAIT_UNTIL(!discard_is_full() && !is_open(fd));
+}
+#endif
