@@ -230,6 +230,54 @@ void survive_sending(struct kill_run *run, struct naru_channel *ch)
     check_gone(run, ch, false);
 }
 
+/* In each lane in turn. */
+void survive_sending_in_lanes(struct kill_run *run, struct naru_channel *ch)
+{
+    int r = 0;
+
+    while (r == 0) {
+        struct naru_message m = NARU_INIT(struct naru_message);
+        struct iovec piece;
+
+        piece.iov_base = (void *)(uintptr_t)message_of(run->scenario->first + run->arrived, &piece.iov_len);
+        m.iov = &piece;
+        m.iov_count = 1;
+        m.priority = (unsigned)(run->arrived % 3);
+        r = naru_send_message(ch, &m, NARU_FOREVER);
+        if (r == 0) {
+            run->arrived++;
+            r = naru_flush(ch, NARU_TAKEN, NARU_FOREVER); /* or a later one would overtake it */
+        }
+    }
+    check_end(run, "a send or a flush", r);
+    check_gone(run, ch, false);
+}
+
+void survive_sending_descriptors(struct kill_run *run, struct naru_channel *ch)
+{
+    static const int fds[4] = {0, 0, 0, 0};
+    int r = 0;
+
+    while (r == 0) {
+        struct naru_message m = NARU_INIT(struct naru_message);
+        uint64_t number = run->scenario->first + run->arrived;
+        struct iovec piece;
+
+        piece.iov_base = (void *)(uintptr_t)message_of(number, &piece.iov_len);
+        m.iov = &piece;
+        m.iov_count = 1;
+        m.fds = (int *)(uintptr_t)fds;
+        m.fd_count = descriptors_of(number);
+        r = naru_send_message(ch, &m, NARU_FOREVER);
+        if (r == 0) {
+            run->arrived++;
+            r = naru_flush(ch, NARU_TAKEN, NARU_FOREVER); /* few are left to be closed by who dies */
+        }
+    }
+    check_end(run, "a send or a flush", r);
+    check_gone(run, ch, false);
+}
+
 void survive_sending_from_a_loop(struct kill_run *run, struct naru_channel *ch)
 {
     struct pollfd ready = {.fd = naru_channel_fd(ch)};

@@ -43,6 +43,10 @@ void survive_receiving_in_a_loop(struct kill_run *run, struct naru_channel *ch);
 void survive_sending(struct kill_run *run, struct naru_channel *ch);
 void survive_sending_from_a_loop(struct kill_run *run, struct naru_channel *ch);
 
+/* Likewise, each message when the last was received: by three lanes in turn; with descriptors. Only eager. */
+void survive_sending_in_lanes(struct kill_run *run, struct naru_channel *ch);
+void survive_sending_descriptors(struct kill_run *run, struct naru_channel *ch);
+
 /* Sends a message and waits until it was released, until the other side is gone; only eager. */
 void survive_flushing(struct kill_run *run, struct naru_channel *ch);
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The examples that are over in a moment do what their first comment says. */
+#include <sys/syscall.h>
+
 #include "runner-shell.h"
 #include "runner.h"
 
@@ -62,13 +64,23 @@ TEST(votes_are_gathered_once_all_voters_are_there)
     SHELL(2, "", "usage: gather URL", "example-gather");
 }
 
+#define TEXT_OF(number) #number
+#define TEXT(number)    TEXT_OF(number)
+#define FUTEX           TEXT(SYS_futex) /* where a reader sleeps, by proc(5) */
+
 TEST(a_reader_sleeps_until_a_writer_has_set_the_value_and_told)
 {
-    SHELL(0, "21.5\n22\n", "",
-          "mkfifo shown; example-cycle mmap:$PWD/c >shown & exec 3<shown\n"
-          "for value in 21.5 22; do example-cycle mmap:$PWD/c $value && read -r line <&3 && echo $line || "
-          "exit; done\n"
-          "kill $!; wait $!; rm shown c; true");
+    SHELL(0, "21.5\n22\n21.5\n22\n", "",
+          "mkfifo shown\n"
+          "for segment in mmap:$PWD/c shm+posix:/naru-cycle; do\n"
+          "    example-cycle $segment >shown & exec 3<shown\n"
+          "    for value in 21.5 22; do\n"
+          "        call=; until [ \"$call\" = " FUTEX
+          " ]; do read -r call rest </proc/$!/syscall || exit; done\n"
+          "        example-cycle $segment $value && read -r line <&3 && echo $line || exit\n"
+          "    done\n"
+          "    kill $!; wait $!; naru rm $segment\n"
+          "done; rm shown");
     SHELL(2, "", "usage: cycle SEGMENT", "example-cycle");
 }
 

@@ -176,6 +176,31 @@ static void receives_views(struct kill_run *run, struct naru_channel *ch)
     naru_channel_close(ch);
 }
 
+/* Whole messages: of all lanes, with whatever descriptors come with them. */
+static void receives_all_of_it(struct kill_run *run, struct naru_channel *ch)
+{
+    static uint8_t buffer[MESSAGE_MAX];
+
+    for (int i = 0; i < run->scenario->messages; i++) {
+        struct naru_message m = NARU_INIT(struct naru_message);
+        struct iovec piece = {buffer, sizeof buffer};
+        uint64_t number = run->scenario->first + (uint64_t)i;
+        int fds[4];
+
+        m.iov = &piece;
+        m.iov_count = 1;
+        m.fds = fds;
+        m.fd_capacity = 4;
+        run->begun = (uint64_t)i + 1;
+        CHECK_INT(naru_recv_message(ch, &m, NARU_FOREVER), 0);
+        CHECK(message_is(buffer, (ssize_t)m.length, number));
+        for (size_t j = 0; j < m.fd_count; j++)
+            CHECK_INT(close(fds[j]), 0);
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+}
+
 static void receives_from_a_loop(struct kill_run *run, struct naru_channel *ch)
 {
     static uint8_t buffer[MESSAGE_MAX];
@@ -261,6 +286,12 @@ static const struct kill_scenario scenarios[] = {
      survive_receiving, .eager = true, .sends = true, .messages = 9, .first = LARGE},
     {"sends batches by the pool", "shm:?ring=4k&pool=64k&wait=sleep", sends_batches, survive_receiving,
      .sends = true, .messages = 6, .first = LARGE, .batch = 3},
+    {"receives lanes", "shm:?ring=4k&lanes=3&wait=sleep", receives_all_of_it, survive_sending_in_lanes,
+     .eager = true, .messages = 8},
+    {"receives descriptors", "shm:?ring=4k&wait=sleep", receives_all_of_it, survive_sending_descriptors,
+     .eager = true, .messages = 6},
+    {"receives descriptors by the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives_all_of_it,
+     survive_sending_descriptors, .eager = true, .messages = 4, .first = LARGE},
     {"receives by the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives, survive_sending, .eager = true,
      .messages = 8, .first = LARGE},
     {"receives views of the pool", "shm:?ring=4k&pool=8k&wait=sleep", receives_views, survive_sending,
