@@ -177,6 +177,7 @@ static void report_dropped(const struct receiver *r, const struct naru_channel *
  * makes the command fail, unless it is to keep going. */
 static int see_off(struct receiver *r)
 {
+    ssize_t left;
     int code;
 
     if (r->from.left != -EPIPE && r->options->keep) {
@@ -188,7 +189,13 @@ static int see_off(struct receiver *r)
     report_dropped(r, r->from.channel);
     if (r->options->keep || naru_gather_peers(r->gather) > 0)
         return 0;
-    return naru_gather_wait_peers(r->gather, 1, NARU_NOWAIT) > 0 ? 0 : -EPIPE; /* who came meanwhile */
+    left =
+        naru_gather_finish(r->gather); /* who came meanwhile is received from; who comes now finds nobody */
+    if (left < 0) {
+        code = report_failure_of(r->url, left, "");
+        r->code = r->code == NARU_EXIT_OK ? code : r->code;
+    }
+    return naru_gather_peers(r->gather) > 0 ? 0 : -EPIPE;
 }
 
 /* Nobody new can come, for now or at all: who is there is received from. 0 to go on. */

@@ -70,9 +70,11 @@ static int report_unsent(const struct sender *s, int result)
     if (!s->channel)
         return report_failure_of(s->url, result, "");
     (void)snprintf(sentence, sizeof sentence, "%s", /* the flush has a sentence of its own */
-                   result == -ETIMEDOUT ? "no room came in time: the receiver is too slow, or stopped; wait "
-                                          "longer (--timeout), or see to it"
-                                        : naru_explain());
+                   result != -ETIMEDOUT ? naru_explain()
+                   : s->reconnects ? "neither a receiver nor room came in time; see whether one listens, or "
+                                     "wait longer (--timeout)"
+                                   : "no room came in time: the receiver is too slow, or stopped; wait "
+                                     "longer (--timeout), or see to it");
     if (is_last_cut(s, result))
         (void)snprintf(tail, sizeof tail, " (%" PRIu64 " sent before, and a part of one)", s->sent - 1);
     else

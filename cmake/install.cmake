@@ -62,6 +62,9 @@ find_program(SCDOC scdoc)
 file(GLOB manual_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/man/*.scd)
 if(SCDOC)
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/man)
+  foreach(section 1 3 7) # `man -M build/release/man naru_borrow` looks there, and so do pages that point to another
+    file(CREATE_LINK . ${CMAKE_BINARY_DIR}/man/man${section} SYMBOLIC)
+  endforeach()
   foreach(source ${manual_sources})
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source}) # its NAME line is read here
     manual_page(${source})

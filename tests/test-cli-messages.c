@@ -194,6 +194,24 @@ TEST(several_senders_are_received_from_until_all_have_closed)
           "got");
 }
 
+/* Who comes while the receiver ends is received from, or finds nobody: never believes itself received from.
+ */
+TEST(a_sender_that_comes_at_the_very_end_loses_nothing_unawares)
+{
+    static const char *const urls[] = {"shm://$PWD/s", "unix://$PWD/s", "unix://$PWD/s?type=seqpacket"};
+
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++)
+        SHELL(0, "", "",
+              test_format(
+                  "for round in 1 2 3 4 5 6 7 8; do rm -f ok.*; naru recv -t 20s \"%s\" > got 2> told &\n"
+                  "    until [ -S s ]; do sleep 0.01; done\n"
+                  "    for k in 1 2 3 4 5; do seq 1000 | { naru send -t 200ms \"%s\" 2> said.$k && "
+                  "touch ok.$k; } & done; wait\n"
+                  "    sent=$(ls | grep -c '^ok'); [ $(wc -l < got) -ge $((sent * 1000)) ] || echo lost\n"
+                  "done",
+                  urls[i], urls[i]));
+}
+
 TEST(a_sender_goes_on_with_the_next_receiver)
 {
     SHELL(0, "first\nlater\nfirst\nlater\n", "the next call connects again",

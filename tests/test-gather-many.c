@@ -234,6 +234,37 @@ static uint64_t kill_senders(size_t way)
     return total;
 }
 
+TEST_EACH(finishing_loses_nobody_who_has_come_and_lets_in_nobody_else, each_way)
+{
+    struct naru_gather_from from = NARU_INIT(struct naru_gather_from);
+    struct naru_gather *g;
+    struct naru_channel *late;
+    struct word word;
+    int words = 0, left = 0;
+    ssize_t n;
+    char *url = strdup(open_gather(index, &g));
+
+    for (uint32_t i = 0; i < SENDERS; i++) {
+        struct naru_channel *ch = join(url);
+
+        send_word(ch, i, 0);
+        send_word(ch, i, 1);
+        naru_channel_close(ch);
+    }
+    CHECK_INT(naru_gather_finish(g), SENDERS);
+    CHECK_INT(naru_connect(url, NULL, NARU_MS(20), &late), -ETIMEDOUT);
+    while ((n = naru_gather_recv(g, &word, sizeof word, patience, &from)) >= 0 || from.left) {
+        left += from.left != 0;
+        words += n == sizeof word;
+    }
+    CHECK_INT(n, -ENOTCONN);
+    CHECK_INT(words, 2 * SENDERS);
+    CHECK_INT(left, SENDERS);
+    CHECK_INT(naru_gather_finish(g), 0);
+    naru_gather_close(g);
+    free(url);
+}
+
 TEST_EACH(what_was_accepted_arrives_though_its_senders_are_killed, each_way)
 {
     uint64_t total = 0;

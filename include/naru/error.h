@@ -13,7 +13,8 @@ NARU_BEGIN
 /*
  * What the last failure of a naru call in this thread was: what was being done, to which URL, what the kernel
  * said, and how to mend it. Never NULL, never ends in a newline; "no error" before the first failure. A call
- * that succeeds leaves the sentence of the failure before it.
+ * that succeeds leaves the sentence of the failure before it, and so do calls that are async-signal-safe
+ * (naru_interrupt()), whatever they return.
  *
  * The string belongs to the thread and is valid until its next naru call. Never blocks; safe in any thread
  * and after fork(); not async-signal-safe. The outcomes that programs expect in normal running (-EAGAIN,

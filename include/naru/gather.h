@@ -66,7 +66,7 @@ NARU_API struct naru_gather *naru_gather_close(struct naru_gather *g);
  * several times, so that some come by shm: and others by tcp:.
  *
  * opt: as of naru_listen(); may be NULL. ret_url: as naru_listener_url(), where the kernel chose the port;
- * may be NULL; valid until the listener's end was told, or naru_gather_close().
+ * may be NULL; valid until the listener's end was told, naru_gather_finish() or naru_gather_close().
  *
  * Errors of naru_listen(). -ENOTSUP: the mechanism has no connections
  * (its one channel receives from everybody: naru_accept() it and receive from that, or naru_gather_add() it),
@@ -127,6 +127,18 @@ NARU_API NARU_MUST_CHECK int naru_gather_borrow(struct naru_gather *g, int64_t t
  * more than naru_gather_limit().
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_gather_wait_peers(struct naru_gather *g, size_t n, int64_t timeout_ns);
+
+/*
+ * Lets nobody new connect: ends the listeners, and who has connected by now is a peer, also beyond
+ * naru_gather_limit(). For an orderly end: when this has returned 0, or naru_gather_recv() -ENOTCONN, nothing
+ * is lost that a sender has sent. Without it, who comes between the last receive and naru_gather_close() may
+ * have sent and gone already. Returns how many peers there are; one whose end was not told yet counts.
+ *
+ * On tcp: the kernel resets who connects in the very moment. Never waits. -EMFILE, -ENFILE, -ENOMEM: it was
+ * short of something for some of them, whose ends see a close; the listeners have ended nevertheless.
+ * -ECHILD.
+ */
+NARU_API NARU_MUST_CHECK ssize_t naru_gather_finish(struct naru_gather *g);
 
 /* How many there are. Never fails. */
 NARU_API size_t naru_gather_peers(const struct naru_gather *g);

@@ -55,7 +55,10 @@ struct channel_ops {
     int (*listen)(struct naru_listener *l, struct url *url, const struct naru_options *opt);
     int (*accept)(struct naru_listener *l, struct naru_channel *ch); /* an attempt; -EAGAIN: poll l->fd */
     int (*dispatch)(
-        struct naru_listener *l); /* naru_listener_dispatch(), likewise; NULL: the kernel does it */
+        struct naru_listener *l);         /* naru_listener_dispatch(), likewise; NULL: the kernel does it */
+    int (*stop)(struct naru_listener *l); /* lets nobody new connect; accept goes on giving who has, and is
+                                             then -EAGAIN or -EINVAL. 0, or explained: what was lacking for
+                                             some of those. NULL: it cannot be */
     void (*await)(struct naru_listener *l,
                   int64_t deadline);                       /* where there is no l->fd: sleeps until an accept
                                                               is worth it, or for a second. NULL: by back-off */

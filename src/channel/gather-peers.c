@@ -131,6 +131,28 @@ void gather_listener_close(struct gather_listener *l)
     free(l);
 }
 
+int gather_listener_finish(struct naru_gather *g, struct gather_listener *l)
+{
+    int (*stop)(struct naru_listener *) = l->l->ops->stop;
+    int told, r = 0;
+
+    (void)epoll_ctl(g->fd, EPOLL_CTL_DEL, naru_listener_fd(l->l), NULL);
+    fork_hold(); /* it does not wait */
+    told = stop ? stop(l->l) : 0;
+    fork_release();
+    while (r == 0) {
+        struct naru_channel *ch;
+
+        r = naru_accept(l->l, NARU_NOWAIT, &ch);
+        if (r == 0 && (r = gather_peer_add(g, ch, NULL)) < 0)
+            (void)naru_channel_close(ch);
+    }
+    gather_listener_close(l);
+    if (r == -EAGAIN || r == -ENOENT || (r == -EINVAL && stop)) /* -ENOENT: its name was removed before */
+        r = told;
+    return r;
+}
+
 /* An accept has failed for good or for now. What the caller is to be told: 0 if that was done before. */
 static int accept_failed(struct naru_gather *g, struct gather_listener *l, int r)
 {

@@ -461,6 +461,22 @@ ssize_t naru_gather_wait_peers(struct naru_gather *g, size_t n, int64_t timeout_
     return r < 0 ? r : (ssize_t)g->count;
 }
 
+ssize_t naru_gather_finish(struct naru_gather *g)
+{
+    int r = fork_guard_enter(&g->guard);
+
+    if (r < 0)
+        return r;
+    close_leaving(g);
+    while (!list_is_empty(&g->listeners)) {
+        int one = gather_listener_finish(g, list_entry(g->listeners.next, struct gather_listener, node));
+
+        r = r < 0 ? r : one;
+    }
+    show_ready(g);
+    return r < 0 ? r : (ssize_t)g->count;
+}
+
 int naru_gather_fd(struct naru_gather *g)
 {
     int r = fork_guard_enter(&g->guard);

@@ -69,6 +69,10 @@ void gather_resume(struct naru_gather *g);
 
 void gather_listener_close(struct gather_listener *l);
 
+/* Likewise, and those who have connected to it are peers. 0, or what some of them were lost for, explained.
+ */
+int gather_listener_finish(struct naru_gather *g, struct gather_listener *l);
+
 /* Asks the kernel who has something or wants to come, waiting for it until the deadline. 0; -ETIMEDOUT; what
  * an accept failed with, explained; -ECANCELED. Peers that have something are active then, in each case. */
 int gather_ask(struct naru_gather *g, int64_t deadline);

@@ -60,6 +60,7 @@ struct shm_listener {
      * held off. */
     pthread_mutex_t lock;
     bool takes_more;  /* the socket is polled: there is room for one more connection */
+    bool stopped;     /* shm_stop() */
     int64_t timer_at; /* 0: not set */
     int64_t again_at; /* the socket is left alone until then; 0: it is not */
     int failed;       /* the keeper, since somebody was told: -errno, and its sentence */
@@ -154,7 +155,7 @@ static int take(struct shm_listener *s, struct pending *p)
     if (fd < 0 && errno == ECONNABORTED)
         return 0;
     if (fd < 0)
-        return errno == EAGAIN || errno == EINTR
+        return errno == EAGAIN || errno == EINTR || (errno == EINVAL && s->stopped)
                    ? -EAGAIN
                    : error_set(errno, "%s: accept: %s", s->l->url, error_text(errno));
     if (!shm_allow_peer(&s->options.allowed, fd)) {
@@ -220,7 +221,7 @@ static void settle(struct shm_listener *s)
     eventfd_t ignored;
 
     mind_the_time(s);
-    takes_more = s->arrived < s->options.backlog && find_room(s) && s->again_at == 0;
+    takes_more = !s->stopped && s->arrived < s->options.backlog && find_room(s) && s->again_at == 0;
     if (takes_more != s->takes_more && poll_for(s, EPOLL_CTL_MOD, s->socket, takes_more ? EPOLLIN : 0) == 0)
         s->takes_more = takes_more;
     ready = s->arrived > 0 || s->failed < 0;
@@ -296,6 +297,35 @@ int shm_dispatch(struct naru_listener *l)
         r = (int)s->arrived;
     (void)pthread_mutex_unlock(&s->lock);
     return r;
+}
+
+/* Who has said HELLO by now is answered, who has not is hung up on, and finds nobody when it tries again. */
+int shm_stop(struct naru_listener *l)
+{
+    struct shm_listener *s = l->state;
+    int r = 0;
+
+    (void)pthread_mutex_lock(&s->lock);
+    (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, s->socket, NULL); /* once shut, it is ready for ever */
+    (void)shutdown(s->socket, SHUT_RD);                           /* who is in its queue stays there */
+    s->stopped = true;
+    s->takes_more = false;
+    for (int i = 0; i < PENDING_MAX; i++) {
+        if (s->pending[i].fd >= 0)
+            (void)advance(s, &s->pending[i]); /* what it lacks is told by those who follow */
+        if (s->pending[i].fd >= 0)
+            drop(s, &s->pending[i]);
+    }
+    while (r == 0) {
+        r = take(s, &s->pending[0]);
+        if (r == 0 && s->pending[0].fd >= 0)
+            r = advance(s, &s->pending[0]);
+        if (s->pending[0].fd >= 0)
+            drop(s, &s->pending[0]);
+    }
+    settle(s);
+    (void)pthread_mutex_unlock(&s->lock);
+    return r == -EAGAIN ? 0 : r;
 }
 
 /* --- the listener --- */

@@ -174,6 +174,7 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     shm->receive_max = ch->max_message;
     shm->inline_max = ch->short_max = record_max(shm->link.own.ring);
     most = shm->pool.size > shm->inline_max ? shm->pool.size : shm->inline_max;
+    ch->limit_mend = "raise it with ?max-message= and ?pool= at both ends";
     if (ch->max_message > most) {
         ch->max_message = most;
         ch->limit_mend =

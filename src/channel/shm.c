@@ -366,6 +366,7 @@ const struct channel_ops shm_ops = {
     .listen = shm_listen,
     .accept = shm_accept,
     .dispatch = shm_dispatch,
+    .stop = shm_stop,
     .unlisten = shm_unlisten,
     .remove = shm_remove,
     SHM_MESSAGES,

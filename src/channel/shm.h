@@ -240,6 +240,7 @@ int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_opti
 int shm_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt);
 int shm_accept(struct naru_listener *l, struct naru_channel *ch);
 int shm_dispatch(struct naru_listener *l);
+int shm_stop(struct naru_listener *l);
 void shm_unlisten(struct naru_listener *l, bool owner);
 int shm_remove(struct url *url);
 int shm_wait(struct naru_channel *ch, int event, int64_t deadline);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -181,6 +182,11 @@ static void unix_unlisten(struct naru_listener *l, bool owner)
     l->state = unix_endpoint_close(l->state, l->lock_fd, owner);
 }
 
+static int unix_stop(struct naru_listener *l)
+{
+    return shutdown(l->fd, SHUT_RD) < 0 ? error_set(errno, "%s: shutdown: %s", l->url, error_text(errno)) : 0;
+}
+
 static int unix_accept(struct naru_listener *l, struct naru_channel *ch)
 {
     bool connectionless = l->ops == &unix_dgram_ops;
@@ -241,7 +247,8 @@ static int dgram_wait(struct naru_channel *ch, int event, int64_t deadline)
 
 #define UNIX_COMMON                                                                                          \
     .pair = unix_pair, .connect = unix_connect, .listen = unix_listen, .accept = unix_accept,                \
-    .unlisten = unix_unlisten, .remove = unix_remove, .untaken = unix_untaken, .close = unix_close
+    .stop = unix_stop, .unlisten = unix_unlisten, .remove = unix_remove, .untaken = unix_untaken,            \
+    .close = unix_close
 #define UNIX_CAPABILITIES                                                                                    \
     (NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_FDS |                   \
      NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL |                \
