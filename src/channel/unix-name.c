@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -73,17 +74,23 @@ int unix_name_parse(const struct url *url, struct unix_name *ret_name)
     return 0;
 }
 
-/* Its directory, for the call alone. That may take as long as its file system likes, so forks are not held
- * off; in a child a guard closes it. One that is forked in the very moment in which the number comes into
- * being keeps it until it executes something or ends: O_PATH keeps a file system mounted, and nobody's peer
- * alive. */
-static int open_directory(const char *path)
+/* Opens its directory, for the call alone, into what a guard closes in children. To look it up may take as
+ * long as its file system likes, so that is done first and with forks going on. Opened, while none is made,
+ * it is what the kernel knows already: only a file system that has every answer forgotten at once is asked
+ * again. 0 or -1. */
+static int open_directory(const char *path, int *guarded)
 {
     const char *last = last_part(path);
     char directory[PATH_MAX];
+    struct stat status;
 
     (void)snprintf(directory, sizeof directory, "%.*s", (int)(last - path), path);
-    return open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (stat(directory, &status) < 0)
+        return -1;
+    fork_hold();
+    *guarded = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    fork_release();
+    return *guarded < 0 ? -1 : 0;
 }
 
 /* bind(2) or connect(2). */
@@ -110,8 +117,9 @@ static int use_by_directory(int fd, const struct unix_name *name, socket_call *c
 
     fork_guard_init(&guard);
     fork_guard_add(&guard, &directory);
-    directory = open_directory(name->path);
-    r = directory < 0 ? -1 : use_in(directory, fd, name, call);
+    r = open_directory(name->path, &directory);
+    if (r == 0)
+        r = use_in(directory, fd, name, call);
     code = errno;
     fork_guard_close(&guard);
     errno = code;
