@@ -86,8 +86,13 @@ static ssize_t model_send()
 #include "shm/ring.c"
 #include "shm/wakeup.c"
 
-/* Bells that are words are none of these checks. */
+/* Bells that are words are none of these checks, nor is a kernel that has no memory for a byte. */
 void bell_ring(struct waker *)
+{
+    abort();
+}
+
+int64_t clock_now(void)
 {
     abort();
 }

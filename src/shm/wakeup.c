@@ -19,6 +19,9 @@
 /* Of 64 bytes each: a socket holds a few hundred of such small ones (net.core.wmem_default). */
 enum { DRAIN_READS = 16 };
 
+/* How long a bell is tried for which the kernel has no memory. */
+enum { WAKER_TRIES_NS = 1000 * 1000 * 1000 };
+
 static int barrier(int command)
 {
     return (int)syscall(SYS_membarrier, command, 0, 0);
@@ -43,10 +46,11 @@ static bool ring_socket(const struct waker *w)
  * ever. */
 static void ring_without_memory(const struct waker *w)
 {
-    enum { YIELDS = 1000, PAUSES = 1000 };
+    enum { YIELDS = 1000 };
     const struct timespec pause = {.tv_nsec = WAKEUP_SLICE_NS};
+    int64_t until = clock_now() + WAKER_TRIES_NS;
 
-    for (int tries = 0; tries < YIELDS + PAUSES; tries++) {
+    for (int tries = 0; clock_now() < until; tries++) {
         if (tries < YIELDS)
             (void)sched_yield();
         else

@@ -121,7 +121,7 @@ enum { WAKEUP_SLICE_NS = 1000 * 1000, WAKEUP_SETTLE_NS = 100 * 1000 };
 bool wakeup_register(void);
 
 /* Rings. Never blocks: a socket that is full holds bytes that its reader has to read anyway. Where the kernel
- * has no memory for a byte, it tries for a second or so, and then hangs up the socket. */
+ * has no memory for a byte, it tries for a second, and then hangs up the socket. */
 void waker_ring(struct waker *w);
 
 /* W2 and W3: whether the sleeper has another ticket than last time, or none any more, or W2 is to be a fence:
