@@ -112,8 +112,8 @@ static bool comes_to_the_end(const struct bank *b, uint64_t pool, uint64_t *ret_
             if (count == SHM_RETURNS || pool_read(&chunks, record + RECORD_HEADER, &found[count]) != RING_OK)
                 return false;
             for (unsigned i = 0; i < count; i++)
-                if (found[i].offset / SHM_PAGE * SHM_PAGE < found[count].offset + found[count].length &&
-                    found[count].offset < found[i].offset + found[i].length)
+                if (shm_chunk_offset(found[i]) < shm_chunk_offset(found[count]) + found[count].length &&
+                    shm_chunk_offset(found[count]) < shm_chunk_offset(found[i]) + found[i].length)
                     return false;
             count++;
         }
@@ -161,15 +161,13 @@ static void check_chunk(const struct bank *b, const uint8_t *found)
 {
     const struct pool_reader pool = {.size = b->capacity * 64};
     struct shm_chunk chunk = {0}, said;
+    uint64_t end;
 
     memcpy(&said, found, sizeof said);
-    if (pool_read(&pool, found, &chunk) != RING_OK) {
-        CHECK(said.offset % SHM_PAGE != 0 || said.offset + said.length > pool.size ||
-              said.offset + said.length < said.offset);
-        return;
-    }
-    CHECK(memcmp(&chunk, &said, sizeof chunk) == 0);
-    CHECK(chunk.offset <= pool.size && chunk.offset + chunk.length <= pool.size);
+    end = (uint64_t)(said.place / SHM_PAGE) * SHM_PAGE + said.length;
+    CHECK((pool_read(&pool, found, &chunk) == RING_OK) == (end <= pool.size));
+    if (end <= pool.size)
+        CHECK(memcmp(&chunk, &said, sizeof chunk) == 0);
 }
 
 /* The reader's step: looks, and takes or holds what is there. */

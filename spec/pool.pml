@@ -9,13 +9,15 @@
  *     RING_BROKEN; a sender that finds no room gets some;
  *   - a chunk becomes free by the token of this use of it, once, and only while it is out: not by one that is
  *     given back twice, kept from an earlier use, or guessed for a loan that was never sent (HOSTILE);
- *   - the sender never looks at more returns than chunks are out.
+ *   - the sender never takes more returns than chunks are out.
+ *
+ * A word of the ring of returns says of which time around it is (LAP): that is how the sender knows a new one.
  *
  * A chunk that came back and is kept is one that is free here, and the sender may take one without looking what
  * else came back.
  *
- * Broken on purpose, each of which spin must find: -DCOUNT_FIRST -DRETURN_EARLY -DFEWER_WORDS; and with -DHOSTILE
- * -DNO_GENERATION -DTAKE_UNSENT -DNO_COUNT_CHECK.
+ * Broken on purpose, each of which spin must find: -DNO_LAP -DRETURN_EARLY -DFEWER_WORDS; and with -DHOSTILE
+ * -DNO_GENERATION -DTAKE_UNSENT.
  */
 #ifndef MESSAGES
 #define MESSAGES 4
@@ -42,9 +44,18 @@
 #define SLOT_OF(token)   ((token) % SLOTS)
 #endif
 
-/* The receiver's page. */
-byte returned;
+/* Number n, from 0, of what is given back. */
+#ifdef NO_LAP /* any token is new */
+#define LAP(n) 1
+#else
+#define LAP(n) ((n) / WORDS + 1)
+#endif
+
+/* The receiver's page; one word: both of an entry are stored and loaded at once. */
 byte returns[WORDS];
+byte laps[WORDS];
+
+byte returned; /* the receiver's own */
 
 chan ring = [SLOTS] of { byte, byte, byte }; /* slot, token and, for the checks, message */
 bool killed, receiver_gone, sender_done, broken;
@@ -85,27 +96,27 @@ inline take_back(token, meant_use)
 /* pool_collect() */
 inline collect()
 {
-    count = returned;
-    looked = 0;
-#ifndef NO_COUNT_CHECK
-    if
-    :: count - seen > out -> broken = true /* a byte less a byte, as they never wrap here */
-    :: count < seen -> broken = true
-    :: else
-    fi;
-#endif
     most = out;
+    looked = 0;
     do
-    :: !broken && seen != count ->
-        looked++;
-        assert(looked <= most);
-        d_step {
-            word = returns[seen % WORDS];
-            intended = meant[seen % WORDS]
-        }
-        take_back(word, intended);
-        seen++
-    :: else -> break
+    :: d_step {
+           word = returns[seen % WORDS];
+           lap = laps[seen % WORDS];
+           intended = meant[seen % WORDS]
+       };
+       if
+       :: !broken && lap == LAP(seen) ->
+           take_back(word, intended);
+           if
+           :: broken
+           :: else ->
+               looked++;
+               assert(looked <= most);
+               seen++
+           fi
+       :: !broken && lap != LAP(seen) && lap != LAP(seen) - 1 -> broken = true
+       :: else -> break
+       fi
     od
 }
 
@@ -128,7 +139,7 @@ inline send(which, what)
 
 proctype Sender()
 {
-    byte message, slot, word, count, looked, most, intended, chosen, lent = SLOTS, lent_message;
+    byte message, slot, word, lap, looked, most, intended, chosen, lent = SLOTS, lent_message;
 
     do
     :: message < MESSAGES && !broken ->
@@ -150,7 +161,7 @@ proctype Sender()
         if
         :: chosen == SLOTS -> /* no room: it sleeps until something comes back */
             if
-            :: returned != seen
+            :: laps[seen % WORDS] == LAP(seen)
             :: receiver_gone -> break
             fi
         :: else ->
@@ -159,8 +170,7 @@ proctype Sender()
             data[chosen] = message;
             if
             :: writing[chosen] = false; /* shm_cancel(), pool_cancel() */
-               used[chosen] = false;
-               use[chosen]++
+               used[chosen] = false
             :: nfull(ring) -> send(chosen, message) /* full: a hostile one gives back what it has not taken */
             :: lent == SLOTS -> /* a loan, committed later */
                lent = chosen;
@@ -182,13 +192,12 @@ proctype Sender()
 /* One chunk goes back: P3. */
 inline give_back(token, of_use)
 {
-#ifdef COUNT_FIRST
-    returned++;
-    d_step { returns[(returned - 1) % WORDS] = token; meant[(returned - 1) % WORDS] = of_use }
-#else
-    d_step { returns[returned % WORDS] = token; meant[returned % WORDS] = of_use }
-    returned++
-#endif
+    d_step {
+        returns[returned % WORDS] = token;
+        laps[returned % WORDS] = LAP(returned);
+        meant[returned % WORDS] = of_use;
+        returned++
+    }
 }
 
 /* The receiver is done with it. */
@@ -237,22 +246,31 @@ proctype Killer()
     fi
 }
 
-/* Writes words that it was given, whenever, and that it guesses, and counts as it likes. */
+/* Writes words that it was given, whenever, and that it guesses, of any time around. */
 proctype Attacker()
 {
     byte slot, token, message, acts, at, guess;
 
     do
     :: d_step { ring ? slot, token, message -> at = use[slot] };
-       d_step { returns[acts % WORDS] = token; meant[acts % WORDS] = at } /* kept there, given back any time */
-    :: acts < ACTS -> returned++; acts++
-    :: acts < ACTS -> returned = returned + 2; acts++
+       d_step { /* kept there, given back any time */
+           returns[acts % WORDS] = token;
+           meant[acts % WORDS] = at;
+           laps[acts % WORDS] = LAP(acts)
+       }
+    :: acts < ACTS -> laps[acts % WORDS]++; acts++
+    :: acts < ACTS -> laps[acts % WORDS] = laps[acts % WORDS] + 2; acts++
     :: acts < ACTS -> /* the last token of a slot, or the next one */
         if
         :: guess = 0
         :: guess = 1
         fi;
-        d_step { returns[guess] = TOKEN(guess, use[guess]); meant[guess] = use[guess]; acts++ }
+        d_step {
+            returns[guess] = TOKEN(guess, use[guess]);
+            meant[guess] = use[guess];
+            laps[guess] = LAP(seen);
+            acts++
+        }
     :: acts == ACTS || sender_done -> receiver_gone = true; break
     od
 }

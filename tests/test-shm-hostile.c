@@ -122,13 +122,16 @@ static void attack_words(struct naru_channel *ch)
         break;
     case 6: /* a message in the pool, or what came back of ours */
         at = (tx->position & tx->mask) / 8;
-        atomic_store(&words[(at + 1) % (ring / 8)], dice(2) ? nasty(l->own.pool) : SHM_PAGE * dice(100));
-        atomic_store(&words[(at + 2) % (ring / 8)], dice(2) ? dice(LONG) : nasty(l->own.pool));
+        atomic_store(&words[(at + 1) % (ring / 8)],
+                     (dice(2) ? nasty(l->own.pool) : SHM_PAGE * dice(100)) << 32 |
+                         (uint32_t)(dice(2) ? dice(LONG) : nasty(l->own.pool)));
         atomic_store(&words[at], record_word(RECORD_CHUNK, sizeof(struct shm_chunk)));
         break;
     case 7:
-        atomic_store(&l->page->returns[dice(SHM_RETURNS)], (uint32_t)(dice(2) ? dice(1000) : nasty(0)));
-        atomic_store(&l->page->returned, dice(4) ? atomic_load(&l->page->returned) + dice(3) : nasty(0));
+        for (uint64_t n = dice(2 * SHM_RETURNS), i = dice(10); i > 0; i--, n++)
+            atomic_store(&l->page->returns[n % SHM_RETURNS],
+                         dice(4) ? shm_return(n, (uint32_t)dice(dice(2) ? 10 : SHM_PAGE))
+                                 : (uint32_t)nasty(0));
         break;
     case 8: /* both at once, as whoever fences says, and does not */
         atomic_store(&l->page->sender_fences, (uint32_t)nasty(1));

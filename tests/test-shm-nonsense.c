@@ -234,8 +234,13 @@ TEST(bells_that_are_half_closed_are_the_end)
     }
 static const struct {
     size_t begin, size;
-} fields[] = {FIELD(sender_fences), FIELD(receiver_fences), FIELD(receiver_asleep), FIELD(sender_asleep),
-              FIELD(end),           FIELD(returned),        FIELD(returns),         FIELD(lane)};
+} fields[] = {FIELD(sender_fences),
+              FIELD(receiver_fences),
+              FIELD(receiver_asleep),
+              FIELD(sender_asleep),
+              FIELD(end),
+              FIELD(returns),
+              FIELD(lane)};
 #undef FIELD
 
 static bool is_looked_at(size_t offset)

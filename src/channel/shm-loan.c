@@ -128,37 +128,54 @@ void shm_cancel(struct naru_channel *ch)
 
 /* --- views --- */
 
-/* Whether the sender has room now that it had not. */
-static bool give_back(struct shm *shm, struct shm_view *view)
+/* Whether the other side is to be told anything. The copy in a forked child says nothing: the message is its
+ * parent's. */
+static inline bool is_borrower(const struct shm *shm)
 {
-    /* The copy in a forked child says nothing: the message is its parent's. Relaxed: as in fork.h. */
-    if (shm->closed || shm->generation != atomic_load_explicit(fork_word, memory_order_relaxed))
-        return false;
-    if (!view->in_pool)
-        return held_remove(&shm->held[view->lane], &view->record);
-    pool_return(&shm->their_pool, view->token);
-    return true;
+    return __builtin_expect(shm->generation == atomic_load_explicit(fork_word, memory_order_relaxed), 1);
 }
 
-static void view_release(struct channel_view *held)
+static __attribute__((noinline)) void put_back_closed(struct shm *shm)
+{
+    if (shm->closed && shm->views_out == 0)
+        shm_free(shm);
+}
+
+static inline void put_back(struct shm *shm, struct shm_view *view)
+{
+    shm->free_views[--shm->views_out] = view;
+}
+
+void shm_release_chunk(struct channel_view *held)
 {
     struct shm_view *view = (struct shm_view *)(void *)held;
     struct shm *shm = view->shm;
 
-    if (give_back(shm, view))
-        waker_published(&shm->link.their_sender);
-    view->next_free = shm->free_views;
-    shm->free_views = view;
-    shm->views_out--;
-    if (shm->closed && shm->views_out == 0)
-        shm_free(shm);
+    put_back(shm, view);
+    if (!is_borrower(shm)) {
+        put_back_closed(shm);
+        return;
+    }
+    pool_return(&shm->their_pool, view->token);
+    waker_published(&shm->link.their_sender);
+}
+
+void shm_release_record(struct channel_view *held)
+{
+    struct shm_view *view = (struct shm_view *)(void *)held;
+    struct shm *shm = view->shm;
+
+    put_back(shm, view);
+    if (!is_borrower(shm))
+        put_back_closed(shm);
+    else if (held_remove(&shm->held[view->lane], &view->record))
+        waker_published(&shm->link.their_sender); /* it has room now that it had not */
 }
 
 struct shm_view *shm_make_view(struct shm *shm)
 {
     struct shm_view *view = &shm->views[shm->views_made++];
 
-    view->view.release = view_release;
     view->shm = shm;
     return view;
 }
@@ -183,14 +200,17 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
     if (r < 0)
         return r;
     view = shm_take_view(shm);
-    view->in_pool = found.in_pool;
-    view->lane = found.lane;
-    view->token = found.chunk.token;
-    shm->generation = fork_guard_generation(&ch->guard);
-    if (!view->in_pool)
+    shm_note_borrower(ch, shm);
+    if (found.in_pool) {
+        view->view.release = shm_release_chunk;
+        view->token = shm_chunk_token(found.chunk);
+    } else {
+        view->view.release = shm_release_record;
+        view->lane = found.lane;
         held_add(&shm->held[found.lane], &view->record);
+    }
     ring_release(shm_link_rx(&shm->link, found.lane), found.record);
     waker_published(&shm->link.their_sender); /* room, if its record has gone; or a flush waits for this */
-    shm_show(ch, view, found.data, found.length, ret_view);
+    shm_show(ch, view, found.data, found.length, found.lane, ret_view);
     return 0;
 }

@@ -82,13 +82,15 @@ int shm_short_commit(struct naru_loan *loan, size_t length)
     struct shm *shm = ch->state;
     unsigned slot = shm->lent_chunk;
     struct shm_chunk chunk;
+    uint64_t word;
 
     if (UNLIKELY(!shm_link_may_send(&shm->link)))
         return channel_commit_slowly(loan, length);
     if (shm->lent)
         return commit_record(loan, length);
     chunk = pool_describe(&shm->pool, slot, (uint32_t)length);
-    if (UNLIKELY(ring_put(&shm->link.tx, RECORD_CHUNK, &chunk, sizeof chunk) != RING_OK))
+    memcpy(&word, &chunk, sizeof word);
+    if (UNLIKELY(ring_put_word(&shm->link.tx, RECORD_CHUNK, word) != RING_OK))
         return channel_commit_slowly(loan, length);
     pool_sent(&shm->pool, slot);
     pool_prefetch(&shm->pool);
@@ -97,15 +99,12 @@ int shm_short_commit(struct naru_loan *loan, size_t length)
 
 /* --- views --- */
 
-IN_LINE int show(struct naru_channel *ch, struct shm_view *view, const uint8_t *data, size_t length,
-                 size_t record, struct naru_view *ret_view)
+IN_LINE int show(struct naru_channel *ch, struct shm *shm, struct shm_view *view, const uint8_t *data,
+                 size_t length, size_t record, struct naru_view *ret_view)
 {
-    struct shm *shm = ch->state;
-
-    view->lane = 0;
-    shm->generation = fork_guard_generation(&ch->guard);
+    shm_note_borrower(ch, shm);
     ring_release(&shm->link.rx, (uint32_t)record);
-    shm_show(ch, view, data, length, ret_view);
+    shm_show(ch, view, data, length, 0, ret_view);
     channel_count(ch, CHANNEL_RECEIVING, length);
     return UNLIKELY(waker_is_called(&shm->link.their_sender)) ? (int)shm_wake(&shm->link.their_sender, 0) : 0;
 }
@@ -117,9 +116,22 @@ OUT_OF_LINE int show_record(struct naru_channel *ch, const uint8_t *data, size_t
     struct shm *shm = ch->state;
     struct shm_view *view = shm_take_view(shm);
 
-    view->in_pool = false;
+    view->view.release = shm_release_record;
+    view->lane = 0;
     held_add(&shm->held[0], &view->record);
-    return show(ch, view, data, length, length, ret_view);
+    return show(ch, shm, view, data, length, length, ret_view);
+}
+
+/* Anything but a chunk that is at hand. */
+OUT_OF_LINE int borrow_somehow(struct naru_channel *ch, const uint8_t *record, uint64_t word,
+                               int64_t timeout_ns, struct naru_view *ret_view)
+{
+    struct shm *shm = ch->state;
+    uint64_t length = word - record_word(RECORD_DATA, 0); /* as shm_recv_bytes() */
+
+    return length <= record_max(shm->link.rx.mask + 1) && length <= shm->receive_max
+               ? show_record(ch, record + RECORD_HEADER, length, ret_view)
+               : channel_borrow_slowly(ch, timeout_ns, ret_view);
 }
 
 int shm_short_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
@@ -128,23 +140,21 @@ int shm_short_borrow(struct naru_channel *ch, int64_t timeout_ns, struct naru_vi
     struct shm_chunk chunk;
     struct shm_view *view;
     const uint8_t *record;
-    uint64_t word, length;
+    uint64_t word;
 
     if (UNLIKELY(!shm_link_may_receive(&shm->link)) || UNLIKELY(shm->views_out == SHM_VIEWS))
         return channel_borrow_slowly(ch, timeout_ns, ret_view);
     record = ring_next(&shm->link.rx);
     word = shm_look_for_a_while(ch, shm, record, timeout_ns == NARU_FOREVER ? shm->spins / SHM_PAUSE : 0);
-    if (word != record_word(RECORD_CHUNK, sizeof chunk)) {
-        length = word - record_word(RECORD_DATA, 0); /* as shm_recv_bytes() */
-        return length <= record_max(shm->link.rx.mask + 1) && length <= shm->receive_max
-                   ? show_record(ch, record + RECORD_HEADER, length, ret_view)
-                   : channel_borrow_slowly(ch, timeout_ns, ret_view);
-    }
-    if (UNLIKELY(pool_read(&shm->their_pool, record + RECORD_HEADER, &chunk) != RING_OK) ||
-        UNLIKELY(!pool_is_reached(&shm->their_pool, &chunk)) || UNLIKELY(chunk.length > shm->receive_max))
+    if (UNLIKELY(word != record_word(RECORD_CHUNK, sizeof chunk)))
+        return borrow_somehow(ch, record, word, timeout_ns, ret_view);
+    chunk = pool_fetch(record + RECORD_HEADER);
+    if (UNLIKELY(!pool_is_reached(&shm->their_pool, &chunk)) || UNLIKELY(chunk.length > shm->receive_max) ||
+        UNLIKELY(!shm->free_views[shm->views_out]))
         return channel_borrow_slowly(ch, timeout_ns, ret_view);
-    view = shm_take_view(shm);
-    view->in_pool = true;
-    view->token = chunk.token;
-    return show(ch, view, shm->their_pool.base + chunk.offset, chunk.length, sizeof chunk, ret_view);
+    view = shm->free_views[shm->views_out++];
+    view->view.release = shm_release_chunk;
+    view->token = shm_chunk_token(chunk);
+    return show(ch, shm, view, shm->their_pool.base + shm_chunk_offset(chunk), chunk.length, sizeof chunk,
+                ret_view);
 }

@@ -38,6 +38,7 @@ void shm_close(struct naru_channel *ch, bool owner)
     }
     sealed_deinit(&shm->link.own);
     shm->closed = true;
+    shm->generation = 0;
     if (shm->views_out == 0)
         shm_free(shm);
 }
@@ -245,7 +246,7 @@ static int deliver(struct naru_channel *ch, struct naru_message *m, const struct
     m->priority = found->lane;
     m->sender = ch->peer;
     if (found->in_pool)
-        pool_return(&shm->their_pool, found->chunk.token);
+        pool_return(&shm->their_pool, shm_chunk_token(found->chunk));
     ring_release(shm_link_rx(&shm->link, found->lane), found->record);
     waker_published(&shm->link.their_sender);
     return 0;
@@ -265,7 +266,7 @@ static enum ring_state open_record(struct shm *shm, const struct ring_record *re
         return RING_OK;
     if (pool_read(&shm->their_pool, record->data, &ret_found->chunk) != RING_OK)
         return RING_BROKEN;
-    ret_found->data = shm->their_pool.base + ret_found->chunk.offset;
+    ret_found->data = shm->their_pool.base + shm_chunk_offset(ret_found->chunk);
     ret_found->length = ret_found->chunk.length;
     return RING_OK;
 }

@@ -43,13 +43,12 @@ enum { SHM_VIEWS = SHM_RETURNS }; /* how many may be out at once */
 
 /* A view that is out, or was and is free again. */
 struct shm_view {
-    struct channel_view view; /* the first member: it is found by that */
-    bool in_pool;
-    unsigned lane;
-    uint32_t token;            /* in_pool */
-    struct held_record record; /* not in_pool */
+    struct channel_view
+        view;       /* the first member: it is found by that. Its release says which of these it is: */
+    uint32_t token; /* a chunk's */
+    unsigned lane;  /* a record's */
+    struct held_record record;
     struct shm *shm;
-    struct shm_view *next_free;
 };
 
 /* ch->state */
@@ -93,9 +92,9 @@ struct shm {
     /* Likewise. Views outlive the channel: the last one that is released frees all this. */
     struct held held[SHM_LANES];
     bool closed;
-    uint64_t generation; /* fork_generation() of the process that borrowed */
+    uint64_t generation; /* fork_generation() of the process that borrowed; 0: the channel is closed */
     unsigned views_out, views_made;
-    struct shm_view *free_views;
+    struct shm_view *free_views[SHM_VIEWS]; /* from views_out on; NULL: one that is still to be made */
     struct shm_view views[SHM_VIEWS];
 };
 
@@ -183,24 +182,34 @@ struct shm_view *shm_make_view(struct shm *shm);
 /* One that is not out; there is one. */
 static inline struct shm_view *shm_take_view(struct shm *shm)
 {
-    struct shm_view *view = shm->free_views;
+    unsigned out = shm->views_out++;
 
-    if (__builtin_expect(view != NULL, 1))
-        shm->free_views = view->next_free;
-    else
-        view = shm_make_view(shm);
-    shm->views_out++;
-    return view;
+    if (__builtin_expect(shm->free_views[out] == NULL, 0))
+        shm->free_views[out] = shm_make_view(shm);
+    return shm->free_views[out];
 }
+
+/* Whose it is from now on: releasing the copy in a forked child says nothing. */
+static inline void shm_note_borrower(struct naru_channel *ch, struct shm *shm)
+{
+    uint64_t generation = fork_guard_generation(&ch->guard);
+
+    if (__builtin_expect(shm->generation != generation, 0))
+        shm->generation = generation;
+}
+
+/* What release is of a view of a record, and of a chunk. */
+void shm_release_record(struct channel_view *held);
+void shm_release_chunk(struct channel_view *held);
 
 /* Gives it to the caller of naru_borrow(). */
 static inline void shm_show(const struct naru_channel *ch, struct shm_view *view, const uint8_t *data,
-                            size_t length, struct naru_view *ret_view)
+                            size_t length, unsigned lane, struct naru_view *ret_view)
 {
     ret_view->data = data;
     ret_view->length = length;
     ret_view->type = 0;
-    ret_view->priority = view->lane;
+    ret_view->priority = lane;
     ret_view->sender = ch->peer;
     ret_view->internal = &view->view;
 }

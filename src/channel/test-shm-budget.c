@@ -63,7 +63,8 @@ TEST(what_a_sender_keeps_beyond_is_nonsense)
     struct naru_listener *l;
 
     for (uint64_t beyond = 0; beyond < 2; beyond++) {
-        struct shm_chunk chunk = {.offset = BUDGET * beyond, .length = BUDGET - (uint32_t)beyond + 1};
+        struct shm_chunk chunk = {.place = (uint32_t)(BUDGET * beyond),
+                                  .length = BUDGET - (uint32_t)beyond + 1};
         uint8_t *payload = NULL;
 
         meet(&l, &large, &small);

@@ -428,7 +428,7 @@ TEST(a_commit_waits_for_room_as_its_loan_may)
 {
     struct naru_channel *ch[2];
     struct naru_loan loan = lend(ch, "shm:?ring=4k&pool=4M", LARGE);
-    char small[24];
+    char small[8];
     unsigned sent = 0;
 
     while (naru_send(ch[0], small, sizeof small, NARU_NOWAIT) == 0)

@@ -313,22 +313,22 @@ static void check_receiver_refuses(const struct shm_chunk *chunk, unsigned kind,
 
 TEST(a_sender_that_describes_what_is_not_there_is_refused)
 {
-    const struct shm_chunk right = {0, 10, 0}, wrong[] = {{1, 10, 0},
-                                                          {1 << 20, 1, 0},
-                                                          {0, (1 << 20) + 1, 0},
-                                                          {4096, 1 << 20, 0},
-                                                          {UINT64_MAX - 4095, 4096, 0}};
+    const struct shm_chunk right = {10, 0}, wrong[] = {{1, 1 << 20},
+                                                       {(1 << 20) + 1, 0},
+                                                       {1 << 20, 4096},
+                                                       {4096, UINT32_MAX},
+                                                       {UINT32_MAX, UINT32_MAX}};
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         check_receiver_refuses(&wrong[i], RECORD_CHUNK, sizeof *wrong);
-    check_receiver_refuses(&right, RECORD_CHUNK, sizeof right - 8);
-    check_receiver_refuses(&right, RECORD_CHUNK, sizeof right + 8);
+    check_receiver_refuses(&right, RECORD_CHUNK, sizeof right - 4);
+    check_receiver_refuses(&right, RECORD_CHUNK, sizeof right + 4);
     check_receiver_refuses(&right, RECORD_CHUNK + 1, sizeof right);
 }
 
 TEST(a_description_of_more_than_is_taken_costs_nothing)
 {
-    static const struct shm_chunk chunk = {0, FRAME, 0};
+    static const struct shm_chunk chunk = {FRAME, 0};
     struct naru_options options = NARU_INIT(struct naru_options);
     struct naru_view view = NARU_INIT(struct naru_view);
     struct naru_channel *ch[2];

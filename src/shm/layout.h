@@ -74,14 +74,13 @@ struct shm_page {
 
     _Alignas(SHM_LINE) _Atomic uint32_t end; /* enum shm_end; only ever raised */
 
-    /* How many chunks of the other's pool this side has given back, free-running, and the tokens of the last
-     * of them, number n in returns[n % SHM_RETURNS]: see pool.h. */
-    _Alignas(SHM_LINE) _Atomic uint64_t returned;
+    /* What this side has given back of the other's pool, the last of it: number n, counted from 0, is in word
+     * n % SHM_RETURNS, and its token has n / SHM_RETURNS + 1 above it (shm_return()): see pool.h. */
     _Alignas(SHM_LINE) _Atomic uint32_t returns[SHM_RETURNS];
 
     struct shm_lane lane[SHM_LANES];
 
-    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - (6 + SHM_LANES) * SHM_LINE - 4 * SHM_RETURNS];
+    _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - (5 + SHM_LANES) * SHM_LINE - 4 * SHM_RETURNS];
 };
 
 static_assert(sizeof(struct shm_page) == SHM_PAGE, "layout");
@@ -96,9 +95,8 @@ static_assert(offsetof(struct shm_page, receiver_fences) == 68, "layout");
 static_assert(offsetof(struct shm_page, receiver_asleep) == 128, "layout");
 static_assert(offsetof(struct shm_page, sender_asleep) == 192, "layout");
 static_assert(offsetof(struct shm_page, end) == 256, "layout");
-static_assert(offsetof(struct shm_page, returned) == 320, "layout");
-static_assert(offsetof(struct shm_page, returns) == 384, "layout");
-static_assert(offsetof(struct shm_page, lane) == 1408, "layout");
+static_assert(offsetof(struct shm_page, returns) == 320, "layout");
+static_assert(offsetof(struct shm_page, lane) == 1344, "layout");
 static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "lock-free words");
 
 /*
@@ -117,14 +115,32 @@ enum record_kind {
     RECORD_CHUNK = 2 /* the payload is a struct shm_chunk, the message in the pool */
 };
 
-/* Where a message lies in the sender's pool. */
+/* Where a message lies in the sender's pool. Four records of these are in a cache line. */
 struct shm_chunk {
-    uint64_t offset; /* from the pool's beginning, a multiple of SHM_PAGE */
     uint32_t length; /* bytes */
-    uint32_t token;  /* the receiver gives it back; means nothing to it */
+    uint32_t place;  /* from the pool's beginning, a multiple of SHM_PAGE; and, below that, its token: the
+                        receiver gives it back, and it means nothing to it */
 };
 
-static_assert(sizeof(struct shm_chunk) == 16, "layout");
+static_assert(sizeof(struct shm_chunk) == 8, "layout");
+
+enum { SHM_TOKEN = SHM_PAGE - 1 }; /* a token's bits, of a chunk's place and of what is given back */
+
+static inline uint64_t shm_chunk_offset(struct shm_chunk chunk)
+{
+    return chunk.place & ~(uint32_t)SHM_TOKEN;
+}
+
+static inline uint32_t shm_chunk_token(struct shm_chunk chunk)
+{
+    return chunk.place & SHM_TOKEN;
+}
+
+/* The word that gives a token back as number n. */
+static inline uint32_t shm_return(uint64_t n, uint32_t token)
+{
+    return (uint32_t)(n / SHM_RETURNS + 1) * SHM_PAGE | token;
+}
 
 static inline uint64_t record_word(enum record_kind kind, uint32_t length)
 {

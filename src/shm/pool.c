@@ -2,6 +2,8 @@
 /* Chunks: where they lie, and how they come back. */
 #include "shm/pool.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 
 enum { SLOT_BITS = 8, SLOT_MASK = (1 << SLOT_BITS) - 1 };
@@ -10,10 +12,15 @@ static_assert(SHM_RETURNS == 1 << SLOT_BITS, "a token holds a slot's number");
 
 void pool_init(struct pool *p, const struct sealed *memory, const struct shm_page *their_page)
 {
-    *p = (struct pool){
-        .memory = memory, .base = sealed_pool(memory), .size = memory->pool, .their_page = their_page};
-    for (uint32_t i = 0; i < SHM_RETURNS; i++)
-        p->slots[i].token = i;
+    *p = (struct pool){.memory = memory,
+                       .base = sealed_pool(memory),
+                       .size = memory->pool,
+                       .their_page = their_page,
+                       .turn = POOL_TURN};
+    for (uint32_t i = 0; i < SHM_RETURNS; i++) {
+        p->slots[i].token = (uint16_t)i;
+        p->slots[i].out = POOL_NOT_OUT;
+    }
 }
 
 void pool_reader_init(struct pool_reader *r, const struct sealed *memory, struct shm_page *page)
@@ -44,42 +51,29 @@ static void free_kept(struct pool *p)
 /* A chunk is out no more. */
 static void keep_or_free(struct pool *p, unsigned slot)
 {
-    p->slots[slot].token += 1U << SLOT_BITS; /* an old token is not this slot's next one */
     if (p->slots[slot].bytes == p->kept_bytes)
         p->kept[p->kept_end++ % SHM_RETURNS] = (uint8_t)slot;
     else
         free_slot(p, slot);
 }
 
-/* One token came back. */
-static bool take_back(struct pool *p, uint32_t token)
-{
-    struct pool_slot *slot = &p->slots[token & SLOT_MASK];
-
-    if (!slot->sent || slot->token != token)
-        return false;
-    p->sent--;
-    slot->sent = false;
-    keep_or_free(p, token & SLOT_MASK);
-    return true;
-}
-
 enum ring_state pool_collect(struct pool *p)
 {
-    uint64_t returned = atomic_load_explicit(&p->their_page->returned, memory_order_acquire); /* [C3] */
+    enum ring_state state;
+    uint32_t token;
 
-    if (returned - p->seen > p->sent)
-        return RING_BROKEN;
-    while (p->seen != returned) {
-        /* relaxed: C3 orders it */
-        uint32_t token =
-            atomic_load_explicit(&p->their_page->returns[p->seen % SHM_RETURNS], memory_order_relaxed);
+    while ((state = pool_token_at(p, p->seen, &token)) == RING_OK) {
+        struct pool_slot *slot = &p->slots[token & SLOT_MASK];
 
-        if (!take_back(p, token))
+        if (slot->out != token)
             return RING_BROKEN;
+        slot->out = POOL_NOT_OUT;
+        slot->token = (uint16_t)((token + (1U << SLOT_BITS)) & SHM_TOKEN); /* of the next use */
         p->seen++;
+        p->sent--;
+        keep_or_free(p, token & SLOT_MASK);
     }
-    return RING_OK;
+    return state == RING_EMPTY ? RING_OK : state;
 }
 
 /* The first gap of so many bytes: where it is, and before which of the slots by offset. */
@@ -154,9 +148,9 @@ static int take_gap(struct pool *p, uint64_t bytes, unsigned *ret_slot)
 /* Whether one more chunk is better than one that is kept. */
 static bool is_turn_short(const struct pool *p)
 {
-    uint64_t most = p->size < POOL_TURN_BYTES ? p->size : POOL_TURN_BYTES;
+    uint64_t most = p->turn > POOL_TURN || p->size < POOL_TURN_BYTES ? p->size : POOL_TURN_BYTES;
 
-    return p->used < POOL_TURN && (p->used + 1) * p->kept_bytes <= most;
+    return p->used < p->turn && (p->used + 1) * p->kept_bytes <= most;
 }
 
 int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot)
@@ -168,19 +162,37 @@ int pool_take(struct pool *p, uint64_t length, unsigned *ret_slot)
     return r < 0 && pool_take_kept(p, length, ret_slot) ? 0 : r;
 }
 
-/* Of more than are needed one becomes a gap, and so on until there are not: what is in turn is in the caches.
- */
-static void shorten_turn(struct pool *p)
+/* How many should be in turn, after so many looks: what nobody reads and writes is in no cache, and the more
+ * of it, the fewer looks. If no look found more than `most_out` chunks out, those beyond become gaps. */
+static void judge_turn(struct pool *p)
 {
-    if (p->used > POOL_TURN && p->sent < p->used / 2 && pool_keeps_any(p))
+    int64_t now = clock_now();
+    int64_t takes =
+        (int64_t)((p->seen - p->seen_then) * p->kept_bytes / POOL_UNTOUCHED); /* ns, to touch it */
+
+    p->turn = now - p->then < takes ? POOL_TURN_MOST : POOL_TURN;
+    while (p->used > p->turn && p->used > p->most_out + 1 && pool_keeps_any(p))
         free_slot(p, p->kept[p->kept_first++ % SHM_RETURNS]);
+    p->then = now;
+    p->seen_then = p->seen;
+    p->looks = p->most_out = 0;
+}
+
+static void note_look(struct pool *p)
+{
+    if (p->sent > p->most_out)
+        p->most_out = p->sent;
+    if (++p->looks == POOL_LOOKS)
+        judge_turn(p);
 }
 
 bool pool_take_again(struct pool *p, uint64_t length, unsigned *ret_slot)
 {
-    if (!pool_keeps_any(p) && (is_turn_short(p) || pool_collect(p) != RING_OK))
-        return false;
-    shorten_turn(p);
+    if (!pool_keeps_any(p)) {
+        if (is_turn_short(p) || pool_collect(p) != RING_OK)
+            return false;
+        note_look(p);
+    }
     return pool_take_kept(p, length, ret_slot);
 }
 
@@ -193,7 +205,8 @@ void pool_cancel(struct pool *p, unsigned slot)
 
 int pool_reach(struct pool_reader *r, const struct shm_chunk *chunk)
 {
-    uint64_t end = chunk->offset + pool_whole_pages(chunk->length), from = chunk->offset;
+    uint64_t offset = shm_chunk_offset(*chunk), from = offset;
+    uint64_t end = offset + pool_whole_pages(chunk->length);
     int error;
 
     if (end <= r->reached)
@@ -201,7 +214,7 @@ int pool_reach(struct pool_reader *r, const struct shm_chunk *chunk)
     if (from <= r->reached)
         from = r->reached;
     error = sealed_populate(r->memory, from, end, false);
-    if (error == 0 && chunk->offset <= r->reached)
+    if (error == 0 && offset <= r->reached)
         r->reached = end; /* all below has been asked for */
     return error;
 }

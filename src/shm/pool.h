@@ -9,10 +9,14 @@
  *
  * - what is out, where, and under which token is in the sender's private memory: nothing that the receiver
  *   writes can make two messages overlap. A token that is not out (given back twice, forged, of a loan that
- *   was never sent) is seen and ends the connection;
+ *   was never sent) is seen and ends the connection. One from 16 uses ago is as good as the one that is out:
+ *   who gives that back has the chunk;
  * - the receiver cannot be out of room to give back: no more chunks are out than the ring of returns has
- * words;
+ *   words;
  * - whoever is killed where, there is nothing to repair: chunks belong to the connection and go with it.
+ *
+ * There is no count beside the ring of returns: each word says by itself of which time around it is. So what
+ * is given back takes one store, and one line goes from CPU to CPU for 16 of them.
  *
  * Messages are often of one size. So a chunk that comes back is kept where it lies for the next one of as
  * many pages, first come, first used: that takes no search for a gap, and no look at the receiver's page,
@@ -21,12 +25,12 @@
  * wanted all that is kept is free, and neighbours are one gap.
  *
  * I1  A byte of the pool belongs to at most one slot that is not free.
- * I2  returned (the receiver's count) - seen <= the number of chunks sent and not seen to be back <=
- * SHM_RETURNS.
+ * I2  What the receiver has given back and the sender has not seen are tokens of chunks that are out, each
+ *     once; so they are at most SHM_RETURNS, and no word is stored again before it was seen.
  * I3  What is kept is in use, was not sent since it came back, and has kept_bytes.
  *
- * [P3] pool_return(), release: the receiver's loads of the chunk, and its token, are done before the count.
- * [C3] pool_collect(), acquire: pairs with P3; licenses reading the token and writing the chunk again.
+ * [P3] pool_return(), release: the receiver's loads of the chunk are done before its token is there.
+ * [C3] pool_token_at(), acquire: pairs with P3; licenses writing the chunk again.
  * The description is ordered by the ring (P1, C1), the chunk's bytes with it.
  *
  * Memory is reserved when it is first reached (madvise(2), MADV_POPULATE_WRITE), so a lack of it is an error
@@ -41,15 +45,21 @@
 
 struct pool_slot {
     uint64_t offset, bytes; /* whole pages */
-    uint32_t token;         /* the slot's number, and above it how often it was used */
-    bool sent;              /* the receiver has it; else it is free, kept or lent */
+    uint16_t token; /* under which it is sent: the slot's number, and above it how often it came back */
+    uint16_t out;   /* the token that the receiver has; POOL_NOT_OUT: it is free, kept or lent */
     bool used;
 };
+
+#define POOL_NOT_OUT UINT16_MAX /* no token */
 
 enum {
     /* So many chunks of one size are in turn, before one is used again that has come back; */
     POOL_TURN = 8,
-    POOL_TURN_BYTES = 4 * 1024 * 1024 /* but no more than this: what is in turn should be in the caches */
+    POOL_TURN_BYTES = 4 * 1024 * 1024, /* but no more than this: what is in turn should be in the caches. */
+    /* So many of messages that come faster than anybody reads or writes them, and are in no cache. */
+    POOL_TURN_MOST = 48,
+    POOL_UNTOUCHED = 256, /* bytes a nanosecond: more than any second-level cache gives */
+    POOL_LOOKS = 16       /* at what came back, after which that is judged again */
 };
 
 /* The sender's side; its sending thread's. */
@@ -60,9 +70,13 @@ struct pool {
     const struct shm_page *their_page;
     uint64_t seen; /* returns looked at */
     unsigned used, sent;
-    uint64_t kept_bytes;             /* of each chunk that is kept, or will be */
-    uint32_t kept_first, kept_end;   /* which of kept[], running on */
-    uint8_t kept[SHM_RETURNS];       /* slots, in the order in which they came back */
+    unsigned turn;                 /* so many are in turn */
+    unsigned looks, most_out;      /* since that was last judged: how many, and what they left out at most */
+    uint64_t seen_then;            /* when it was, */
+    int64_t then;                  /* on clock_now() */
+    uint64_t kept_bytes;           /* of each chunk that is kept, or will be */
+    uint32_t kept_first, kept_end; /* which of kept[], running on */
+    uint8_t kept[SHM_RETURNS];     /* slots, in the order in which they came back */
     uint16_t by_offset[SHM_RETURNS]; /* the slots in use */
     struct pool_slot slots[SHM_RETURNS];
 };
@@ -71,8 +85,9 @@ struct pool {
 struct pool_reader {
     const struct sealed *memory;
     const uint8_t *base;
-    uint64_t size, reached;
-    struct shm_page *page; /* our own */
+    uint64_t size, reached; /* reached: whole pages of it */
+    struct shm_page *page;  /* our own */
+    uint64_t returned;      /* how many were given back */
 };
 
 /* memory, with a pool of its own, and the pages stay where they are. */
@@ -105,6 +120,24 @@ static inline bool pool_keeps_any(const struct pool *p)
     return p->kept_first != p->kept_end;
 }
 
+/* Whether the receiver has it, as far as is known. */
+static inline bool pool_is_out(const struct pool *p, unsigned slot)
+{
+    return p->slots[slot].out != POOL_NOT_OUT;
+}
+
+/* What was given back as number n: RING_OK and its token; RING_EMPTY: nothing yet; or RING_BROKEN. */
+static inline enum ring_state pool_token_at(const struct pool *p, uint64_t n, uint32_t *ret_token)
+{
+    uint32_t word =
+        atomic_load_explicit(&p->their_page->returns[n % SHM_RETURNS], memory_order_acquire); /* C3 */
+
+    *ret_token = word & SHM_TOKEN;
+    if ((word ^ shm_return(n, 0)) <= SHM_TOKEN)
+        return RING_OK;
+    return (word ^ shm_return(n - SHM_RETURNS, 0)) <= SHM_TOKEN ? RING_EMPTY : RING_BROKEN;
+}
+
 /* A chunk that is kept, without any look at what else came back: whether there was one. */
 static inline bool pool_take_kept(struct pool *p, uint64_t length, unsigned *ret_slot)
 {
@@ -122,21 +155,21 @@ static inline uint8_t *pool_data(const struct pool *p, unsigned slot)
 /* Asks for the first line of the chunk that will be taken next: its reader may still have it. */
 static inline void pool_prefetch(const struct pool *p)
 {
-    if (pool_keeps_any(p))
+    if (p->turn == POOL_TURN && pool_keeps_any(p))
         ring_prefetch(pool_data(p, p->kept[p->kept_first % SHM_RETURNS]));
 }
 
 /* What the description of a chunk says. length: what is used of it. */
 static inline struct shm_chunk pool_describe(const struct pool *p, unsigned slot, uint32_t length)
 {
-    return (struct shm_chunk){
-        .offset = p->slots[slot].offset, .length = length, .token = p->slots[slot].token};
+    return (struct shm_chunk){.length = length,
+                              .place = (uint32_t)p->slots[slot].offset | p->slots[slot].token};
 }
 
 /* The description is sent, or will be before anything else is done here. */
 static inline void pool_sent(struct pool *p, unsigned slot)
 {
-    p->slots[slot].sent = true;
+    p->slots[slot].out = p->slots[slot].token;
     p->sent++;
 }
 
@@ -150,25 +183,32 @@ static inline struct shm_chunk pool_send(struct pool *p, unsigned slot, uint32_t
 /* Gives up a chunk that was not sent. */
 void pool_cancel(struct pool *p, unsigned slot);
 
-/* Checks a description: RING_OK or RING_BROKEN. `found`: the sender's memory, fetched once. */
+/* A description. `found`: the sender's memory, fetched once. */
+static inline struct shm_chunk pool_fetch(const uint8_t *found)
+{
+    uint64_t word = *(const volatile uint64_t *)(const void *)found;
+    struct shm_chunk chunk;
+
+    memcpy(&chunk, &word, sizeof chunk);
+    return chunk;
+}
+
+/* Likewise, checked: RING_OK or RING_BROKEN. */
 static inline enum ring_state pool_read(const struct pool_reader *r, const uint8_t *found,
                                         struct shm_chunk *ret_chunk)
 {
-    struct shm_chunk chunk;
+    struct shm_chunk chunk = pool_fetch(found);
 
-    memcpy(&chunk, found, sizeof chunk);
-    /* The compiler must not go back to the sender's memory for what is checked here. */
-    __asm__("" : "+m"(chunk));
-    if (chunk.offset % SHM_PAGE != 0 || chunk.offset > r->size || chunk.length > r->size - chunk.offset)
+    if (shm_chunk_offset(chunk) + chunk.length > r->size)
         return RING_BROKEN;
     *ret_chunk = chunk;
     return RING_OK;
 }
 
-/* Whether nothing has to be done before the chunk is read. */
+/* Whether nothing has to be done before the chunk is read; a description is right then, too. */
 static inline bool pool_is_reached(const struct pool_reader *r, const struct shm_chunk *chunk)
 {
-    return chunk->offset + pool_whole_pages(chunk->length) <= r->reached;
+    return shm_chunk_offset(*chunk) + chunk->length <= r->reached;
 }
 
 /* Before the chunk is read. 0 or -ENOMEM, without a sentence. */
@@ -177,11 +217,10 @@ int pool_reach(struct pool_reader *r, const struct shm_chunk *chunk);
 /* Gives the chunk back. */
 static inline void pool_return(struct pool_reader *r, uint32_t token)
 {
-    /* relaxed: our own; and P3 orders the token */
-    uint64_t count = atomic_load_explicit(&r->page->returned, memory_order_relaxed);
+    uint64_t n = r->returned++;
 
-    atomic_store_explicit(&r->page->returns[count % SHM_RETURNS], token, memory_order_relaxed);
-    atomic_store_explicit(&r->page->returned, count + 1, memory_order_release); /* [P3] */
+    atomic_store_explicit(&r->page->returns[n % SHM_RETURNS], shm_return(n, token),
+                          memory_order_release); /* [P3] */
 }
 
 #endif

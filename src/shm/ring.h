@@ -199,6 +199,26 @@ static inline __attribute__((always_inline)) enum ring_state ring_put(struct rin
     return RING_OK;
 }
 
+/* Likewise for a payload of 8 bytes that is in a register. */
+static inline enum ring_state ring_put_word(struct ring_writer *w, enum record_kind kind, uint64_t payload)
+{
+    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(sizeof payload);
+    uint8_t *data = w->data;
+
+    if (__builtin_expect(next - w->taken > mask + 1 - RECORD_HEADER, 0))
+        return RING_FULL;
+    atomic_signal_fence(memory_order_seq_cst); /* as in ring_commit() */
+    /* relaxed: P1 orders it */
+    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); /* before the payload, as in ring_put() */
+    memcpy(data + (position & mask) + RECORD_HEADER, &payload, sizeof payload);
+    atomic_store_explicit(ring_header(data, mask, position), record_word(kind, sizeof payload),
+                          memory_order_release); /* [P1] */
+    w->position = next;
+    ring_claim(w, position, next);
+    return RING_OK;
+}
+
 /* --- batches --- */
 
 /* Records behind the writer's position that nobody can see yet. */

@@ -55,7 +55,7 @@ static unsigned take(struct bank *b, uint64_t length)
 static struct shm_chunk pass(struct bank *b, uint64_t length, uint8_t fill)
 {
     unsigned slot = take(b, length);
-    struct shm_chunk sent, got = {0, 0, 0};
+    struct shm_chunk sent, got = {0, 0};
 
     memset(pool_data(&b->pool, slot), fill, length);
     sent = pool_send(&b->pool, slot, (uint32_t)length);
@@ -66,7 +66,7 @@ static struct shm_chunk pass(struct bank *b, uint64_t length, uint8_t fill)
 
 static void check_filled(const struct bank *b, const struct shm_chunk *chunk, uint8_t fill)
 {
-    const uint8_t *data = b->reader.base + chunk->offset;
+    const uint8_t *data = b->reader.base + shm_chunk_offset(*chunk);
 
     for (uint32_t i = 0; i < chunk->length; i++)
         CHECK_INT(data[i], fill);
@@ -97,9 +97,9 @@ TEST(every_size_from_a_byte_to_the_whole_pool_is_read_as_written)
 
         CHECK_INT(chunk.length, sizes[i]);
         /* What is in the caches already is used again, by turns if it is of as many pages. */
-        CHECK(chunk.offset <= (sizes[i] <= 2 * SHM_PAGE ? 4 * SHM_PAGE : 0));
+        CHECK(shm_chunk_offset(chunk) <= (sizes[i] <= 2 * SHM_PAGE ? 4 * SHM_PAGE : 0));
         check_filled(&b, &chunk, (uint8_t)(i + 1));
-        pool_return(&b.reader, chunk.token);
+        pool_return(&b.reader, shm_chunk_token(chunk));
     }
     close_bank(&b);
 }
@@ -115,10 +115,10 @@ TEST(nothing_is_reserved_before_it_is_reached)
     CHECK_INT(resident(&b), 3);
     second = pass(&b, 1, 2);
     CHECK_INT(resident(&b), 4);
-    pool_return(&b.reader, first.token);
+    pool_return(&b.reader, shm_chunk_token(first));
     first = pass(&b, 2 * SHM_PAGE, 3);
     CHECK_INT(resident(&b), 4);
-    CHECK_INT(second.offset, 3 * SHM_PAGE);
+    CHECK_INT(shm_chunk_offset(second), 3 * SHM_PAGE);
     close_bank(&b);
 }
 
@@ -131,10 +131,10 @@ TEST(a_full_pool_says_so_until_something_comes_back)
     half[0] = pass(&b, POOL / 2, 1);
     half[1] = pass(&b, POOL / 2, 2);
     CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
-    pool_return(&b.reader, half[0].token);
+    pool_return(&b.reader, shm_chunk_token(half[0]));
     CHECK_INT(pool_find(&b.pool, POOL / 2 + 1), RING_FULL);
     CHECK_INT(pool_find(&b.pool, POOL / 2), RING_OK);
-    pool_return(&b.reader, half[1].token);
+    pool_return(&b.reader, shm_chunk_token(half[1]));
     CHECK_INT(pool_find(&b.pool, POOL), RING_OK); /* the two gaps are one */
     close_bank(&b);
 }
@@ -150,21 +150,30 @@ TEST(no_more_chunks_are_out_than_returns_have_words)
             chunks[i] = pass(&b, 1, 1);
         CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
         for (unsigned i = 0; i < SHM_RETURNS; i++)
-            pool_return(&b.reader, chunks[i * 7 % SHM_RETURNS].token);
+            pool_return(&b.reader, shm_chunk_token(chunks[i * 7 % SHM_RETURNS]));
         CHECK_INT(pool_find(&b.pool, 1), RING_OK);
         CHECK_INT(b.pool.sent, 0);
     }
     close_bank(&b);
 }
 
-/* As a loan is made: the short way, or the long one. */
-static struct shm_chunk lend(struct bank *b, uint64_t length)
+enum { TOUCHED = 0, UNTOUCHED = 1 };
+
+/* As a loan is made: the short way, or the long one. As if nobody (somebody) could have read all of them in
+ * the meantime. */
+static struct shm_chunk lend_as(struct bank *b, uint64_t length, int how)
 {
     unsigned slot;
 
+    b->pool.then = how == UNTOUCHED ? INT64_MAX : 0;
     if (!pool_take_kept(&b->pool, length, &slot) && !pool_take_again(&b->pool, length, &slot))
         slot = take(b, length);
     return pool_send(&b->pool, slot, (uint32_t)length);
+}
+
+static struct shm_chunk lend(struct bank *b, uint64_t length)
+{
+    return lend_as(b, length, TOUCHED);
 }
 
 TEST(chunks_of_one_size_take_turns_and_the_page_is_looked_at_once_a_turn)
@@ -177,10 +186,10 @@ TEST(chunks_of_one_size_take_turns_and_the_page_is_looked_at_once_a_turn)
     for (unsigned i = 0; i < 100 * POOL_TURN; i++) {
         struct shm_chunk chunk = lend(&b, 1 + i % SHM_PAGE);
 
-        CHECK(chunk.offset < POOL_TURN * SHM_PAGE);
+        CHECK(shm_chunk_offset(chunk) < POOL_TURN * SHM_PAGE);
         looks += b.pool.seen != seen;
         seen = b.pool.seen;
-        pool_return(&b.reader, chunk.token);
+        pool_return(&b.reader, shm_chunk_token(chunk));
     }
     CHECK(looks <= 100 + POOL_TURN); /* while the first turn lasts, each time */
     CHECK_INT(resident(&b), POOL_TURN);
@@ -193,8 +202,8 @@ TEST(what_is_kept_is_there_for_another_size)
 
     open_bank(&b, POOL);
     for (unsigned i = 0; i < POOL_TURN; i++)
-        pool_return(&b.reader, lend(&b, POOL / POOL_TURN).token);
-    CHECK_INT(lend(&b, POOL).offset, 0);
+        pool_return(&b.reader, shm_chunk_token(lend(&b, POOL / POOL_TURN)));
+    CHECK_INT(shm_chunk_offset(lend(&b, POOL)), 0);
     CHECK_INT(pool_find(&b.pool, 1), RING_FULL);
     close_bank(&b);
 }
@@ -209,9 +218,23 @@ TEST(a_turn_that_was_longer_than_is_needed_becomes_shorter)
         out[i] = lend(&b, 1);
     CHECK_INT(b.pool.used, PAGES);
     for (unsigned i = 0; i < PAGES; i++)
-        pool_return(&b.reader, out[i].token);
+        pool_return(&b.reader, shm_chunk_token(out[i]));
     for (unsigned i = 0; i < PAGES * PAGES; i++)
-        pool_return(&b.reader, lend(&b, 1).token);
+        pool_return(&b.reader, shm_chunk_token(lend(&b, 1)));
+    CHECK_INT(b.pool.used, POOL_TURN);
+    close_bank(&b);
+}
+
+TEST(more_take_turns_while_nobody_can_have_touched_them)
+{
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (unsigned i = 0; i < PAGES * PAGES; i++)
+        pool_return(&b.reader, shm_chunk_token(lend_as(&b, 1, UNTOUCHED)));
+    CHECK_INT(b.pool.used, POOL_TURN_MOST);
+    for (unsigned i = 0; i < PAGES * PAGES; i++)
+        pool_return(&b.reader, shm_chunk_token(lend(&b, 1)));
     CHECK_INT(b.pool.used, POOL_TURN);
     close_bank(&b);
 }
@@ -225,8 +248,8 @@ TEST(large_chunks_do_not_take_turns)
     for (unsigned i = 0; i < 4; i++) {
         struct shm_chunk chunk = lend(&b, LARGE);
 
-        CHECK_INT(chunk.offset, 0);
-        pool_return(&b.reader, chunk.token);
+        CHECK_INT(shm_chunk_offset(chunk), 0);
+        pool_return(&b.reader, shm_chunk_token(chunk));
     }
     CHECK_INT(b.pool.reached, LARGE);
     close_bank(&b);
@@ -246,7 +269,7 @@ TEST(chunks_that_are_out_never_overlap_in_any_order)
 
         if (out[k]) {
             check_filled(&b, &chunks[k], (uint8_t)k);
-            pool_return(&b.reader, chunks[k].token);
+            pool_return(&b.reader, shm_chunk_token(chunks[k]));
             out[k] = false;
         } else if (pool_find(&b.pool, length) == RING_OK) {
             chunks[k] = pass(&b, length, (uint8_t)k);
@@ -278,9 +301,9 @@ static void check_refused(void (*forge)(struct bank *b, uint32_t token))
     open_bank(&b, POOL);
     other = pass(&b, 1, 1);
     chunk = pass(&b, 1, 1);
-    pool_return(&b.reader, other.token);
+    pool_return(&b.reader, shm_chunk_token(other));
     CHECK_INT(pool_find(&b.pool, 1), RING_OK);
-    forge(&b, chunk.token);
+    forge(&b, shm_chunk_token(chunk));
     CHECK_INT(pool_find(&b.pool, 1), RING_BROKEN);
     close_bank(&b);
 }
@@ -303,8 +326,9 @@ static void return_twice_in_turn(struct bank *b, uint32_t token)
 static void return_an_old_one(struct bank *b, uint32_t token)
 {
     pool_return(&b->reader, token);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i <= POOL_TURN && !(i > 0 && pool_is_out(&b->pool, token % SHM_RETURNS)); i++)
         (void)pass(b, 1, 1);
+    CHECK_INT(b->pool.slots[token % SHM_RETURNS].out, (token + 0x100) % SHM_PAGE);
     pool_return(&b->reader, token);
 }
 
@@ -319,16 +343,15 @@ static void return_a_loan(struct bank *b, uint32_t token)
     pool_return(&b->reader, b->pool.slots[take(b, 1)].token);
 }
 
-static void return_too_many(struct bank *b, uint32_t token)
+/* Of another time around the ring of returns than this one and the last. */
+static void return_ahead(struct bank *b, uint32_t token)
 {
-    (void)token;
-    atomic_store(&b->page->returned, b->pool.seen + 2);
+    atomic_store(&b->page->returns[b->pool.seen], shm_return(SHM_RETURNS + b->pool.seen, token));
 }
 
-static void return_less(struct bank *b, uint32_t token)
+static void return_at_random(struct bank *b, uint32_t token)
 {
-    (void)token;
-    atomic_store(&b->page->returned, b->pool.seen - 1);
+    atomic_store(&b->page->returns[b->pool.seen], UINT32_MAX - token);
 }
 
 TEST(returns_of_what_is_not_out_are_refused)
@@ -338,26 +361,70 @@ TEST(returns_of_what_is_not_out_are_refused)
     check_refused(return_an_old_one);
     check_refused(return_another);
     check_refused(return_a_loan);
-    check_refused(return_too_many);
-    check_refused(return_less);
+    check_refused(return_ahead);
+    check_refused(return_at_random);
+}
+
+/* Where a word stands from the last time around, or nothing ever did, nothing came back, whatever its token.
+ */
+TEST(words_of_the_last_time_around_are_no_returns)
+{
+    struct shm_chunk chunk;
+    struct bank b;
+
+    open_bank(&b, POOL);
+    chunk = pass(&b, 1, 1);
+    for (unsigned i = 0; i < 2 * SHM_RETURNS; i++) {
+        atomic_store(&b.page->returns[i % SHM_RETURNS],
+                     shm_return(b.pool.seen, shm_chunk_token(chunk)) - SHM_PAGE);
+        CHECK_INT(pool_collect(&b.pool), RING_OK);
+        CHECK_INT(b.pool.sent, 1);
+        pool_return(&b.reader, shm_chunk_token(chunk));
+        CHECK_INT(pool_collect(&b.pool), RING_OK);
+        CHECK_INT(b.pool.sent, 0);
+        chunk = pass(&b, 1, 1);
+    }
+    close_bank(&b);
+}
+
+/* Both counts of times around have 20 bits. */
+TEST(returns_go_on_when_their_count_of_times_around_begins_anew)
+{
+    enum { BEFORE = 3 };
+    uint64_t n = ((UINT64_C(1) << 20) - 1) * SHM_RETURNS - BEFORE;
+    struct bank b;
+
+    open_bank(&b, POOL);
+    for (uint64_t i = 0; i < SHM_RETURNS; i++) /* as they would have been left */
+        atomic_store(&b.page->returns[(n - 1 - i) % SHM_RETURNS], shm_return(n - 1 - i, 0));
+    b.pool.seen = b.reader.returned = n;
+    for (unsigned i = 0; i < 2 * SHM_RETURNS; i++) {
+        struct shm_chunk chunk = pass(&b, 1, 1);
+
+        CHECK_INT(pool_collect(&b.pool), RING_OK);
+        CHECK_INT(b.pool.sent, 1);
+        pool_return(&b.reader, shm_chunk_token(chunk));
+        CHECK_INT(pool_collect(&b.pool), RING_OK);
+        CHECK_INT(b.pool.sent, 0);
+    }
+    close_bank(&b);
 }
 
 TEST(descriptions_beyond_the_pool_are_refused)
 {
-    static const struct shm_chunk wrong[] = {{POOL, 1, 0},
-                                             {1, 1, 0},
-                                             {SHM_PAGE, POOL, 0},
-                                             {0, POOL + 1, 0},
-                                             {0, UINT32_MAX, 0},
-                                             {UINT64_MAX - SHM_PAGE + 1, SHM_PAGE, 0},
-                                             {UINT64_MAX - SHM_PAGE + 1, UINT32_MAX, 0}};
-    static const struct shm_chunk right[] = {{POOL, 0, 0}, {POOL - SHM_PAGE, SHM_PAGE, 0}, {0, POOL, 0}};
+    static const struct shm_chunk wrong[] = {
+        {1, POOL},       {POOL, SHM_PAGE},         {POOL + 1, 0},   {UINT32_MAX, 0},
+        {1, UINT32_MAX}, {UINT32_MAX, UINT32_MAX}, {0, UINT32_MAX}, {SHM_PAGE + 1, POOL - SHM_PAGE}};
+    static const struct shm_chunk right[] = {
+        {0, POOL}, {SHM_PAGE, POOL - SHM_PAGE}, {POOL, 0}, {SHM_PAGE, POOL - SHM_PAGE + SHM_TOKEN}};
     struct shm_chunk got;
     struct bank b;
 
     open_bank(&b, POOL);
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        CHECK(!pool_is_reached(&b.reader, &wrong[i]));
         CHECK_INT(pool_read(&b.reader, (const uint8_t *)&wrong[i], &got), RING_BROKEN);
+    }
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         CHECK_INT(pool_read(&b.reader, (const uint8_t *)&right[i], &got), RING_OK);
         CHECK_INT(pool_reach(&b.reader, &got), 0); /* though the sender never reserved it */

@@ -380,9 +380,9 @@ TEST(headers_that_no_writer_writes_are_broken)
         expect_header(&b, record_word_with_fds(RECORD_DATA, 253, LONGEST), RING_FDS);
         expect_header(&b, record_word_with_fds(RECORD_DATA, 253, LONGEST + 1), RING_BROKEN);
         expect_header(&b, record_word_with_fds(RECORD_DATA, 254, 100), RING_BROKEN);
-        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 253, 16), RING_CHUNK);
-        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 254, 16), RING_BROKEN);
-        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 1, 17), RING_BROKEN);
+        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 253, 8), RING_CHUNK);
+        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 254, 8), RING_BROKEN);
+        expect_header(&b, record_word_with_fds(RECORD_CHUNK, 1, 16), RING_BROKEN);
         for (int i = 0; i < 200; i++) {
             uint64_t word = test_random();
 

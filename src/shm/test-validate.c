@@ -131,24 +131,24 @@ TEST(pages_that_do_not_say_what_they_are)
 
 TEST(chunks_that_cannot_be)
 {
-    struct shm_chunk chunk = {.offset = 2 * SHM_PAGE, .length = SHM_PAGE + 1};
+    struct shm_chunk chunk = {.place = 2 * SHM_PAGE, .length = SHM_PAGE + 1};
     struct pair p;
 
     open_pair(&p);
     send(&p, RECORD_CHUNK, &chunk, sizeof chunk);
     CHECK_INT(validate_link("shm:", &p.link[1]), 0);
-    chunk.offset = 4 * SHM_PAGE;
+    chunk.place = 4 * SHM_PAGE;
     send(&p, RECORD_CHUNK, &chunk, sizeof chunk);
     CHECK_INT(validate_link("shm:", &p.link[1]), 0);
-    chunk = (struct shm_chunk){.offset = 3 * SHM_PAGE, .length = 1}; /* the first one's second page */
+    chunk = (struct shm_chunk){.place = 3 * SHM_PAGE, .length = 1}; /* the first one's second page */
     send(&p, RECORD_CHUNK, &chunk, sizeof chunk);
     expect_wrong(&p, 1,
-                 "the record at 64 describes a chunk at 12288 of the pool that overlaps another at 8192");
+                 "the record at 32 describes a chunk at 12288 of the pool that overlaps another at 8192");
     ring_release(&p.link[1].rx, sizeof chunk); /* that is not there any more */
     CHECK_INT(validate_link("shm:", &p.link[1]), 0);
-    chunk = (struct shm_chunk){.offset = POOL - SHM_PAGE, .length = SHM_PAGE + 1};
+    chunk = (struct shm_chunk){.place = POOL - SHM_PAGE, .length = SHM_PAGE + 1};
     send(&p, RECORD_CHUNK, &chunk, sizeof chunk);
-    expect_wrong(&p, 1, "the record at 96 describes no chunk of a pool of 65536 bytes");
+    expect_wrong(&p, 1, "the record at 48 describes no chunk of a pool of 65536 bytes");
     close_pair(&p);
 }
 
@@ -182,9 +182,9 @@ TEST(pools_that_cannot_be)
     p.pool.slots[7].used = true;
     expect_pool(&p, "the pool counts 2 chunks, 1 of them sent, and has 3 and 1");
     p.pool.slots[7].used = false;
-    p.pool.slots[7].sent = true;
+    p.pool.slots[7].out = 7;
     expect_pool(&p, "the pool's slot 7 was sent, and is not in use");
-    p.pool.slots[7].sent = false;
+    p.pool.slots[7].out = POOL_NOT_OUT;
     CHECK_INT(validate_pool("shm:", &p.pool), 0);
     pool_cancel(&p.pool, b);
     CHECK_INT(validate_pool("shm:", &p.pool), 0);
@@ -201,6 +201,7 @@ TEST(pools_that_cannot_be)
 TEST(tokens_that_cannot_be)
 {
     struct shm_chunk chunks[2];
+    _Atomic uint32_t *returns;
     struct pair p;
 
     open_pair(&p);
@@ -209,17 +210,17 @@ TEST(tokens_that_cannot_be)
         CHECK_INT(pool_take(&p.pool, 1, &slot), 0);
         chunks[i] = pool_send(&p.pool, slot, 1);
     }
-    atomic_store(&p.link[1].page->returns[0], chunks[1].token);
-    atomic_store(&p.link[1].page->returned, 1);
+    returns = p.link[1].page->returns;
+    atomic_store(&returns[0], shm_return(0, shm_chunk_token(chunks[1])));
     CHECK_INT(validate_pool("shm:", &p.pool), 0);
-    atomic_store(&p.link[1].page->returned, 2); /* the second is still 0, which is the first one's token */
+    atomic_store(&returns[1], shm_return(1, shm_chunk_token(chunks[0])));
     CHECK_INT(validate_pool("shm:", &p.pool), 0);
-    atomic_store(&p.link[1].page->returns[1], chunks[1].token);
+    atomic_store(&returns[1], shm_return(1, shm_chunk_token(chunks[1])));
     expect_pool(&p, "the peer has given back token 1, which is not out");
-    atomic_store(&p.link[1].page->returns[1], chunks[0].token + SHM_RETURNS);
+    atomic_store(&returns[1], shm_return(1, shm_chunk_token(chunks[0]) + SHM_RETURNS));
     expect_pool(&p, "the peer has given back token 256, which is not out");
-    atomic_store(&p.link[1].page->returned, 3);
-    expect_pool(&p, "the peer has given back 3 chunks, and has 2");
+    atomic_store(&returns[1], shm_return(SHM_RETURNS + 1, shm_chunk_token(chunks[0])));
+    expect_pool(&p, "the peer's returns hold what is none");
     close_pair(&p);
 }
 

@@ -34,14 +34,14 @@ static int add_chunk(const char *what, uint64_t position, const uint8_t *found, 
         return error_set(EPROTO, "%s: more than %d chunks are described, which is more than can be out", what,
                          SHM_RETURNS);
     for (unsigned i = 0; i < chunks->count; i++) {
-        const struct shm_chunk *other = &chunks->chunk[i];
+        const struct shm_chunk other = chunks->chunk[i];
 
-        if (chunk.offset < other->offset + whole_pages(other->length) &&
-            other->offset < chunk.offset + whole_pages(chunk.length))
+        if (shm_chunk_offset(chunk) < shm_chunk_offset(other) + whole_pages(other.length) &&
+            shm_chunk_offset(other) < shm_chunk_offset(chunk) + whole_pages(chunk.length))
             return error_set(EPROTO,
                              "%s: the record at %" PRIu64 " describes a chunk at %" PRIu64
                              " of the pool that overlaps another at %" PRIu64,
-                             what, position, chunk.offset, other->offset);
+                             what, position, shm_chunk_offset(chunk), shm_chunk_offset(other));
     }
     chunks->chunk[chunks->count++] = chunk;
     return 0;
@@ -118,23 +118,19 @@ static int pool_wrong(const char *what, const char *why, unsigned slot)
 /* What was given back and not noticed yet: tokens of chunks that are out, each once. */
 static int validate_returns(const char *what, const struct pool *p)
 {
-    uint64_t returned = atomic_load_explicit(&p->their_page->returned, memory_order_acquire); /* [C3] */
     bool back[SHM_RETURNS] = {false};
+    enum ring_state state;
+    uint32_t token;
 
-    if (returned - p->seen > p->sent)
-        return error_set(EPROTO, "%s: the peer has given back %" PRIu64 " chunks, and has %u", what,
-                         returned - p->seen, p->sent);
-    for (uint64_t i = p->seen; i != returned; i++) {
-        /* relaxed: C3 orders it */
-        uint32_t token = atomic_load_explicit(&p->their_page->returns[i % SHM_RETURNS], memory_order_relaxed);
+    for (uint64_t i = p->seen; (state = pool_token_at(p, i, &token)) == RING_OK; i++) {
         unsigned slot = token % SHM_RETURNS; /* pool.c: SLOT_MASK */
 
-        if (!p->slots[slot].sent || p->slots[slot].token != token || back[slot])
+        if (p->slots[slot].out != token || back[slot])
             return error_set(EPROTO, "%s: the peer has given back token %" PRIu32 ", which is not out", what,
                              token);
         back[slot] = true;
     }
-    return 0;
+    return state == RING_EMPTY ? 0 : error_set(EPROTO, "%s: the peer's returns hold what is none", what);
 }
 
 /* I3 of pool.h */
@@ -149,7 +145,7 @@ static int validate_kept(const char *what, const struct pool *p)
         unsigned number = p->kept[i % SHM_RETURNS];
         const struct pool_slot *slot = &p->slots[number];
 
-        if (kept[number] || !slot->used || slot->sent || slot->bytes != p->kept_bytes)
+        if (kept[number] || !slot->used || pool_is_out(p, number) || slot->bytes != p->kept_bytes)
             return pool_wrong(what, "is kept, and may not be", number);
         kept[number] = true;
     }
@@ -177,8 +173,8 @@ int validate_pool(const char *what, const struct pool *p)
     }
     for (unsigned i = 0; i < SHM_RETURNS; i++) {
         used += p->slots[i].used;
-        sent += p->slots[i].sent;
-        if (p->slots[i].sent && !p->slots[i].used)
+        sent += pool_is_out(p, i);
+        if (pool_is_out(p, i) && !p->slots[i].used)
             return pool_wrong(what, "was sent, and is not in use", i);
     }
     if (used != p->used || sent != p->sent)
