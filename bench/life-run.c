@@ -8,10 +8,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -201,27 +203,86 @@ int life_killed(void *context, enum duo_side side)
 
 /* --- idle --- */
 
-/* This process's share of the memory that it uses, without what is mapped from files: anonymous memory, and
- * shared memory divided by how often each page is mapped (proc(5)). */
-static int read_share(int64_t *ret_bytes)
+/* Its share of anonymous memory: divided by how often each page is mapped (proc(5)). */
+static int read_anonymous(int64_t *ret_bytes)
 {
     FILE *file = fopen("/proc/self/smaps_rollup", "re");
-    int64_t bytes = 0, kib;
-    int fields = 0;
+    int64_t kib = -1;
     char line[256];
 
     if (!file)
         return duo_fail_errno("/proc/self/smaps_rollup");
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Pss_Anon: %" SCNd64, &kib) == 1 || sscanf(line, "Pss_Shmem: %" SCNd64, &kib) == 1) {
-            bytes += kib * 1024;
-            fields++;
-        }
+    while (fgets(line, sizeof line, file) && sscanf(line, "Pss_Anon: %" SCNd64, &kib) != 1)
+        ;
     (void)fclose(file);
-    if (fields != 2)
-        return duo_fail(-ENOTSUP, "/proc/self/smaps_rollup does not tell Pss_Anon and Pss_Shmem");
+    if (kib < 0)
+        return duo_fail(-ENOTSUP, "/proc/self/smaps_rollup does not tell Pss_Anon");
+    *ret_bytes = kib * 1024;
+    return 0;
+}
+
+/* Bytes of a mapping that the kernel has memory for, whether this process has touched them or not. */
+static int64_t count_resident(uintptr_t begin, uintptr_t end)
+{
+    static unsigned char pages[4096]; /* one for each */
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int64_t bytes = 0;
+
+    while (begin < end) {
+        size_t length = end - begin < sizeof pages * page ? end - begin : sizeof pages * page;
+
+        if (mincore((void *)begin, length, pages) < 0) /* NOLINT(performance-no-int-to-ptr) */
+            return duo_fail_errno("mincore");
+        for (size_t i = 0; i < length / page; i++)
+            bytes += pages[i] & 1 ? (int64_t)page : 0;
+        begin += length;
+    }
+    return bytes;
+}
+
+/* Shared memory that this process made: what naru reserves is there before anybody touches it, and so in
+ * nobody's share. A ring is mapped twice in a row, so of what is one file only what lies further in it than
+ * all before counts. */
+static int read_shared(int64_t *ret_bytes)
+{
+    FILE *file = fopen("/proc/self/maps", "re");
+    unsigned long begin, end, offset, inode, last = 0, reached = 0;
+    int64_t bytes = 0, here = 0;
+    char line[PATH_MAX + 128], access[5];
+
+    if (!file)
+        return duo_fail_errno("/proc/self/maps");
+    while (here >= 0 && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%lx-%lx %4s %lx %*s %lu", &begin, &end, access, &offset, &inode) != 5 ||
+            strcmp(access, "rw-s") != 0 || !strstr(line, "/memfd:naru"))
+            continue;
+        if (inode != last)
+            reached = 0;
+        last = inode;
+        if (offset < reached)
+            begin += reached - offset < end - begin ? reached - offset : end - begin;
+        here = count_resident(begin, end);
+        bytes += here;
+        reached = offset > reached ? offset : reached;
+        reached += end - begin;
+    }
+    (void)fclose(file);
+    if (here < 0)
+        return (int)here;
     *ret_bytes = bytes;
     return 0;
+}
+
+static int read_share(int64_t *ret_bytes)
+{
+    int64_t anonymous, shared;
+    int r = read_anonymous(&anonymous);
+
+    if (r == 0)
+        r = read_shared(&shared);
+    if (r == 0)
+        *ret_bytes = anonymous + shared;
+    return r;
 }
 
 /* Both have come here and read; neither goes on before the other has. */

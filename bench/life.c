@@ -38,7 +38,7 @@ const struct life_figure life_figures[LIFE_FIGURES + 1] = {
      LIFE_NS, true, true, 1e6, LIFE_SPINS, life_killed, took},
     {"killed receiver, sleeping", "the same with ?wait=sleep", LIFE_NS, true, true, 1e6, "?wait=sleep",
      life_killed, took},
-    {"idle memory", "of both sides for a connection, what is touched of its rings and pools included",
+    {"idle memory", "of both sides for a connection, its rings and what is touched of its pools included",
      LIFE_BYTES, false, false, 1024 * 1024, "", life_memory, bytes},
     {"idle CPU", "of one CPU, both sides waiting (adaptive) for messages that do not come", LIFE_PERCENT,
      false, false, 1, "", life_idle, percent},

@@ -45,7 +45,7 @@ target_link_options(test-scarcity PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap
                     -Wl,--wrap=strndup,--wrap=asprintf,--wrap=free)
 
 # Likewise, whatever calls of the kernel shared memory makes.
-foreach(function malloc calloc strdup asprintf mmap madvise memfd_create ftruncate fallocate chmod fchmod mkdir socket
+foreach(function malloc calloc strdup asprintf mmap madvise memfd_create ftruncate fallocate pwritev chmod fchmod mkdir socket
         socketpair bind listen connect accept4 sendmsg recvmsg send recv getsockopt pthread_create epoll_create1 epoll_ctl eventfd
         timerfd_create ppoll open fcntl)
   target_link_options(test-shm-faults PRIVATE -Wl,--wrap=${function})

@@ -112,7 +112,7 @@ what_seccomp_forbids_is_named() {
         says 'this kernel cannot seal shared memory' add-seals=EINVAL &&
         says 'cannot seal shared memory (F_ADD_SEALS): Operation not permitted; a sandbox' add-seals=EPERM &&
         says 'cannot ask for the seals of memory (F_GET_SEALS): Operation not permitted; a sandbox' get-seals=EPERM &&
-        says 'cannot reserve shared memory (fallocate): Operation not permitted; a sandbox' fallocate=EPERM
+        says 'cannot reserve shared memory (pwritev): Operation not permitted; a sandbox' pwritev=EPERM
 }
 
 # One message from one to the other, under a limit at one of the two (SIDE); its words are in $scratch/said, by a pipe:

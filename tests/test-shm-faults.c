@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "killpoints.h"
@@ -42,6 +43,8 @@
     X(int, memfd_create, -1, (const char *label, unsigned flags), (label, flags))                            \
     X(int, ftruncate, -1, (int fd, off_t size), (fd, size))                                                  \
     X(int, fallocate, -1, (int fd, int mode, off_t from, off_t size), (fd, mode, from, size))                \
+    X(ssize_t, pwritev, -1, (int fd, const struct iovec *parts, int count, off_t at),                        \
+      (fd, parts, count, at))                                                                                \
     X(int, mkdir, -1, (const char *path, mode_t mode), (path, mode))                                         \
     X(int, chmod, -1, (const char *path, mode_t mode), (path, mode))                                         \
     X(int, fchmod, -1, (int fd, mode_t mode), (fd, mode))                                                    \
@@ -169,6 +172,9 @@ static const struct refusal {
     {"memfd_create ENOSYS", F_memfd_create, ENOSYS, 0},
     {"memfd_create EPERM", F_memfd_create, EPERM, 0},
     {"ftruncate", F_ftruncate, ENOMEM, 0},
+    {"pwritev ENOSPC", F_pwritev, ENOSPC, 0},
+    {"pwritev ENOMEM", F_pwritev, ENOMEM, 0},
+    {"pwritev EINTR", F_pwritev, EINTR, 0},
     {"fallocate ENOSPC", F_fallocate, ENOSPC, 0},
     {"fallocate ENOMEM", F_fallocate, ENOMEM, 0},
     {"fallocate EINTR", F_fallocate, EINTR, 0},

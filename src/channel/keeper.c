@@ -56,12 +56,22 @@ static void attend(struct keeper *k, struct keeper_task *task)
     fork_release();
 }
 
+/* The first malloc(3) of a thread makes an arena, by four system calls: now, and not while somebody who
+ * connects waits for it. volatile: or the compiler leaves both calls out. */
+static void make_arena(void)
+{
+    void *volatile memory = malloc(1);
+
+    free(memory);
+}
+
 static void *keep(void *argument)
 {
     struct keeper *k = argument;
     struct epoll_event event;
 
     (void)pthread_setname_np(pthread_self(), "naru-keeper");
+    make_arena();
     for (;;) {
         int n = epoll_wait(k->epoll_fd, &event, 1, -1);
 

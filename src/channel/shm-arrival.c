@@ -19,7 +19,7 @@ static struct shm_arrival *new_arrival(const char *what)
         return NULL;
     }
     list_init(&a->node);
-    a->rfd = a->wfd = a->side_fd = a->peer_pidfd = a->loop_bell = a->their_loop_bell = -1;
+    a->rfd = a->wfd = a->side_fd = a->peer_pidfd = a->memory = a->loop_bell = a->their_loop_bell = -1;
     a->peer = (struct naru_peer){-1, -1, -1};
     fork_guard_init(&a->guard);
     fork_guard_add(&a->guard, &a->rfd);
@@ -28,6 +28,7 @@ static struct shm_arrival *new_arrival(const char *what)
     fork_guard_add(&a->guard, &a->loop_bell);
     fork_guard_add(&a->guard, &a->their_loop_bell);
     fork_guard_add(&a->guard, &a->peer_pidfd);
+    fork_guard_add(&a->guard, &a->memory);
     return a;
 }
 
@@ -41,6 +42,24 @@ void shm_arrival_drop(struct shm_arrival *a, bool owner)
     sealed_deinit(&a->theirs);
     fork_guard_close(&a->guard);
     free(a);
+}
+
+static int make_memory(const char *what, const struct shm_options *options, struct shm_arrival *a)
+{
+    return shm_link_make_lanes(what, options->ring, (unsigned)options->lanes, options->pool, &a->own,
+                               &a->memory);
+}
+
+int shm_arrival_prepare(const char *what, const struct shm_options *options, struct shm_arrival **ret_arrival)
+{
+    struct shm_arrival *a = new_arrival(what);
+    int r = a ? make_memory(what, options, a) : -ENOMEM;
+
+    if (r == 0)
+        *ret_arrival = a;
+    else if (a)
+        shm_arrival_drop(a, true);
+    return r;
 }
 
 /* What is done with a bell for event loops could wait for ever on other files: those are refused. Where
@@ -74,19 +93,19 @@ static enum handshake_reason check_fds(struct handshake_packet *packet)
                : REASON_PROTOCOL;
 }
 
-/* Makes our memory and passes it. 0, SHM_REFUSED (the peer has gone meanwhile) or explained. */
+/* Passes our memory, which is made if it is not there. 0, SHM_REFUSED (the peer has gone meanwhile) or
+ * explained. */
 static int welcome(const char *what, const struct shm_options *options, int fd,
                    struct handshake_packet *packet, struct shm_arrival *a)
 {
     struct handshake_message m = shm_say(HANDSHAKE_WELCOME, options);
-    FD_CLEANUP int memory = -1;
-    int r =
-        shm_link_make_lanes(what, options->ring, (unsigned)options->lanes, options->pool, &a->own, &memory);
+    int r = a->own.base ? 0 : make_memory(what, options, a);
 
-    if (r == 0 && handshake_send(fd, &m, &memory, WELCOME_FDS) < 0)
+    if (r == 0 && handshake_send(fd, &m, &a->memory, WELCOME_FDS) < 0)
         r = SHM_REFUSED;
     if (r != 0)
         return r;
+    fork_close(&a->memory);
     channel_ask_peer(fd, &a->peer, &a->peer_pidfd);
     a->rfd = fd_steal(&packet->fds[HELLO_RECEIVER_BELL]);
     a->wfd = fd_steal(&packet->fds[HELLO_SENDER_BELL]);
@@ -100,13 +119,14 @@ static int welcome(const char *what, const struct shm_options *options, int fd,
 /* To a HELLO that is one, with its descriptors. As welcome(), or -EPROTO: the memory is none. */
 static int receive(const char *what, const struct shm_options *options, int fd,
                    struct handshake_packet *packet, const struct handshake_message *hello,
-                   struct shm_arrival **ret_arrival)
+                   struct shm_arrival **prepared, struct shm_arrival **ret_arrival)
 {
-    struct shm_arrival *a = new_arrival(what);
+    struct shm_arrival *a = *prepared ? *prepared : new_arrival(what);
     int r = a ? shm_link_attach_lanes(what, packet->fds[HELLO_MEMORY], hello->ring, hello->lanes,
                                       options->pool_max, &a->theirs)
               : -ENOMEM;
 
+    *prepared = NULL;
     if (r == 0) {
         a->pool_max = hello->pool_max;
         a->cpu = hello->cpu;
@@ -122,7 +142,8 @@ static int receive(const char *what, const struct shm_options *options, int fd,
 
 /* To whatever it said. */
 static int answer(const char *what, const struct shm_options *options, int fd,
-                  struct handshake_packet *packet, struct shm_arrival **ret_arrival)
+                  struct handshake_packet *packet, struct shm_arrival **prepared,
+                  struct shm_arrival **ret_arrival)
 {
     const struct handshake_message own = shm_say(HANDSHAKE_WELCOME, options);
     struct handshake_message hello;
@@ -134,7 +155,7 @@ static int answer(const char *what, const struct shm_options *options, int fd,
     if (reason == REASON_SHORT)
         r = error_set(EMFILE, "%s: no room for the descriptors of a connection; raise RLIMIT_NOFILE", what);
     if (reason == REASON_NONE) {
-        r = receive(what, options, fd, packet, &hello, ret_arrival);
+        r = receive(what, options, fd, packet, &hello, prepared, ret_arrival);
         reason = r == -EPROTO ? REASON_PROTOCOL : r < 0 ? REASON_SHORT : REASON_NONE;
     }
     if (reason != REASON_NONE)
@@ -142,7 +163,8 @@ static int answer(const char *what, const struct shm_options *options, int fd,
     return r == -EPROTO ? SHM_REFUSED : r;
 }
 
-int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **ret_arrival)
+int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **prepared,
+               struct shm_arrival **ret_arrival)
 {
     struct handshake_packet packet;
     int r;
@@ -154,7 +176,7 @@ int shm_answer(const char *what, const struct shm_options *options, int *fd, str
         return SHM_SILENT;
     if (r < 0)
         return SHM_REFUSED; /* it has gone, whatever the kernel says of it */
-    r = answer(what, options, *fd, &packet, ret_arrival);
+    r = answer(what, options, *fd, &packet, prepared, ret_arrival);
     if (r == SHM_ANSWERED)
         (*ret_arrival)->side_fd = fd_steal(fd);
     handshake_packet_close(&packet);

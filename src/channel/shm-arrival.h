@@ -19,6 +19,7 @@ struct shm_arrival {
     struct naru_peer peer;
     int peer_pidfd;
     struct sealed own, theirs;
+    int memory; /* own's, until it is passed */
     struct fork_guard guard;
 };
 
@@ -28,11 +29,16 @@ enum shm_answer {
     SHM_REFUSED = 2 /* it was refused, or has gone */
 };
 
+/* Makes one ahead, with our memory, for whoever speaks next. Forks are held off. 0 or what this process is
+ * short of, explained. */
+int shm_arrival_prepare(const char *what, const struct shm_options *options,
+                        struct shm_arrival **ret_arrival);
+
 /* Answers who connected over fd, if it has said its HELLO; does not wait. Forks are held off. SHM_ANSWERED:
  * *ret_arrival is the caller's. Or what this process is short of, explained: -EMFILE, -ENFILE, -ENOMEM,
  * -ENOSPC, and then it was told to try again. SHM_ANSWERED takes *fd; but for SHM_SILENT, it is done with
- * otherwise. what: the URL. */
-int shm_answer(const char *what, const struct shm_options *options, int *fd,
+ * otherwise. *prepared: one made ahead, or NULL; NULL afterwards if it was used. what: the URL. */
+int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **prepared,
                struct shm_arrival **ret_arrival);
 
 /* Makes ch, which is new, a channel of it, and frees it. Forks are held off. 0 or the explained -ENOMEM. */

@@ -67,8 +67,9 @@ struct shm_listener {
     char why[256];
     bool ready; /* what the eventfd is set to */
     struct pending pending[PENDING_MAX];
-    struct list arrivals; /* struct shm_arrival: answered, not accepted */
-    size_t arrived;       /* how many */
+    struct shm_arrival *prepared; /* made ahead, while a HELLO is awaited; or NULL */
+    struct list arrivals;         /* struct shm_arrival: answered, not accepted */
+    size_t arrived;               /* how many */
 };
 
 static int epoll_of(const struct shm_listener *s)
@@ -105,6 +106,13 @@ static void refuse(const struct shm_listener *s, int fd, enum handshake_reason r
     handshake_refuse(fd, reason, &own);
 }
 
+/* While it makes its memory we make ours. Whether it is there by now: what could not be had is asked for
+ * again, and said, once there is somebody to answer. */
+static bool prepare(struct shm_listener *s)
+{
+    return !s->prepared && shm_arrival_prepare(s->l->url, &s->options, &s->prepared) == 0;
+}
+
 /* Goes on with one. 0 or explained. */
 static int advance(struct shm_listener *s, struct pending *p)
 {
@@ -112,9 +120,11 @@ static int advance(struct shm_listener *s, struct pending *p)
     int fd = p->fd, r = handshake_check_discards(s->l->url);
 
     if (r == 0)
-        r = shm_answer(s->l->url, &s->options, &p->fd, &arrival);
+        r = shm_answer(s->l->url, &s->options, &p->fd, &s->prepared, &arrival);
     else
         refuse(s, fd, REASON_SHORT);
+    if (r == SHM_SILENT && prepare(s))
+        r = shm_answer(s->l->url, &s->options, &p->fd, &s->prepared, &arrival);
     if (arrival)
         (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, fd, NULL); /* as drop() */
     else if (r != SHM_SILENT)
@@ -214,6 +224,22 @@ static void mind_the_time(struct shm_listener *s)
         s->timer_at = next;
 }
 
+/* What was made ahead is for those who are about to speak: nobody else may cost a listener memory. */
+static void drop_prepared(struct shm_listener *s, bool owner)
+{
+    if (s->prepared)
+        shm_arrival_drop(s->prepared, owner);
+    s->prepared = NULL;
+}
+
+static bool is_awaiting(const struct shm_listener *s)
+{
+    for (int i = 0; i < PENDING_MAX; i++)
+        if (s->pending[i].fd >= 0)
+            return true;
+    return false;
+}
+
 /* After any change: the descriptors tell what is true now. */
 static void settle(struct shm_listener *s)
 {
@@ -221,6 +247,8 @@ static void settle(struct shm_listener *s)
     eventfd_t ignored;
 
     mind_the_time(s);
+    if (!is_awaiting(s))
+        drop_prepared(s, true);
     takes_more = !s->stopped && s->arrived < s->options.backlog && find_room(s) && s->again_at == 0;
     if (takes_more != s->takes_more && poll_for(s, EPOLL_CTL_MOD, s->socket, takes_more ? EPOLLIN : 0) == 0)
         s->takes_more = takes_more;
@@ -352,6 +380,7 @@ static void free_listener(struct shm_listener *s, bool owner)
     fork_hold();
     while ((arrival = take_arrival(s)))
         shm_arrival_drop(arrival, owner);
+    drop_prepared(s, owner);
     if (owner)
         hang_up_on_all(s);
     fork_release();

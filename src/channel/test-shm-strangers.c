@@ -56,6 +56,28 @@ TEST_EACH(a_plain_sender_is_told_that_nobody_received_it, each_service)
     naru_listener_close(l);
 }
 
+/* While it makes its own the listener makes its memory, too; one for all who are silent, and not for ever. */
+TEST(who_says_nothing_costs_memory_only_while_it_may_still_speak)
+{
+    struct naru_listener *l = listen_there("?service=manual");
+    size_t before = open_descriptors();
+    int silent[3];
+
+    for (int i = 0; i < 3; i++) {
+        silent[i] = raw_connect();
+        CHECK_INT(naru_listener_dispatch(l), 0);
+        CHECK_INT(open_descriptors(),
+                  before + 2 * ((size_t)i + 1) + 1); /* two ends of each, and the memory */
+    }
+    for (int i = 0; i < 3; i++) {
+        close(silent[i]);
+        CHECK_INT(naru_listener_dispatch(l), 0);
+        CHECK_INT(open_descriptors(), before + 2 * (2 - (size_t)i) + (i < 2));
+    }
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
 TEST(who_leaves_at_any_step_is_forgotten)
 {
     struct naru_listener *l = listen_there("?service=manual");

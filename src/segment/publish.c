@@ -21,6 +21,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -70,15 +71,20 @@ static bool exceeds_memory(int fd, size_t size)
     return size / machine.mem_unit > machine.totalram + machine.totalswap;
 }
 
+/* What nobody could give that much room. 0, -EFBIG or -ENOMEM. */
+static int check_size(int fd, size_t size)
+{
+    return exceeds_file_limit(size) ? -EFBIG : exceeds_memory(fd, size) ? -ENOMEM : 0;
+}
+
 int publish_reserve(int fd, size_t size)
 {
     struct stat status;
     size_t at, step;
+    int r = check_size(fd, size);
 
-    if (exceeds_file_limit(size))
-        return -EFBIG;
-    if (exceeds_memory(fd, size))
-        return -ENOMEM;
+    if (r < 0)
+        return r;
     if (fstat(fd, &status) < 0)
         return -errno;
     at = (size_t)status.st_size;
@@ -104,6 +110,32 @@ int publish_reserve(int fd, size_t size)
         if (errno != EINTR)
             return -errno;
     return 0;
+}
+
+int publish_write_zeros(int fd, size_t size)
+{
+    static const char zeros[4096];
+    struct iovec parts[64];
+    size_t at = 0;
+    int r = check_size(fd, size);
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        parts[i] = (struct iovec){(void *)(uintptr_t)zeros, sizeof zeros};
+    while (r == 0 && at < size) {
+        size_t left = size - at, count = (left + sizeof zeros - 1) / sizeof zeros;
+        ssize_t n;
+
+        if (count > sizeof parts / sizeof *parts)
+            count = sizeof parts / sizeof *parts;
+        if (count * sizeof zeros > left)
+            parts[count - 1].iov_len = left % sizeof zeros; /* the last of all */
+        n = pwritev(fd, parts, (int)count, (off_t)at);
+        if (n >= 0)
+            at += (size_t)n;
+        else if (errno != EINTR)
+            r = -errno;
+    }
+    return r;
 }
 
 int publish_lengthen(int fd, size_t size)

@@ -26,6 +26,11 @@ int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int
  * -errno without a sentence, the length then being as before. */
 int publish_reserve(int fd, size_t size);
 
+/* Fills the first bytes of a new file that only memory backs: they are reserved then, and as their pages are
+ * not only there but zeroed, one fault maps many of them (fallocate(2) leaves that to whoever touches each
+ * first). 0, or -errno without a sentence: -EFBIG, -ENOMEM, -ENOSPC. */
+int publish_write_zeros(int fd, size_t size);
+
 /* Makes the file that long unless it is longer already, and reserves nothing. 0 or -errno, without a
  * sentence. For files that nobody else lengthens. */
 int publish_lengthen(int fd, size_t size);

@@ -36,41 +36,39 @@ static size_t before_pool(const struct sealed *memory)
     return memory->plain + memory->ring * (memory->more + 1);
 }
 
-static bool map_at(uint8_t *base, size_t length, int protection, int flags, int fd, size_t offset)
+/* Maps all parts, each ring twice. A mapping reaches from its place to the end of all: what follows a ring's
+ * second copy there is what follows the ring in the file, the next ring or the pool. */
+static bool map_parts(struct sealed *m, int protection, int fd)
 {
-    return mmap(base, length, protection, MAP_SHARED | MAP_FIXED | flags, fd, (off_t)offset) != MAP_FAILED;
+    size_t all = sealed_mapped(m);
+
+    m->base = mmap(NULL, all, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (m->base == MAP_FAILED)
+        return false;
+    for (size_t i = 0; i <= m->more; i++) {
+        uint8_t *again = sealed_ring_at(m, i) + m->ring;
+
+        if (mmap(again, (size_t)(m->base + all - again), protection, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+                 fd, (off_t)(m->plain + i * m->ring)) == MAP_FAILED) {
+            int code = errno;
+
+            (void)munmap(m->base, all);
+            errno = code;
+            return false;
+        }
+    }
+    return true;
 }
 
-static bool map_ring(const struct sealed *memory, int protection, int fd, size_t i)
-{
-    uint8_t *first = sealed_ring_at(memory, i);
-    size_t ring = memory->ring, offset = memory->plain + i * ring;
-
-    return map_at(first, ring, protection, MAP_POPULATE, fd, offset) &&
-           map_at(first + ring, ring, protection, MAP_POPULATE, fd, offset);
-}
-
-/* Maps all parts, each ring twice; the pool without touching it. */
 static int map(const char *what, int fd, int protection, struct sealed *memory)
 {
     struct sealed m = *memory;
-    size_t rings = m.more + 1, all = sealed_mapped(&m);
-    bool mapped;
 
-    m.base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m.base == MAP_FAILED)
-        return error_set(errno, "%s: no room in the address space for a ring of %zu bytes: %s", what,
-                         m.ring * rings, error_text(errno));
-    mapped = map_at(m.base, m.plain, protection, MAP_POPULATE, fd, 0);
-    for (size_t i = 0; i < rings && mapped; i++)
-        mapped = map_ring(&m, protection, fd, i);
-    if (!mapped ||
-        (m.pool && !map_at(sealed_pool(&m), m.pool, protection, MAP_NORESERVE, fd, before_pool(&m)))) {
-        int code = errno;
-
-        (void)munmap(m.base, all);
-        return error_set(code, "%s: cannot map shared memory: %s", what, error_text(code));
-    }
+    if (!map_parts(&m, protection, fd))
+        return errno == ENOMEM
+                   ? error_set(ENOMEM, "%s: no room in the address space for a ring of %zu bytes: %s", what,
+                               m.ring * (m.more + 1), error_text(ENOMEM))
+                   : error_set(errno, "%s: cannot map shared memory: %s", what, error_text(errno));
     memory->base = m.base;
     return 0;
 }
@@ -84,10 +82,13 @@ static bool can_populate(void)
 /* Reserves what is used from the beginning, and lengthens the file by what may be. */
 static int reserve(int fd, const struct sealed *memory)
 {
-    size_t first = before_pool(memory);
-    int r = publish_reserve(fd, can_populate() ? first : first + memory->pool);
+    size_t first = before_pool(memory), all = first + memory->pool;
+    int r;
 
-    return r < 0 || memory->pool == 0 ? r : publish_lengthen(fd, first + memory->pool);
+    if (!can_populate())
+        return publish_reserve(fd, all);
+    r = publish_write_zeros(fd, first);
+    return r < 0 || memory->pool == 0 ? r : publish_lengthen(fd, all);
 }
 
 int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write)
@@ -112,8 +113,8 @@ static const char *advice(int code)
 static int explain_reserve(const char *what, size_t bytes, int code)
 {
     if (code == EPERM || code == ENOSYS)
-        return error_set(code, "%s: cannot reserve shared memory (fallocate): %s%s", what, error_text(code),
-                         advice(code));
+        return error_set(code, "%s: cannot reserve shared memory (%s): %s%s", what,
+                         can_populate() ? "pwritev" : "fallocate", error_text(code), advice(code));
     return error_set(code, "%s: no room for %zu bytes of shared memory: %s%s", what, bytes, error_text(code),
                      code == EFBIG ? "; this process's limit counts for it, too (ulimit -f)" : "");
 }

@@ -28,6 +28,7 @@ static const struct call {
     {"add-seals", SYS_fcntl, 1, F_ADD_SEALS},
     {"get-seals", SYS_fcntl, 1, F_GET_SEALS},
     {"fallocate", SYS_fallocate, -1, 0},
+    {"pwritev", SYS_pwritev, -1, 0},
     {"populate-read", SYS_madvise, 2, MADV_POPULATE_READ},
     {"populate-write", SYS_madvise, 2, MADV_POPULATE_WRITE},
     {"wipe-on-fork", SYS_madvise, 2, MADV_WIPEONFORK},
