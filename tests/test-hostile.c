@@ -145,7 +145,7 @@ TEST(names_of_others_do_not_command_the_terminal)
           "'s/^shm.posix  \\([^ ]*\\).*/\\1/p');"
           "echo $u; naru rm $u");
     SHELL(3, "", "mutex 'no\\nsuch\\x1b[2J\\xff': cannot open", "naru lock --status $'no\\nsuch\\e[2J\\xff'");
-    SHELL(2, "", "' (see `naru help --help`)",
+    SHELL(2, "", "'; `naru help urls` describes all mechanisms (see `naru help --help`)",
           "naru help $(head -c 100000 /dev/zero | tr '\\0' A) 2>&1 | sed 's/AAA*/.../g' >&2; exit "
           "${PIPESTATUS[0]}");
 }
