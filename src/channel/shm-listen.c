@@ -331,7 +331,7 @@ int shm_dispatch(struct naru_listener *l)
 int shm_stop(struct naru_listener *l)
 {
     struct shm_listener *s = l->state;
-    int r = 0;
+    int r = 0, told = 0;
 
     (void)pthread_mutex_lock(&s->lock);
     (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, s->socket, NULL); /* once shut, it is ready for ever */
@@ -339,11 +339,12 @@ int shm_stop(struct naru_listener *l)
     s->stopped = true;
     s->takes_more = false;
     for (int i = 0; i < PENDING_MAX; i++) {
-        if (s->pending[i].fd >= 0)
-            (void)advance(s, &s->pending[i]); /* what it lacks is told by those who follow */
+        if (s->pending[i].fd >= 0 && (r = advance(s, &s->pending[i])) < 0)
+            told = r;
         if (s->pending[i].fd >= 0)
             drop(s, &s->pending[i]);
     }
+    r = 0;
     while (r == 0) {
         r = take(s, &s->pending[0]);
         if (r == 0 && s->pending[0].fd >= 0)
@@ -353,7 +354,7 @@ int shm_stop(struct naru_listener *l)
     }
     settle(s);
     (void)pthread_mutex_unlock(&s->lock);
-    return r == -EAGAIN ? 0 : r;
+    return r == -EAGAIN ? told : r;
 }
 
 /* --- the listener --- */
