@@ -279,20 +279,35 @@ static void report_dropped(const struct receiver *r, const struct naru_channel *
                     r->url, info.dropped);
 }
 
+/* Of senders that come one by one, the next. Without --keep only one that is connected already, and may have
+ * sent all and gone; -EPIPE: there is none. */
+static int accept_next(struct receiver *r, int result)
+{
+    if (r->options->keep)
+        return endpoint_accept(&r->end, time_left(r));
+    if (result == -EOWNERDEAD)
+        r->code = report_failure_of(r->url, result, "");
+    result = endpoint_accept(&r->end, NARU_NOWAIT);
+    return result == -ETIMEDOUT || result == -EAGAIN ? -EPIPE : result;
+}
+
 static int receive_all(struct receiver *r)
 {
+    const struct naru_mechanism *row = endpoint_mechanism(r->url);
+    bool many = row && (row->capabilities & NARU_CAN_ACCEPT_MANY);
     int code = -1, result, flushed;
 
     for (;;) {
         result = receive(r, &code);
         if (code >= 0)
             return code;
-        if (!r->options->keep || r->gather || !r->end.listener || (result != -EPIPE && result != -EOWNERDEAD))
+        if (r->gather || !r->end.listener || (result != -EPIPE && result != -EOWNERDEAD) ||
+            (!r->options->keep && !many))
             break;
         flushed = output_flush(&r->out);
         if (flushed < 0)
             return output_report(&r->out, flushed);
-        result = endpoint_accept(&r->end, time_left(r));
+        result = accept_next(r, result);
         if (result < 0)
             break;
     }

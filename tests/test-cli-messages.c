@@ -194,6 +194,17 @@ TEST(several_senders_are_received_from_until_all_have_closed)
           "got");
 }
 
+/* One after the other, as they have their seats: the second has sent all and gone before the first ends. */
+TEST(a_sender_whose_turn_is_still_to_come_is_waited_for)
+{
+    SHELL(0, "first\nsecond\nfirst\nsecond\n", "",
+          "for u in shm+posix:/naru-test-$$ shm+sysv:$((0x6e000000 + $$)); do\n"
+          "    mkfifo in; naru recv $u > out & r=$!; exec 8<> in\n"
+          "    naru send $u < in 8>&- & echo first >&8; until [ -s out ]; do sleep 0.01; done\n"
+          "    naru send -m second $u 8>&- && exec 8>&-; wait $r || exit; cat out; rm in out\n"
+          "done");
+}
+
 /* Who comes while the receiver ends is received from, or finds nobody: never believes itself received from.
  */
 TEST(a_sender_that_comes_at_the_very_end_loses_nothing_unawares)
