@@ -170,7 +170,10 @@ static void judge_turn(struct pool *p)
     int64_t takes =
         (int64_t)((p->seen - p->seen_then) * p->kept_bytes / POOL_UNTOUCHED); /* ns, to touch it */
 
-    p->turn = now - p->then < takes ? POOL_TURN_MOST : POOL_TURN;
+    if (now - p->then >= takes)
+        p->turn = POOL_TURN;
+    else if (p->most_out > p->used / 2) /* in a round trip nothing is out for long, and few will do */
+        p->turn = POOL_TURN_MOST;
     while (p->used > p->turn && p->used > p->most_out + 1 && pool_keeps_any(p))
         free_slot(p, p->kept[p->kept_first++ % SHM_RETURNS]);
     p->then = now;

@@ -227,12 +227,22 @@ TEST(a_turn_that_was_longer_than_is_needed_becomes_shorter)
 
 TEST(more_take_turns_while_nobody_can_have_touched_them)
 {
+    enum { OUT = POOL_TURN - 2 };
+    struct shm_chunk out[OUT];
     struct bank b;
 
     open_bank(&b, POOL);
     for (unsigned i = 0; i < PAGES * PAGES; i++)
         pool_return(&b.reader, shm_chunk_token(lend_as(&b, 1, UNTOUCHED)));
+    CHECK_INT(b.pool.used, POOL_TURN); /* nothing is out for long */
+    for (unsigned i = 0; i < PAGES * PAGES; i++) {
+        if (i >= OUT)
+            pool_return(&b.reader, shm_chunk_token(out[i % OUT]));
+        out[i % OUT] = lend_as(&b, 1, UNTOUCHED);
+    }
     CHECK_INT(b.pool.used, POOL_TURN_MOST);
+    for (unsigned i = 0; i < OUT; i++)
+        pool_return(&b.reader, shm_chunk_token(out[i]));
     for (unsigned i = 0; i < PAGES * PAGES; i++)
         pool_return(&b.reader, shm_chunk_token(lend(&b, 1)));
     CHECK_INT(b.pool.used, POOL_TURN);
