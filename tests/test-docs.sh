@@ -99,6 +99,15 @@ names_what_exists() {
     return $missing
 }
 
+# Those that are promised to be short: under 60 lines, each with a test that runs it.
+are_short_and_run() { # EXAMPLE...
+    local example
+    for example; do
+        [ "$(wc -l <"examples/$example.c")" -lt 60 ] || { echo "examples/$example.c is too long"; return 1; }
+        grep -q "example-$example " tests/test-examples.c || { echo "nothing runs example-$example"; return 1; }
+    done
+}
+
 nothing_is_left() {
     ! leftovers | grep .
 }
@@ -115,6 +124,7 @@ check 'checklist.md: commands' run_sh "$scratch/list.01..sh"
 for document in checklist mechanisms mechanisms.ko shared-memory; do
     check "$document.md names tests and files that exist" names_what_exists docs/$document.md
 done
+check 'examples of shared memory are short, and run' are_short_and_run jobs frames cycle gather ask ring
 check 'nothing is left behind' nothing_is_left
 check 'mechanisms.md cites every program of tests/claims' cites_every_claim docs/mechanisms.md
 check 'mechanisms.ko.md cites every program of tests/claims' cites_every_claim docs/mechanisms.ko.md

@@ -60,6 +60,9 @@ static void check_talk(struct naru_channel *ch)
 
 static void recv_packet(int fd, struct handshake_packet *packet)
 {
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+    CHECK_INT(poll(&ready, 1, -1), 1);
     fork_hold();
     CHECK_INT(handshake_recv(fd, packet), 0);
     fork_release();
