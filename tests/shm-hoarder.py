@@ -15,7 +15,7 @@ import sys
 
 PAGE, RING, LAYOUT, LINE = 4096, 8192, 3, 64
 F_ADD_SEALS, SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x10  # SEAL, SHRINK, GROW, FUTURE_WRITE
-CHUNK, RECORD = 2 << 56 | 16, 32  # the header of a record of 16 bytes, and what it takes of the ring
+CHUNK, RECORD = 2 << 56 | 8, 16  # the header of a record of 8 bytes, and what it takes of the ring
 HELLO, WELCOME = 1, 2
 
 
@@ -28,7 +28,7 @@ def main():
     struct.pack_into("<8sIIQQI", own, 0, b"narushm\0", LAYOUT, LINE, RING, pool, 1)
     for token, place in enumerate(places):
         offset, length = place.split(":")
-        struct.pack_into("<QQII", own, PAGE + RECORD * token, CHUNK, int(offset), int(length), token)
+        struct.pack_into("<QII", own, PAGE + RECORD * token, CHUNK, int(length), int(offset) | token)
     fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
     receivers_bell, listener_receives = socket.socketpair()
     senders_bell, listener_sends = socket.socketpair()
