@@ -19,7 +19,7 @@
 
 #include "base/list.h"
 
-enum { FORK_GUARD_FDS = 11 };
+enum { FORK_GUARD_FDS = 13 };
 
 struct fork_guard {
     /* Of the process that owns the handle; 0: not yet owned (a pair's end). Atomic, as two threads, one that

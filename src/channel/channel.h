@@ -219,6 +219,8 @@ struct naru_channel {
     /* An eventfd in the epoll of naru_channel_fd(), which is rung by taking from it (shm/wakeup.h), and the
      * other side's; -1: none. */
     int loop_bell, their_loop_bell;
+    /* Where the other side's receiver and sender are rung, if that is not rfd and wfd; -1: it is. */
+    int their_rfd, their_wfd;
     void *state; /* the mechanism's own */
 
     struct stream *stream; /* byte streams only */

@@ -87,6 +87,8 @@ static struct naru_channel *channel_free(struct naru_channel *ch)
     (void)fd_close(ch->side_fd);
     (void)fd_close(ch->loop_bell);
     (void)fd_close(ch->their_loop_bell);
+    (void)fd_close(ch->their_rfd);
+    (void)fd_close(ch->their_wfd);
     (void)fd_close(ch->fd);
     (void)fd_close(ch->ready_fd);
     (void)stream_free(ch->stream);
@@ -119,7 +121,7 @@ static int channel_new(const struct channel_ops *ops, const char *url, const str
         return error_set(ENOMEM, "%s: out of memory for a channel", url);
     ch->ops = ops;
     ch->rfd = ch->wfd = ch->poll_fd = ch->peer_pidfd = ch->side_fd = ch->fd = ch->ready_fd = -1;
-    ch->loop_bell = ch->their_loop_bell = -1;
+    ch->loop_bell = ch->their_loop_bell = ch->their_rfd = ch->their_wfd = -1;
     ch->interrupt_fd[0] = ch->interrupt_fd[1] = -1;
     ch->room_event = POLLOUT;
     ch->in_event = POLLIN; /* epoll's events have poll's values: epoll_ctl(2) */
@@ -161,6 +163,8 @@ static void guard_descriptors(struct naru_channel *ch)
     fork_guard_add(&ch->guard, &ch->side_fd);
     fork_guard_add(&ch->guard, &ch->loop_bell);
     fork_guard_add(&ch->guard, &ch->their_loop_bell);
+    fork_guard_add(&ch->guard, &ch->their_rfd);
+    fork_guard_add(&ch->guard, &ch->their_wfd);
     fork_guard_add(&ch->guard, &ch->ready_fd);
     fork_guard_add(&ch->guard, &ch->interrupt_fd[0]);
     fork_guard_add(&ch->guard, &ch->interrupt_fd[1]);

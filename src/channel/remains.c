@@ -25,6 +25,8 @@ void guts_swap(struct naru_channel *a, struct naru_channel *b)
     SWAP(side_fd);
     SWAP(loop_bell);
     SWAP(their_loop_bell);
+    SWAP(their_rfd);
+    SWAP(their_wfd);
     SWAP(room_event);
     SWAP(in_event);
     SWAP(io[CHANNEL_SENDING]);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/discard.h"
 #include "base/error.h"
@@ -20,10 +21,13 @@ static struct shm_arrival *new_arrival(const char *what)
     }
     list_init(&a->node);
     a->rfd = a->wfd = a->side_fd = a->peer_pidfd = a->memory = a->loop_bell = a->their_loop_bell = -1;
+    a->their_rfd = a->their_wfd = -1;
     a->peer = (struct naru_peer){-1, -1, -1};
     fork_guard_init(&a->guard);
     fork_guard_add(&a->guard, &a->rfd);
     fork_guard_add(&a->guard, &a->wfd);
+    fork_guard_add(&a->guard, &a->their_rfd);
+    fork_guard_add(&a->guard, &a->their_wfd);
     fork_guard_add(&a->guard, &a->side_fd);
     fork_guard_add(&a->guard, &a->loop_bell);
     fork_guard_add(&a->guard, &a->their_loop_bell);
@@ -93,22 +97,44 @@ static enum handshake_reason check_fds(struct handshake_packet *packet)
                : REASON_PROTOCOL;
 }
 
+/* Its bells, for the peer's user: to sleep in, and to be rung in their other ends; or only to be rung, and
+ * the far ends of our own are in fds (shm-handshake.h). 0 or explained. */
+static int take_bells(const char *what, struct handshake_packet *packet, struct shm_arrival *a,
+                      int fds[WELCOME_FDS_MOST])
+{
+    bool stranger = a->peer.uid != (int64_t)geteuid() || a->peer.pid <= 0; /* in a pid namespace of its own */
+    int r = 0;
+
+    if (stranger)
+        r = shm_make_bell(what, &a->rfd, &fds[WELCOME_RECEIVER_BELL]);
+    if (stranger && r == 0)
+        r = shm_make_bell(what, &a->wfd, &fds[WELCOME_SENDER_BELL]);
+    if (r < 0)
+        return r;
+    *(stranger ? &a->their_rfd : &a->rfd) = fd_steal(&packet->fds[HELLO_RECEIVER_BELL]);
+    *(stranger ? &a->their_wfd : &a->wfd) = fd_steal(&packet->fds[HELLO_SENDER_BELL]);
+    return 0;
+}
+
 /* Passes our memory, which is made if it is not there. 0, SHM_REFUSED (the peer has gone meanwhile) or
  * explained. */
 static int welcome(const char *what, const struct shm_options *options, int fd,
                    struct handshake_packet *packet, struct shm_arrival *a)
 {
     struct handshake_message m = shm_say(HANDSHAKE_WELCOME, options);
-    int r = a->own.base ? 0 : make_memory(what, options, a);
+    int fds[WELCOME_FDS_MOST] = {-1, -1, -1}, r = a->own.base ? 0 : make_memory(what, options, a);
 
-    if (r == 0 && handshake_send(fd, &m, &a->memory, WELCOME_FDS) < 0)
+    channel_ask_peer(fd, &a->peer, &a->peer_pidfd);
+    if (r == 0)
+        r = take_bells(what, packet, a, fds);
+    fds[WELCOME_MEMORY] = a->memory;
+    if (r == 0 && handshake_send(fd, &m, fds, a->their_rfd >= 0 ? WELCOME_FDS_MOST : WELCOME_FDS) < 0)
         r = SHM_REFUSED;
+    (void)fd_close(fds[WELCOME_RECEIVER_BELL]);
+    (void)fd_close(fds[WELCOME_SENDER_BELL]);
     if (r != 0)
         return r;
     fork_close(&a->memory);
-    channel_ask_peer(fd, &a->peer, &a->peer_pidfd);
-    a->rfd = fd_steal(&packet->fds[HELLO_RECEIVER_BELL]);
-    a->wfd = fd_steal(&packet->fds[HELLO_SENDER_BELL]);
     if (packet->fd_count == HELLO_FDS_MOST) {
         a->loop_bell = fd_steal(&packet->fds[HELLO_LISTENERS_LOOP_BELL]);
         a->their_loop_bell = fd_steal(&packet->fds[HELLO_CONNECTORS_LOOP_BELL]);
@@ -189,6 +215,8 @@ int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, s
 
     ch->rfd = fd_steal(&a->rfd);
     ch->wfd = fd_steal(&a->wfd);
+    ch->their_rfd = fd_steal(&a->their_rfd);
+    ch->their_wfd = fd_steal(&a->their_wfd);
     ch->side_fd = fd_steal(&a->side_fd);
     ch->loop_bell = fd_steal(&a->loop_bell);
     ch->their_loop_bell = fd_steal(&a->their_loop_bell);

@@ -10,10 +10,11 @@
 #include "channel/shm.h"
 
 struct shm_arrival {
-    struct list node;  /* the listener's */
-    uint64_t pool_max; /* of shm_open_channel() */
-    uint32_t cpu;      /* of shm_note_cpu() */
-    int rfd, wfd;      /* bells */
+    struct list node;         /* the listener's */
+    uint64_t pool_max;        /* of shm_open_channel() */
+    uint32_t cpu;             /* of shm_note_cpu() */
+    int rfd, wfd;             /* bells: where this side sleeps */
+    int their_rfd, their_wfd; /* where the other does, if not at the other ends of those; or -1 */
     int loop_bell, their_loop_bell;
     int side_fd; /* the socket over which they met; then for descriptors */
     struct naru_peer peer;

@@ -89,6 +89,14 @@ static int say_hello(struct meeting *m, struct naru_channel *ch)
     return r;
 }
 
+/* Whether a WELCOME's descriptors are what they have to be; the memory is looked at by who maps it. */
+static bool are_right(const struct handshake_packet *packet)
+{
+    return packet->fd_count == WELCOME_FDS ||
+           (packet->fd_count == WELCOME_FDS_MOST && handshake_is_bell(packet->fds[WELCOME_RECEIVER_BELL]) &&
+            handshake_is_bell(packet->fds[WELCOME_SENDER_BELL]));
+}
+
 /* 0, TRY_AGAIN or explained. */
 static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handshake_packet *packet)
 {
@@ -100,10 +108,10 @@ static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handsh
 
     if (reason == REASON_NONE && word.kind == HANDSHAKE_REFUSED)
         reason = (enum handshake_reason)word.reason;
-    else if (reason == REASON_NONE && packet->fd_count < WELCOME_FDS && packet->fds_lost)
-        return error_set(EMFILE, "%s: no room for the listener's descriptor; raise RLIMIT_NOFILE",
+    else if (reason == REASON_NONE && packet->fd_count < WELCOME_FDS_MOST && packet->fds_lost)
+        return error_set(EMFILE, "%s: no room for the listener's descriptors; raise RLIMIT_NOFILE",
                          m->url->text);
-    else if (reason == REASON_NONE && (word.kind != HANDSHAKE_WELCOME || packet->fd_count != WELCOME_FDS))
+    else if (reason == REASON_NONE && (word.kind != HANDSHAKE_WELCOME || !are_right(packet)))
         reason = REASON_PROTOCOL;
     if (reason == REASON_SHORT)
         return TRY_AGAIN;
@@ -114,6 +122,10 @@ static int use_welcome(struct meeting *m, struct naru_channel *ch, struct handsh
     if (r < 0)
         return r;
     channel_learn_peer(ch, m->fd);
+    if (packet->fd_count == WELCOME_FDS_MOST) {
+        ch->their_rfd = fd_steal(&packet->fds[WELCOME_RECEIVER_BELL]);
+        ch->their_wfd = fd_steal(&packet->fds[WELCOME_SENDER_BELL]);
+    }
     r = shm_open_channel(ch, m->options, word.pool_max, &m->own, &theirs);
     if (r < 0)
         return r;
@@ -177,6 +189,8 @@ static int meet(struct meeting *m, struct naru_channel *ch)
         fork_close(&ch->wfd);
         fork_close(&ch->loop_bell);
         fork_close(&ch->their_loop_bell);
+        fork_close(&ch->their_rfd);
+        fork_close(&ch->their_wfd);
     }
     return r;
 }

@@ -3,12 +3,19 @@
  * The words that two sides of shm: say to each other before they share memory, over a unix seqpacket socket:
  *
  *     connector -> listener   HELLO    with its memory, the listener's ends of two bells, two more for loops
- *     listener -> connector   WELCOME  with its memory
+ *     listener -> connector   WELCOME  with its memory; of another user's: the connector's ends of two bells
  *                          or REFUSED  with a reason
  *
  * and then the socket stays open, for descriptors (shm-fds.c). Every word is one struct handshake_message. A
  * later naru may add to its end: what is longer is read as far as it is known here. What comes is input, from
  * whoever may open the socket.
+ *
+ * A connector keeps copies of what it passes, if it likes, and the kernel has a mutex for each socket's
+ * readers: one that reads the listener's end of a bell into memory whose page fault nobody answers
+ * (userfaultfd(2), FUSE) would hold up the listener's recv(2) where no signal reaches. So a listener sleeps
+ * in what came with the HELLO only where the connector is its own user, who could stop it otherwise, too. For
+ * others it makes bells of its own, keeps their ends for itself, and only rings the connector's. That
+ * connector sleeps in ends it has made.
  */
 #ifndef NARU_CHANNEL_SHM_HANDSHAKE_H
 #define NARU_CHANNEL_SHM_HANDSHAKE_H
@@ -78,7 +85,14 @@ enum { HELLO_MEMORY, HELLO_RECEIVER_BELL, HELLO_SENDER_BELL, HELLO_FDS };
 /* And behind them both or none of the bells for event loops: in which the listener's receiver, or the
  * connector's, is rung. */
 enum { HELLO_LISTENERS_LOOP_BELL = HELLO_FDS, HELLO_CONNECTORS_LOOP_BELL, HELLO_FDS_MOST };
-enum { WELCOME_MEMORY, WELCOME_FDS };
+/* And behind it both bells or none: in which the connector rings the listener's receiver and sender. */
+enum {
+    WELCOME_MEMORY,
+    WELCOME_FDS,
+    WELCOME_RECEIVER_BELL = WELCOME_FDS,
+    WELCOME_SENDER_BELL,
+    WELCOME_FDS_MOST
+};
 
 /* In one packet: SCM_MAX_FD of include/net/scm.h. There is room for all, so that it is we who close them. */
 enum { HANDSHAKE_FDS_MAX = 253 };

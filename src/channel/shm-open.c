@@ -156,6 +156,10 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
     }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
     shm->link.their_receiver.loop_fd = ch->their_loop_bell;
+    if (ch->their_rfd >= 0) {
+        shm->link.their_receiver.fd = ch->their_rfd;
+        shm->link.their_sender.fd = ch->their_wfd;
+    }
     pool_init(&shm->pool, &shm->link.own, shm->link.their_page);
     if (shm->pool.size > pool_max)
         shm->pool.size = pool_max & ~(uint64_t)(SHM_PAGE - 1);

@@ -6,8 +6,9 @@
  *
  * A channel's descriptors are the sockets that wake: rfd where this side's receiver sleeps, wfd where its
  * sender does. So a thread that sends and one that receives never take each other's wake-ups. The two sides'
- * rfd are one pair of sockets, and their wfd are (shm/wakeup.h). loop_bell is where this side's receiver is
- * rung while it is in an event loop.
+ * rfd are one pair of sockets, and their wfd are (shm/wakeup.h); of two users each sleeps in a socket of its
+ * own, and rings the other's by their_rfd and their_wfd (shm-handshake.h). loop_bell is where this side's
+ * receiver is rung while it is in an event loop.
  */
 #include "channel/shm.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The rendezvous of shm: against listeners that lie or go; where names are; who may be at the other end. */
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <grp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -28,6 +29,35 @@ static void bring_unsealed_memory(struct peer *p)
     close(p->fds[0]);
     p->fds[0] = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(p->fds[0] >= 0 && ftruncate(p->fds[0], sizeof(struct shm_page) + RING) == 0);
+}
+
+/* In the place of the bells that come from another user's listener. */
+static void bring_bells(struct peer *p, int receivers, int senders)
+{
+    CHECK(receivers >= 0 && senders >= 0);
+    p->fds[WELCOME_RECEIVER_BELL] = receivers;
+    p->fds[WELCOME_SENDER_BELL] = senders;
+    p->fd_count = WELCOME_FDS_MOST;
+}
+static void bring_events_as_bells(struct peer *p)
+{
+    bring_bells(p, eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC));
+}
+static void bring_a_bell_and_a_pipe(struct peer *p)
+{
+    int pair[2], pipe_fds[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && pipe2(pipe_fds, O_CLOEXEC) == 0);
+    bring_bells(p, pair[0], pipe_fds[1]);
+    CHECK(close(pair[1]) == 0 && close(pipe_fds[0]) == 0);
+}
+static void bring_bells_and_one_more(struct peer *p)
+{
+    int pair[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    bring_bells(p, pair[0], pair[1]);
+    p->fds[p->fd_count++] = dup(pair[0]);
 }
 
 static void refuse(struct peer *p, enum handshake_reason reason)
@@ -92,6 +122,9 @@ static const struct {
 } lies[] = {
     {"no memory", bring_nothing, -EPROTO, "does not talk"},
     {"two memories", bring_two, -EPROTO, "does not talk"},
+    {"events as bells", bring_events_as_bells, -EPROTO, "does not talk"},
+    {"a pipe as bell", bring_a_bell_and_a_pipe, -EPROTO, "does not talk"},
+    {"three bells", bring_bells_and_one_more, -EPROTO, "does not talk"},
     {"unsealed", bring_unsealed_memory, -EPROTO, "not sealed"},
     {"larger than it is", announce_a_larger_ring, -EPROTO, "announced"},
     {"a gigabyte", announce_a_huge_ring, -EINVAL, "?ring="},
