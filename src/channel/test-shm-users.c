@@ -5,7 +5,7 @@
  */
 #include "channel/shm.h"
 #include "channel/test-shm.h"
-#include "trap.h"
+#include "runner-trap.h"
 
 static const char *const waits[] = {"sleep", "adaptive", "spin"};
 

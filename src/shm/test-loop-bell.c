@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "runner.h"
-#include "trap.h"
+#include "runner-trap.h"
 
 /* Whoever reads a pipe, or a unix socket, into such a page has its mutex, and who comes after waits where no
  * signal reaches: why the bell of loops is none of these. */

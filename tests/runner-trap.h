@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A page whose fault nobody answers: whoever reads something into it holds what the kernel locks meanwhile.
  */
-#ifndef TESTS_TRAP_H
-#define TESTS_TRAP_H
+#ifndef TESTS_RUNNER_TRAP_H
+#define TESTS_RUNNER_TRAP_H
 
 #include <errno.h>
 #include <fcntl.h>
