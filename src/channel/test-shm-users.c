@@ -139,7 +139,7 @@ TEST(who_keeps_a_bell_it_passed_and_is_held_up_reading_it_holds_up_no_listener)
 
     test_need_root();
     need_traps();
-    l = listen_to_all("&wait=sleep");
+    l = listen_to_all("&wait=sleep&service=manual"); /* a keeper's child could have no thread under TSan */
     pid = test_fork();
     if (pid == 0) {
         void *trap = make_trap(); /* as root; the rest is nobody's */
