@@ -116,6 +116,43 @@ TEST(a_full_ring_wakes_its_sender_and_so_does_a_death)
     naru_listener_close(l);
 }
 
+TEST(a_killed_listener_wakes_another_users_connector)
+{
+    struct naru_channel *ch = NULL;
+    struct test_gate listening, accepted, connected;
+    int listener, connector;
+    char byte;
+
+    test_need_root();
+    test_gate_init(&listening);
+    test_gate_init(&accepted);
+    test_gate_init(&connected);
+    listener = test_fork();
+    if (listener == 0) {
+        struct naru_listener *l = listen_to_all("");
+
+        test_gate_open(&listening); /* a moment before, its mode was not set */
+        CHECK_INT(naru_accept(l, patience, &ch), 0);
+        test_gate_open(&accepted);
+        pause();
+    }
+    test_gate_wait(&listening);
+    connector = test_fork_as_nobody();
+    if (connector == 0) {
+        CHECK_INT(naru_connect(test_format("%s?wait=sleep", url()), NULL, patience, &ch), 0);
+        test_gate_open(&connected);
+        CHECK_INT(naru_recv(ch, &byte, 1, NARU_FOREVER), -EOWNERDEAD);
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    test_gate_wait(&accepted);
+    test_gate_wait(&connected);
+    test_wait_asleep(connector);
+    test_kill(listener);
+    test_join(connector);
+    CHECK_INT(naru_remove(url()), 0);
+}
+
 struct reader {
     int fd;
     void *trap;
