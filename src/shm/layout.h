@@ -27,7 +27,7 @@ enum { SHM_LANES = 8 }; /* rings a side may have */
 
 enum { SHM_RETURNS = 256 }; /* chunks of a pool that may be out at once */
 
-/* The largest pool, in bytes: lengths are 32 bits. */
+/* The largest pool, in bytes: lengths and places in it are 32 bits. */
 #define SHM_POOL_MOST (UINT64_C(4) << 30)
 
 /* "narushm" and a zero byte, as a little-endian machine reads them: also says the byte order. */
@@ -123,6 +123,7 @@ struct shm_chunk {
 };
 
 static_assert(sizeof(struct shm_chunk) == 8, "layout");
+static_assert(SHM_POOL_MOST - 1 <= UINT32_MAX, "a chunk's place has room for any offset in a pool");
 
 enum { SHM_TOKEN = SHM_PAGE - 1 }; /* a token's bits, of a chunk's place and of what is given back */
 

@@ -120,8 +120,8 @@ enum { WAKEUP_SLICE_NS = 1000 * 1000, WAKEUP_SETTLE_NS = 100 * 1000 };
  * to. */
 bool wakeup_register(void);
 
-/* Rings. Never blocks: a socket that is full holds bytes that its reader has to read anyway. Where the kernel
- * has no memory for a byte, it tries for a second, and then hangs up the socket. */
+/* Rings. Waits for no peer: a socket that is full holds bytes that its reader has to read anyway. Where the
+ * kernel has no memory for a byte, it tries for a second, and then hangs up the socket. */
 void waker_ring(struct waker *w);
 
 /* W2 and W3: whether the sleeper has another ticket than last time, or none any more, or W2 is to be a fence:
