@@ -26,8 +26,7 @@ static bool run_to(struct sweep *s, const struct point *point)
         s->verdict->points++;
     }
     s->whole = !point;
-    /* A run that goes another way than the one listed says nothing of its point: what a sanitizer does when a
-     * thread ends, for one, it does not always do in the same order. */
+    /* A run that goes another way than the one listed says nothing of its point. */
     for (int i = 0; i < ATTEMPTS; i++) {
         s->verdict->complaint[0] = '\0';
         sweep_start(s);

@@ -14,8 +14,9 @@
 
 static struct test *first_test, **last_test = &first_test;
 
-/* AddressSanitizer asks for options by this name (sanitizer/asan_interface.h). Every five seconds its free() gives
- * memory back by madvise(2): a system call that depends on the time, in programs whose tests count them. */
+/* AddressSanitizer asks for options by this name (sanitizer/asan_interface.h). Every five seconds its free()
+ * gives memory back by madvise(2): a system call that depends on the time, in programs whose tests count
+ * them. */
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
