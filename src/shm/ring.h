@@ -174,48 +174,70 @@ static inline void ring_commit(struct ring_writer *w, enum record_kind kind, uin
     ring_commit_word(w, record_word(kind, length));
 }
 
-/* All of it for a payload in one piece, at most record_max() bytes: RING_OK; or RING_FULL as far as the
- * writer knows, and ring_find_room() may find more. The next header is zeroed before the payload is written,
- * not after: if the other processor has that line, payload and header then wait for it together, and no
- * reader that polls takes the line of this header away between the two. */
-static inline __attribute__((always_inline)) enum ring_state ring_put(struct ring_writer *w,
-                                                                      enum record_kind kind,
-                                                                      const void *payload, uint32_t length)
+/* The place of one record that is put in whole. */
+struct ring_slot {
+    uint8_t *data;
+    uint64_t mask, position, next;
+};
+
+/* First half, for a payload of at most record_max() bytes: RING_OK; or RING_FULL as far as the writer knows,
+ * and ring_find_room() may find more. The next header is zeroed before the payload is written, not after: if
+ * the other processor has that line, payload and header then wait for it together, and no reader that polls
+ * takes the line of this header away between the two. */
+static inline __attribute__((always_inline)) enum ring_state
+ring_open(const struct ring_writer *w, uint32_t length, struct ring_slot *ret_slot)
 {
     uint64_t position = w->position, mask = w->mask, next = position + record_bytes(length);
     uint8_t *data = w->data;
 
     if (__builtin_expect(next - w->taken > mask + 1 - RECORD_HEADER, 0))
         return RING_FULL;
+    *ret_slot = (struct ring_slot){data, mask, position, next};
     atomic_signal_fence(memory_order_seq_cst); /* as in ring_commit() */
     /* relaxed: P1 orders it */
     atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* before the payload, as said */
-    copy_fresh(data + (position & mask) + RECORD_HEADER, payload, length);
-    atomic_store_explicit(ring_header(data, mask, position), record_word(kind, length),
-                          memory_order_release); /* [P1] */
-    w->position = next;
-    ring_claim(w, position, next);
     return RING_OK;
 }
 
-/* Likewise for a payload of 8 bytes that is in a register. */
+static inline void *ring_payload(const struct ring_slot *slot)
+{
+    return slot->data + (slot->position & slot->mask) + RECORD_HEADER;
+}
+
+/* Second half: the payload is there. */
+static inline __attribute__((always_inline)) void ring_close(struct ring_writer *w,
+                                                             const struct ring_slot *slot, uint64_t word)
+{
+    atomic_store_explicit(ring_header(slot->data, slot->mask, slot->position), word,
+                          memory_order_release); /* [P1] */
+    w->position = slot->next;
+    ring_claim(w, slot->position, slot->next);
+}
+
+/* Both, for a payload in one piece. */
+static inline __attribute__((always_inline)) enum ring_state ring_put(struct ring_writer *w,
+                                                                      enum record_kind kind,
+                                                                      const void *payload, uint32_t length)
+{
+    struct ring_slot slot;
+
+    if (ring_open(w, length, &slot) != RING_OK)
+        return RING_FULL;
+    copy_fresh(ring_payload(&slot), payload, length);
+    ring_close(w, &slot, record_word(kind, length));
+    return RING_OK;
+}
+
+/* Both, for a payload of 8 bytes that is in a register. */
 static inline enum ring_state ring_put_word(struct ring_writer *w, enum record_kind kind, uint64_t payload)
 {
-    uint64_t position = w->position, mask = w->mask, next = position + record_bytes(sizeof payload);
-    uint8_t *data = w->data;
+    struct ring_slot slot;
 
-    if (__builtin_expect(next - w->taken > mask + 1 - RECORD_HEADER, 0))
+    if (ring_open(w, sizeof payload, &slot) != RING_OK)
         return RING_FULL;
-    atomic_signal_fence(memory_order_seq_cst); /* as in ring_commit() */
-    /* relaxed: P1 orders it */
-    atomic_store_explicit(ring_header(data, mask, next), 0, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst); /* before the payload, as in ring_put() */
-    memcpy(data + (position & mask) + RECORD_HEADER, &payload, sizeof payload);
-    atomic_store_explicit(ring_header(data, mask, position), record_word(kind, sizeof payload),
-                          memory_order_release); /* [P1] */
-    w->position = next;
-    ring_claim(w, position, next);
+    memcpy(ring_payload(&slot), &payload, sizeof payload);
+    ring_close(w, &slot, record_word(kind, sizeof payload));
     return RING_OK;
 }
 
