@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The rendezvous of shm: against listeners that lie or go; where names are; who may be at the other end. */
+/* The rendezvous of shm: against listeners that lie or go; and where names are. */
 #include <fcntl.h>
 #include <sys/eventfd.h>
-#include <grp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -289,18 +288,6 @@ TEST(each_side_sends_what_its_own_ring_takes)
 
 /* --- names --- */
 
-static void check_refused(const char *text, int code, const char *says)
-{
-    struct naru_listener *l = NULL;
-    struct naru_channel *ch = NULL;
-
-    CHECK_INT(naru_listen(text, NULL, &l), code);
-    CHECK_CONTAINS(naru_explain(), says);
-    CHECK_INT(naru_connect(text, NULL, NARU_NOWAIT, &ch), code);
-    CHECK_CONTAINS(naru_explain(), says);
-    CHECK(!l && !ch);
-}
-
 TEST(names_that_are_none_are_refused)
 {
     static const char *const bad[] = {"shm:", "shm://.hidden", "shm://..", "shm://a/b", "shm:./a"};
@@ -373,100 +360,6 @@ TEST(without_a_runtime_directory_there_is_one_all_the_same)
     CHECK_INT(naru_listen(text, NULL, &second), -EADDRINUSE);
     naru_listener_close(l);
     CHECK_INT(naru_remove(text), -ENOENT);
-}
-
-/* --- who may --- */
-
-TEST(allow_lists_are_lists_of_numbers)
-{
-    static const char *const bad[] = {"",           "?",   "root",
-                                      "1,",         ",1",  "1,,2",
-                                      "1 ,2",       " 1",  "-1",
-                                      "4294967295", "1x",  "99999999999999999999",
-                                      "0x10",       "1;2", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
-
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        check_refused(test_format("%s?allow-uid=%s", url(), bad[i]), -EINVAL, "allow-uid");
-        check_refused(test_format("%s?allow-gid=%s", url(), bad[i]), -EINVAL, "allow-gid");
-    }
-    naru_listener_close(
-        listen_there("?allow-uid=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16&allow-gid=4294967294"));
-}
-
-/* A connect in a child, as nobody, with the supplementary group 4242. */
-static int fork_nobody(const char *text, int code)
-{
-    const gid_t groups[] = {4242};
-    int pid;
-
-    pid = test_fork();
-    if (pid == 0) {
-        struct naru_channel *ch = NULL;
-
-        CHECK(setgroups(1, groups) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
-        CHECK_INT(naru_connect(text, NULL, patience, &ch), code);
-        if (code < 0)
-            CHECK_CONTAINS(naru_explain(), "permission denied");
-        naru_channel_close(ch);
-        test_child_end();
-    }
-    return pid;
-}
-
-static const struct {
-    const char *label, *query;
-    bool abstract, allowed;
-} lists[] = {
-    {"none", "", false, true},
-    {"another user", "&allow-uid=65533", false, false},
-    {"user", "&allow-uid=7,65534", false, true},
-    {"group", "&allow-gid=65534", false, true},
-    {"another group", "&allow-gid=65533", false, false},
-    {"one of its groups", "&allow-gid=1,4242", false, true},
-    {"user or group", "&allow-uid=7&allow-gid=4242", false, true},
-    {"abstract, none", "", true, false},
-    {"abstract, user", "&allow-uid=65534", true, true},
-};
-
-static const char *each_list(size_t index)
-{
-    return index < sizeof lists / sizeof *lists ? lists[index].label : NULL;
-}
-
-TEST_EACH(a_list_decides_who_may_connect, each_list)
-{
-    const char *text = lists[index].abstract ? test_format("shm:@naru%s", test_directory()) : url();
-    struct naru_listener *l = NULL;
-    struct naru_channel *ch = NULL;
-    int pid, r;
-
-    test_need_root();
-    CHECK_INT(naru_listen(test_format("%s?service=manual&mode=0666%s", text, lists[index].query), NULL, &l),
-              0);
-    pid = fork_nobody(text, lists[index].allowed ? 0 : -EACCES);
-    WAIT_UNTIL(test_is_readable(naru_listener_fd(l)));
-    while ((r = naru_accept(l, NARU_NOWAIT, &ch)) == -EAGAIN && lists[index].allowed)
-        WAIT_UNTIL(test_is_readable(naru_listener_fd(l)));
-    CHECK_INT(r, lists[index].allowed ? 0 : -EAGAIN);
-    test_join(pid);
-    ch = naru_channel_close(ch);
-    naru_listener_close(l);
-    CHECK_INT(naru_listen(test_format("%s?mode=0666%s", text, lists[index].query), NULL, &l), 0);
-    test_join(fork_nobody(text, lists[index].allowed ? 0 : -EACCES)); /* answered by the keeper */
-    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), lists[index].allowed ? 0 : -EAGAIN);
-    naru_channel_close(ch);
-    naru_listener_close(l);
-}
-
-TEST(a_connector_has_a_list_of_its_own)
-{
-    struct naru_listener *l = listen_there("");
-    struct naru_channel *ch = NULL;
-
-    CHECK_INT(naru_connect(test_format("%s?allow-uid=%u", url(), getuid() + 1), NULL, patience, &ch),
-              -EACCES);
-    CHECK_CONTAINS(naru_explain(), "permission denied");
-    naru_listener_close(l);
 }
 
 /* --- death --- */

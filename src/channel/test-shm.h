@@ -63,6 +63,19 @@ static inline int raw_listen(void)
     return fd;
 }
 
+/* Whoever listens or connects there is told so. */
+static inline void check_refused(const char *text, int code, const char *says)
+{
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch = NULL;
+
+    CHECK_INT(naru_listen(text, NULL, &l), code);
+    CHECK_CONTAINS(naru_explain(), says);
+    CHECK_INT(naru_connect(text, NULL, NARU_NOWAIT, &ch), code);
+    CHECK_CONTAINS(naru_explain(), says);
+    CHECK(!l && !ch);
+}
+
 /* Descriptors of this process: what a liar brought is closed by a thread (base/discard.h). */
 static inline size_t open_descriptors(void)
 {

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring by itself: every length, every offset, full and empty, positions that run over 2^64, two threads,
- * and what a mad peer can write. The invariants of ring.h are checked after each step, against a model that
- * knows nothing but lengths.
+ * The ring by itself: every length, every offset, full and empty, positions that run over 2^64, and what a
+ * mad peer can write. The invariants of ring.h are checked after each step, against a model that knows
+ * nothing but lengths.
  */
 #include "shm/ring.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "runner.h"
 #include "segment/sealed.h"
 
@@ -432,99 +429,4 @@ TEST(positions_that_no_reader_has_are_broken)
         expect_taken(&b, end, RING_OK);
     }
     close_bank(&b);
-}
-
-/* --- two threads --- */
-
-/* Messages; fewer where a time runs out: beside programs that spin on all CPUs each turn of the two threads,
- * and a ring of this size takes some twenty messages a turn, costs time slices. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-enum { STREAMED = 20000 };
-#else
-enum { STREAMED = 200000 };
-#endif
-enum { STREAMED_LEAST = 2000 /* over 2^64, and on */, STREAMED_S = 5 };
-
-struct streaming {
-    struct ring_writer *writer;
-    _Atomic uint64_t all; /* how many there were; UINT64_MAX: there are more */
-};
-
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
-static uint32_t streamed_length(uint64_t number)
-{
-    uint64_t dice = mix(number);
-
-    return (uint32_t)(dice % 8 ? dice / 8 % 80 : dice / 8 % (LONGEST + 1));
-}
-
-static void *stream(void *argument)
-{
-    struct streaming *s = argument;
-    struct ring_writer *w = s->writer;
-    int64_t enough = clock_now() + NARU_S(STREAMED_S);
-    uint64_t number = 0;
-
-    for (; number < STREAMED && (number < STREAMED_LEAST || clock_now() < enough); number++) {
-        uint32_t length = streamed_length(number);
-        uint8_t *payload = NULL;
-
-        while (ring_reserve(w, length, &payload) == RING_FULL)
-            (void)sched_yield();
-        for (uint32_t i = 0; i < length; i++)
-            payload[i] = (uint8_t)(mix(number + i / 8) >> i % 8 * 8);
-        ring_commit(w, RECORD_DATA, length);
-    }
-    atomic_store(&s->all, number);
-    return NULL;
-}
-
-/* ThreadSanitizer knows addresses, not pages: it judges with both threads in one mapping. */
-static void stream_through(bool one_mapping)
-{
-    struct streaming s = {.all = UINT64_MAX};
-    pthread_t thread;
-    struct bank b;
-
-    open_bank(&b);
-    start_at(&b, UINT64_C(0) - 50 * CAPACITY);
-    if (one_mapping)
-        b.reader.data = b.writer.data;
-    s.writer = &b.writer;
-    CHECK_INT(pthread_create(&thread, NULL, stream, &s), 0);
-    for (uint64_t number = 0;; number++) {
-        struct ring_record record = {0};
-        enum ring_state state;
-
-        while ((state = ring_peek(&b.reader, &record)) == RING_EMPTY && number != atomic_load(&s.all))
-            (void)sched_yield();
-        if (state == RING_EMPTY)
-            break;
-        CHECK_INT(state, RING_OK);
-        CHECK_INT(record.length, streamed_length(number));
-        for (uint32_t i = 0; i < record.length; i++)
-            if (record.data[i] != (uint8_t)(mix(number + i / 8) >> i % 8 * 8))
-                test_fail(__FILE__, __LINE__, "message %llu, byte %u", (unsigned long long)number, i);
-        ring_release(&b.reader, record.length);
-    }
-    CHECK_INT(pthread_join(thread, NULL), 0);
-    check_invariants(&b);
-    CHECK(b.reader.position == b.writer.position);
-    close_bank(&b);
-}
-
-TEST(two_threads_stream_through_one_mapping)
-{
-    stream_through(true);
-}
-
-TEST(two_threads_stream_through_a_mapping_each)
-{
-    stream_through(false);
 }
