@@ -167,16 +167,8 @@ int help_print_urls(FILE *out, const char *only)
             print_mechanism(out, row);
     print_heading(out, "Options of every URL");
     (void)fprintf(
-        out,
-        "  ?frame=len32|line|nul|raw|varint|header\n"
-        "                     how messages are told apart in a byte stream: a 32-bit length before each,\n"
-        "                     a newline or NUL behind each, not at all, a varint length (protobuf), or\n"
-        "                     \"Content-Length:\" (language servers). Both ends must agree.\n"
-        "  ?max-message=SIZE  the largest message accepted (64M)\n"
-        "  ?buffer=SIZE       kernel buffer wanted (the kernel's choice)\n"
-        "  ?reconnect=yes|1m  who connects: when the peer has gone, on to the next (for so long)\n"
-        "  ?read-ahead=yes|no one read may take many messages (where nobody else reads: yes)\n"
-        "  ?mode=0660         permissions of what is created (0600)\n");
+        out, "  ?max-message=SIZE  the largest message accepted (64M)\n"
+             "  ?reconnect=yes|1m  who connects: when the peer has gone, on to the next (for so long)\n");
     return NARU_EXIT_OK;
 }
 

@@ -104,7 +104,9 @@ struct naru_type {
 #define NARU_TYPE(type, version) ((struct naru_type){#type, sizeof(type), __alignof__(type), (version)})
 #endif
 
-/* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. */
+/* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. An
+ * option of the URL that its mechanism does not have is -EINVAL, and the explanation says which ones it has;
+ * what stands here and means nothing to the mechanism is left alone, so that one struct serves any URL. */
 struct naru_options {
     size_t size;
     enum naru_direction direction;

@@ -59,7 +59,8 @@ struct naru_mechanism {
     const char *persistence; /* how long it and its contents live */
     const char *limit;       /* the limit one meets first, and its name in /proc or setsockopt */
     const char *wait;        /* how a waiter sleeps */
-    const char *options; /* of its URL: lines of "key=VALUE\t what it does"; NULL: those of every URL only */
+    const char *options; /* of its URL: lines of "key=VALUE\t what it does"; NULL: none but ?max-message= and
+                            ?reconnect=, as every URL has them (of exec: all is the command's) */
     uint32_t capabilities; /* NARU_CAN_... */
     size_t max_message;    /* bytes of one message by default; 0: as much as ?max-message= allows */
 };

@@ -335,7 +335,7 @@ TEST(an_option_that_nobody_asks_for_is_refused)
     CHECK(url_option(&url, "nodelay") != NULL);
     CHECK_INT(url_check_unused(&url), -EINVAL);
     CHECK_STR(naru_explain(),
-              "tcp://h:1?nodelay&bufer=4k: option 'bufer' means nothing to tcp; see `naru help tcp`");
+              "tcp://h:1?nodelay&bufer=4k: option 'bufer' means nothing to tcp here; see `naru help tcp`");
     CHECK(url_option(&url, "bufer") != NULL);
     CHECK_INT(url_check_unused(&url), 0);
     url_deinit(&url);

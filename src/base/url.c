@@ -160,6 +160,14 @@ void url_deinit(struct url *url)
     *url = (struct url){0};
 }
 
+bool url_has(const struct url *url, const char *key)
+{
+    for (size_t i = 0; i < url->option_count; i++)
+        if (strcmp(url->options[i].key, key) == 0)
+            return true;
+    return false;
+}
+
 const char *url_option(struct url *url, const char *key)
 {
     for (size_t i = 0; i < url->option_count; i++) {
@@ -326,8 +334,8 @@ int url_check_unused(const struct url *url)
             return error_set(EINVAL, "%s: ?reconnect= is for the end that connects; leave it out here",
                              url->text);
         else if (!url->options[i].used)
-            return error_set(EINVAL, "%s: option '%s' means nothing to %s; see `naru help %s`", url->text,
-                             url->options[i].key, url->scheme, url->scheme);
+            return error_set(EINVAL, "%s: option '%s' means nothing to %s here; see `naru help %s`",
+                             url->text, url->options[i].key, url->scheme, url->scheme);
     return 0;
 }
 

@@ -38,6 +38,9 @@ struct url {
 int url_parse(const char *text, struct url *ret_url);
 void url_deinit(struct url *url);
 
+/* Whether there is a ?key=. Does not mark it used. */
+bool url_has(const struct url *url, const char *key);
+
 /* The value of ?key=, or NULL. Marks it used. */
 const char *url_option(struct url *url, const char *key);
 

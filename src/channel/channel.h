@@ -36,6 +36,15 @@ struct stream_fds {
     size_t count, capacity;
 };
 
+/* Options that many mechanisms have, as lines of their rows' `options`. */
+#define CHANNEL_OPTIONS_STREAM(usual)                                                                        \
+    "frame=HOW\tmessages are told apart, at both ends alike, by len32: a 32-bit length before each; line, "  \
+    "nul: a mark behind each; raw: nothing; varint, header: a length as of protobuf, of language servers "   \
+    "(" usual ")\n"                                                                                          \
+    "read-ahead=yes|no\tone read may take many messages (where nobody else reads: yes)\n"
+#define CHANNEL_OPTION_BUFFER "buffer=SIZE\tkernel buffer wanted (the kernel's choice)\n"
+#define CHANNEL_OPTION_MODE   "mode=0660\tpermissions of what is created (0600)\n"
+
 struct channel_ops {
     struct naru_mechanism row;
     const char *variant; /* the ?type= that chooses this row among those of one scheme; the first row is the
@@ -275,7 +284,8 @@ struct naru_listener {
     void *state;
 };
 
-/* The row for a URL: by scheme, and by ?type= among variants. NULL after an explained -EINVAL. */
+/* The row for a URL: by scheme, and by ?type= among variants. NULL after an explained -EINVAL: there is none,
+ * or it has not all of the URL's options. */
 const struct channel_ops *channel_find(struct url *url);
 
 /* Turns a byte stream's opened descriptors into messages: at the end of connect, pair and accept of stream
@@ -406,7 +416,8 @@ int channel_new_owned(const struct channel_ops *ops, const char *url, const stru
 /* naru_connect() to what does not connect again by itself. */
 int channel_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
                     struct naru_channel **ret_ch);
-int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt);
+/* pair: for ends without a name, so that what is only for who listens stays unused in url. */
+int channel_options(struct url *url, const struct naru_options *opt, bool pair, struct naru_options *ret_opt);
 
 /* --- in the path of every message --- */
 

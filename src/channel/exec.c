@@ -158,7 +158,7 @@ static int open_pipes(struct naru_channel *ch, const struct naru_options *opt, i
             return error_set(-r, "%s: pipe: %s", ch->url, error_text(-r));
         *ret_input = fds[0];
         ch->wfd = fds[1];
-        r = pipe_io_set_buffer(ch, ch->wfd, opt);
+        r = pipe_io_set_buffer(ch->url, ch->wfd, opt);
         if (r < 0)
             return r;
     }
@@ -168,7 +168,7 @@ static int open_pipes(struct naru_channel *ch, const struct naru_options *opt, i
             return error_set(-r, "%s: pipe: %s", ch->url, error_text(-r));
         ch->rfd = fds[0];
         *ret_output = fds[1];
-        return pipe_io_set_buffer(ch, ch->rfd, opt);
+        return pipe_io_set_buffer(ch->url, ch->rfd, opt);
     }
     return 0;
 }

@@ -130,6 +130,6 @@ int fifo_connect(struct naru_channel *ch, struct url *url, const struct naru_opt
         return r;
     ch->direction = NARU_DIRECTION_SEND;
     ch->io[CHANNEL_SENDING].nonblocking = true;
-    r = pipe_io_set_buffer(ch, ch->wfd, opt);
+    r = pipe_io_set_buffer(ch->url, ch->wfd, opt);
     return r < 0 ? r : channel_make_stream(ch, opt, NARU_FRAME_LEN32, true);
 }

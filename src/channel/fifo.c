@@ -235,6 +235,8 @@ static int fifo_listen(struct naru_listener *l, struct url *url, const struct na
         r = url_check_unused(url); /* before anything is made */
     if (r == 0)
         r = open_listener(l, f, url, opt->mode, many);
+    if (r == 0)
+        r = pipe_io_set_buffer(url->text, f->next_fd, opt);
     if (r < 0) {
         l->lock_fd = fd_close(l->lock_fd);
         (void)fifo_free(f);
@@ -401,7 +403,8 @@ const struct channel_ops fifo_ops = {
             .wait = "blocking open, read or write; poll",
             .options = "keep=yes\tthe reader stays when the last writer has closed\n"
                        "readers=one|many\tmany: several may read, raw, each getting some of the bytes (one)\n"
-                       "unlink=yes\tthe reader removes the FIFO at its end",
+                       "unlink=yes\tthe reader removes the FIFO at its end\n" CHANNEL_OPTIONS_STREAM("len32")
+                           CHANNEL_OPTION_BUFFER CHANNEL_OPTION_MODE,
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |
                             NARU_CAN_POLL | NARU_CAN_FRAME | NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK |

@@ -229,7 +229,8 @@ const struct channel_ops file_ops = {
                 "follow=yes|no\ta reader waits at the end for more, or for a file that is not there (yes)\n"
                 "sync=each|none\teach: a message is on the disk when it is sent (none)\n"
                 "create=yes|no\tmake it if it does not exist (yes)\n"
-                "unlink=yes\tthe reader removes it at its end",
+                "unlink=yes\tthe reader removes it at its end\n" CHANNEL_OPTIONS_STREAM("line")
+                    CHANNEL_OPTION_MODE,
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_PERSIST | NARU_CAN_FRAME |
                             NARU_CAN_SEND_EMPTY | NARU_CAN_BROADCAST},

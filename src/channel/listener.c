@@ -47,7 +47,7 @@ static int listen_url(struct url *url, const struct naru_options *opt, struct na
     if (!ops->listen)
         return error_set(ENOTSUP, "%s: %s cannot be listened on; use naru_connect() or naru_channel_pair()",
                          url->text, url->scheme);
-    r = channel_options(url, opt, &options);
+    r = channel_options(url, opt, false, &options);
     if (r < 0)
         return r;
     l = calloc(1, sizeof *l);

@@ -26,7 +26,7 @@ enum { MESSAGE_MAX_DEFAULT = 64 * 1024 * 1024, BUFFER_MAX = 1 << 30 /* bytes; th
 /* In the order of enum naru_service, without its default. */
 static const char *const service_names[] = {"keeper", "manual", NULL};
 
-int channel_options(struct url *url, const struct naru_options *opt, struct naru_options *ret_opt)
+int channel_options(struct url *url, const struct naru_options *opt, bool pair, struct naru_options *ret_opt)
 {
     struct naru_options options = NARU_INIT(struct naru_options);
     bool read_ahead;
@@ -42,7 +42,7 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
     service = (int)options.service - 1;
     read_ahead = options.read_ahead == NARU_CHOICE_YES;
     r = url_option_word(url, "frame", frame_names, &frame);
-    if (r == 0)
+    if (r == 0 && !pair)
         r = url_option_word(url, "service", service_names, &service);
     if (r == 0)
         r = url_option_size(url, "max-message", 1, UINT32_MAX, &options.max_message);
@@ -50,7 +50,7 @@ int channel_options(struct url *url, const struct naru_options *opt, struct naru
         r = url_option_size(url, "buffer", 1, BUFFER_MAX, &options.buffer);
     if (r == 0)
         r = url_option_flag(url, "read-ahead", &read_ahead);
-    if (r == 0)
+    if (r == 0 && !pair)
         r = url_option_mode(url, "mode", &options.mode);
     if (r < 0)
         return r;
@@ -237,7 +237,7 @@ static int connect_url(struct url *url, const struct naru_options *opt, int64_t 
         return -EINVAL;
     if (!ops->connect)
         return cannot(url, "be connected to", "use naru_channel_pair(), or naru_listen()");
-    r = channel_options(url, opt, &options);
+    r = channel_options(url, opt, false, &options);
     if (r == 0)
         r = reopen_parse(url, &options);
     if (r == 0 && options.reconnect_ns && !once)
@@ -298,7 +298,7 @@ static int pair_url(struct url *url, const struct naru_options *opt, struct naru
         return -EINVAL;
     if (!ops->pair)
         return cannot(url, "make a pair", "use naru_listen() and naru_connect()");
-    r = channel_options(url, opt, &options);
+    r = channel_options(url, opt, true, &options);
     for (int i = 0; i < 2 && r == 0; i++)
         r = channel_new(ops, url->text, &options, &ends[i]);
     if (r == 0)

@@ -259,11 +259,11 @@ int64_t pipe_io_untaken(struct naru_channel *ch)
     return bytes > 0 && abandoned ? channel_peer_gone(ch) : bytes;
 }
 
-int pipe_io_set_buffer(struct naru_channel *ch, int fd, const struct naru_options *opt)
+int pipe_io_set_buffer(const char *url, int fd, const struct naru_options *opt)
 {
     if (opt->buffer && fcntl(fd, F_SETPIPE_SZ, (int)opt->buffer) < 0)
         return error_set(
             errno, "%s: cannot make the pipe's buffer %zu bytes: %s; /proc/sys/fs/pipe-max-size is the limit",
-            ch->url, opt->buffer, error_text(errno));
+            url, opt->buffer, error_text(errno));
     return 0;
 }

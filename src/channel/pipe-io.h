@@ -28,6 +28,6 @@ ssize_t pipe_io_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, 
 int64_t pipe_io_untaken(struct naru_channel *ch);
 
 /* Asks for a pipe buffer of opt->buffer bytes, if that is set. 0 or an explained -errno. */
-int pipe_io_set_buffer(struct naru_channel *ch, int fd, const struct naru_options *opt);
+int pipe_io_set_buffer(const char *url, int fd, const struct naru_options *opt);
 
 #endif

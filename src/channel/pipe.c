@@ -18,7 +18,7 @@ static int make_pipe(struct naru_channel *from, struct naru_channel *to, const s
         return error_set(errno, "%s: pipe: %s", from->url, error_text(errno));
     to->rfd = fds[0];
     from->wfd = fds[1];
-    return pipe_io_set_buffer(from, from->wfd, opt);
+    return pipe_io_set_buffer(from->url, from->wfd, opt);
 }
 
 static int pipe_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt)
@@ -54,6 +54,7 @@ const struct channel_ops pipe_ops = {
             .persistence = "until the last end is closed",
             .limit = "64 KiB buffered; F_SETPIPE_SZ up to /proc/sys/fs/pipe-max-size",
             .wait = "blocking read or write, poll",
+            .options = CHANNEL_OPTIONS_STREAM("len32") CHANNEL_OPTION_BUFFER,
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE |
                             NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_FRAME |
                             NARU_CAN_SEND_EMPTY | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN},

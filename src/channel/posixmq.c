@@ -344,7 +344,7 @@ const struct channel_ops posixmq_ops = {
             .options = "maxmsg=N\tmessages it holds, if it is made now\n"
                        "msgsize=SIZE\tbytes of a message at most, if it is made now\n"
                        "create=yes|no\tmake it if it does not exist (the receiver: yes)\n"
-                       "unlink=yes\tthe receiver removes it at its end",
+                       "unlink=yes\tthe receiver removes it at its end\n" CHANNEL_OPTION_MODE,
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_PRIORITY | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_POLL | NARU_CAN_PERSIST | NARU_CAN_SEND_EMPTY |
                             NARU_CAN_SHARE_RECEIVE | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,

@@ -82,11 +82,6 @@ static int parse(struct url *url, const struct naru_options *opt, const struct n
 
     *ret_place = (struct named_place){.kind = kind, .what = url->text, .set = -1};
     r = kind->parse(url, ret_place);
-    if (r == 0 && url_option(url, "pool"))
-        r = error_set(EINVAL,
-                      "%s: a segment with a name has no ?pool=; make room with a larger ?ring=", url->text);
-    if (r == 0 && url_option(url, "huge"))
-        r = error_set(EINVAL, "%s: a segment with a name is of ordinary pages; ?huge is for shm:", url->text);
     if (r == 0)
         r = shm_parse_options(url, opt, false, ret_options);
     if (r == 0)

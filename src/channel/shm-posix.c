@@ -327,7 +327,9 @@ const struct channel_ops shm_posix_ops = {
             .limit = "a message fills at most half of the ring, 128 KiB; ?ring=",
             .wait = "looks at memory for a while, then sleeps on a futex; a death is seen within 10 ms",
             .options = "ring=SIZE\tthe listener's: bytes in which messages wait, a power of two (256k)\n"
-                       "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)",
+                       "wait=adaptive|spin|sleep\tspin: never sleeps; sleep: at once (adaptive)\n"
+                       "prefault=yes\tall memory is there when it opens, so nothing faults later "
+                       "(no)\n" CHANNEL_OPTION_MODE,
             .capabilities = NAMED_CAPABILITIES},
     .connect = connect_here,
     .listen = listen_here,

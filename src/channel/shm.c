@@ -356,7 +356,7 @@ const struct channel_ops shm_ops = {
                 "allow-uid=N,...\tusers who may be at the other end, by number (those whom ?mode= lets)\n"
                 "allow-gid=N,...\tgroups likewise\n"
                 "backlog=N\tconnections answered ahead of accepting them (64)\n"
-                "service=keeper|manual\twho answers: a thread, or the program (keeper)",
+                "service=keeper|manual\twho answers: a thread, or the program (keeper)\n" CHANNEL_OPTION_MODE,
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_PAIR | NARU_CAN_CONNECT | NARU_CAN_LISTEN |
                             NARU_CAN_ACCEPT_MANY | NARU_CAN_CREDENTIALS | NARU_CAN_KNOW_DEATH |
                             NARU_CAN_SURVIVE_SENDER | NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER |

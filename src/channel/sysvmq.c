@@ -428,11 +428,12 @@ const struct channel_ops sysvmq_ops = {
             .persistence = "queue and messages until removed or reboot",
             .limit = "8 KiB a message (kernel.msgmax), 16 KiB a queue (kernel.msgmnb)",
             .wait = "blocking msgsnd or msgrcv; no descriptor: timed waits back off, 10 ms at most",
-            .options = "type=N\ttype of what is sent (1)\n"
-                       "recv-type=N\treceive this type only; 0: any; -N: types up to N, the lowest first\n"
-                       "id=N\tby identifier, in place of the key\n"
-                       "create=yes|no\tmake it if it does not exist (the receiver: yes)\n"
-                       "unlink=yes\tthe receiver removes it at its end",
+            .options =
+                "type=N\ttype of what is sent (1)\n"
+                "recv-type=N\treceive this type only; 0: any; -N: types up to N, the lowest first\n"
+                "id=N\tby identifier, in place of the key\n"
+                "create=yes|no\tmake it if it does not exist (the receiver: yes)\n"
+                "unlink=yes\tthe receiver removes it at its end\n" CHANNEL_OPTION_BUFFER CHANNEL_OPTION_MODE,
             .capabilities = NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_TYPE | NARU_CAN_SURVIVE_SENDER |
                             NARU_CAN_BE_RELIABLE | NARU_CAN_PERSIST | NARU_CAN_SEND_EMPTY |
                             NARU_CAN_SHARE_RECEIVE | NARU_CAN_PUSH_BACK | NARU_CAN_TELL_TAKEN,

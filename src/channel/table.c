@@ -69,7 +69,50 @@ static int unknown_scheme(const struct url *url)
     return error_set(EINVAL, "%s: unknown scheme '%s'; expected one of %s", url->text, url->scheme, list);
 }
 
-const struct channel_ops *channel_find(struct url *url)
+/* Those of every URL that has options; reopen.h refuses the second with a reason where it cannot be. */
+static const char *const common[] = {"max-message", "reconnect"};
+
+/* Whether key is one of the row's, or of all. */
+static bool has_option(const struct naru_mechanism *row, const char *key)
+{
+    size_t length = strlen(key);
+
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        if (strcmp(common[i], key) == 0)
+            return true;
+    for (const char *line = row->options; line && *line; line += strcspn(line, "\n"), line += *line == '\n')
+        if (strncmp(line, key, length) == 0 && line[length] == '=')
+            return true;
+    return false;
+}
+
+static int unknown_option(const struct url *url, const struct naru_mechanism *row, const char *key)
+{
+    char list[512] = "", word[32];
+
+    for (const char *line = row->options; line && *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(line, "="), line);
+        append(list, sizeof list, word);
+    }
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        append(list, sizeof list, common[i]);
+    return error_set(EINVAL, "%s: option '%s' means nothing to %s; its options are %s: `naru help %s`",
+                     url->text, key, row->name, list, row->name);
+}
+
+/* Whatever a mechanism does not have is refused, though another one has it. */
+static const struct channel_ops *check_options(const struct url *url, const struct channel_ops *ops)
+{
+    for (size_t i = 0; i < url->option_count; i++) {
+        if (!has_option(&ops->row, url->options[i].key)) {
+            (void)unknown_option(url, &ops->row, url->options[i].key);
+            return NULL;
+        }
+    }
+    return ops;
+}
+
+static const struct channel_ops *find_row(struct url *url)
 {
     const struct channel_ops *found = NULL;
     const char *variant = NULL;
@@ -94,4 +137,11 @@ const struct channel_ops *channel_find(struct url *url)
     else
         (void)unknown_scheme(url);
     return NULL;
+}
+
+const struct channel_ops *channel_find(struct url *url)
+{
+    const struct channel_ops *ops = find_row(url);
+
+    return ops ? check_options(url, ops) : NULL;
 }

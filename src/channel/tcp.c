@@ -232,6 +232,7 @@ const struct channel_ops tcp_ops = {
             .persistence = "until the connection is closed",
             .limit = "SO_SNDBUF and SO_RCVBUF, /proc/sys/net/ipv4/tcp_wmem",
             .wait = "blocking send or recv, poll",
+            .options = CHANNEL_OPTIONS_STREAM("len32") CHANNEL_OPTION_BUFFER,
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_ACCEPT_MANY |
                             NARU_CAN_SEE_CLOSE | NARU_CAN_SEE_RECEIVER | NARU_CAN_BE_RELIABLE |
                             NARU_CAN_POLL | NARU_CAN_FRAME | NARU_CAN_SEND_EMPTY | NARU_CAN_REACH_NETWORK |

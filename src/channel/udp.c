@@ -261,7 +261,7 @@ const struct channel_ops udp_ops = {
             .limit = "65,507 bytes a message; SO_RCVBUF, /proc/sys/net/core/rmem_max",
             .wait = "blocking recv, poll; a sender does not wait for the receiver",
             .options = "broadcast=yes\tmay send to broadcast addresses\n"
-                       "ttl=N\trouters it may pass (64)",
+                       "ttl=N\trouters it may pass (64)\n" CHANNEL_OPTION_BUFFER,
             .capabilities = NARU_CAN_DUPLEX | NARU_CAN_CONNECT | NARU_CAN_LISTEN | NARU_CAN_POLL |
                             NARU_CAN_SEND_EMPTY | NARU_CAN_REACH_NETWORK,
             .max_message = LARGEST},

@@ -65,6 +65,11 @@ int unix_name_parse(const struct url *url, struct unix_name *ret_name)
     ret_name->address = (struct sockaddr_un){.sun_family = AF_UNIX};
     if (length > PATH_SHORT)
         return parse_long(url, length, ret_name);
+    if (abstract && url_has(url, "mode"))
+        return error_set(EINVAL,
+                         "%s: an abstract name is open to every user, so ?mode= would protect nothing; name "
+                         "a path%s",
+                         url->text, strcmp(url->scheme, "shm") == 0 ? ", or say ?allow-uid=" : "");
     memcpy(ret_name->address.sun_path, url->target, length);
     if (abstract)
         ret_name->address.sun_path[0] = '\0';

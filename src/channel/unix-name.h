@@ -20,8 +20,8 @@ struct unix_name {
 };
 
 /* The URL's target as a path, or as an abstract name where it begins with '@'. 0 or explained: -EINVAL
- * (empty), -ENAMETOOLONG: an abstract name of more than 107 bytes, a path of more than 4090, or its last part
- * of more than 82 where all of it has more than 107. */
+ * (empty, ?mode= of an abstract name), -ENAMETOOLONG: an abstract name of more than 107 bytes, a path of more
+ * than 4090, or its last part of more than 82 where all of it has more than 107. */
 int unix_name_parse(const struct url *url, struct unix_name *ret_name);
 
 /* bind(2) and connect(2) to it: 0, or -1 with errno. ENAMETOOLONG: /proc, which a long path needs, is not

@@ -270,7 +270,8 @@ const struct channel_ops unix_stream_ops = {
             .persistence = "until closed; the path stays",
             .limit = "208 KiB buffered; SO_SNDBUF up to /proc/sys/net/core/wmem_max",
             .wait = "blocking send or recv, poll",
-            .options = "type=stream|seqpacket|dgram\twhich kind of socket (stream)",
+            .options = "type=stream|seqpacket|dgram\twhich kind of socket (stream)\n" CHANNEL_OPTIONS_STREAM(
+                "len32") CHANNEL_OPTION_BUFFER CHANNEL_OPTION_MODE,
             .capabilities = UNIX_CAPABILITIES | UNIX_CONNECTED | NARU_CAN_FRAME},
     .variant = "stream",
     STREAM_MESSAGES,
@@ -292,7 +293,8 @@ const struct channel_ops unix_seqpacket_ops = {
             .persistence = "until closed; the path stays",
             .limit = "message up to SO_SNDBUF (208 KiB), /proc/sys/net/core/wmem_max",
             .wait = "blocking send or recv, poll",
-            .options = "type=seqpacket\tthe kernel keeps the messages apart",
+            .options = "type=seqpacket\tthe kernel keeps the messages apart\n" CHANNEL_OPTION_BUFFER
+                CHANNEL_OPTION_MODE,
             .capabilities = UNIX_CAPABILITIES | UNIX_CONNECTED,
             .max_message = 212960},
     .variant = "seqpacket",
@@ -314,7 +316,9 @@ const struct channel_ops unix_dgram_ops = {
             .persistence = "until closed; the path stays",
             .limit = "/proc/sys/net/unix/max_dgram_qlen messages wait, each up to SO_SNDBUF",
             .wait = "blocking send or recv, poll",
-            .options = "type=dgram\tthe kernel keeps the messages apart, without connections",
+            .options =
+                "type=dgram\tthe kernel keeps the messages apart, without connections\n" CHANNEL_OPTION_BUFFER
+                    CHANNEL_OPTION_MODE,
             .capabilities = UNIX_CAPABILITIES,
             .max_message = 212960},
     .variant = "dgram",
