@@ -71,6 +71,34 @@ static inline struct naru_channel *join(const char *url, int64_t reconnect, int 
     return ch;
 }
 
+static inline bool is_end(long long r)
+{
+    return r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET || r == -EPROTO;
+}
+
+/* Whoever is connected, and has said something: an attempt that found no answer in time may have hung up.
+ * ret_said: the first message. */
+static inline struct naru_channel *accept_speaker(struct naru_listener *l, char *said, size_t size,
+                                                  ssize_t *ret_said)
+{
+    struct naru_channel *ch;
+
+    for (;;) {
+        CHECK_OK(naru_accept(l, patience, &ch));
+        *ret_said = naru_recv(ch, said, size, NARU_FOREVER);
+        if (!is_end(*ret_said))
+            return ch;
+        naru_channel_close(ch);
+    }
+}
+
+/* The listener goes first: who is told of the channel's end would connect to it while it goes, too. */
+static inline void leave_in_order(struct naru_listener *l, struct naru_channel *ch)
+{
+    naru_listener_close(l);
+    naru_channel_close(ch);
+}
+
 /* Answers each message until it is killed, or, if any, after that many leaves in order. */
 static inline int start_server(const char *url, int messages)
 {
@@ -83,16 +111,17 @@ static inline int start_server(const char *url, int messages)
     if (pid != 0)
         return pid;
     CHECK_OK(naru_listen(url, NULL, &l));
-    CHECK_OK(naru_accept(l, patience, &ch));
-    for (int i = 0; messages == 0 || i < messages; i++) {
-        n = naru_recv(ch, buf, sizeof buf, NARU_FOREVER);
-        if (n == -EPIPE || n == -ECONNRESET || n == -EOWNERDEAD) /* which a kept channel's end is on shm: */
-            break;
+    ch = accept_speaker(l, buf, sizeof buf, &n);
+    for (int i = 1;; i++) {
         CHECK_OK(n);
         CHECK_OK(naru_send(ch, buf, (size_t)n, patience));
+        if (i == messages)
+            break;
+        n = naru_recv(ch, buf, sizeof buf, NARU_FOREVER);
+        if (is_end(n)) /* -EOWNERDEAD: which a kept channel's end is on shm: */
+            break;
     }
-    naru_channel_close(ch);
-    naru_listener_close(l);
+    leave_in_order(l, ch);
     test_child_end();
 }
 
@@ -113,11 +142,6 @@ static inline uint64_t reconnects(const struct naru_channel *ch)
     return info.reconnects;
 }
 
-static inline bool is_end(long long r)
-{
-    return r == -EPIPE || r == -EOWNERDEAD || r == -ECONNRESET || r == -EPROTO;
-}
-
 /* Says three words, and leaves when it is told to. */
 static inline int start_speaker(const char *url, struct test_gate *leave)
 {
@@ -133,8 +157,7 @@ static inline int start_speaker(const char *url, struct test_gate *leave)
     for (int i = 0; i < 3; i++)
         CHECK_OK(naru_send(ch, words[i], strlen(words[i]), patience));
     test_gate_wait(leave);
-    naru_channel_close(ch);
-    naru_listener_close(l);
+    leave_in_order(l, ch);
     test_child_end();
 }
 

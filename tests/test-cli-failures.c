@@ -195,7 +195,7 @@ TEST(a_want_of_descriptors_is_called_one)
 TEST(a_receiver_that_takes_nothing_is_named)
 {
     SHELL(124, "", "no room came in time: the receiver is too slow, or stopped",
-          "naru recv shm://$PWD/s > got & r=$!;"
+          "naru recv shm://$PWD/s > got & r=$!; waits s $r;"
           "(echo first; until [ -e stopped ]; do sleep 0.01; done; yes | head -c 4000000) |"
           "naru send -t 2s shm://$PWD/s & s=$!; until [ -s got ]; do sleep 0.01; done;"
           "kill -STOP $r; touch stopped; wait $s; code=$?; kill -CONT $r; wait $r; exit $code");

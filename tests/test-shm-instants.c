@@ -289,10 +289,16 @@ static bool pass_call(int pid)
     let_go(pid, PTRACE_SYSCALL);
     wait_for_stop(pid);
     let_go(pid, PTRACE_SYSCALL);
-    while ((r = waitpid(pid, &status, WNOHANG)) == 0)
-        if (thread_sleeps(pid, pid) && waitpid(pid, &status, WNOHANG) == 0)
+    do {
+        bool sleeps =
+            thread_sleeps(pid, pid); /* or did when its call ended: only what is said after counts */
+
+        r = waitpid(pid, &status, WNOHANG);
+        if (r == 0 && sleeps)
             return false;
-    CHECK(r == pid || r < 0 || WIFSTOPPED(status));
+    } while (r == 0);
+    CHECK_INT(r, pid);
+    CHECK(WIFSTOPPED(status));
     return true;
 }
 
