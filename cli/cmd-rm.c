@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include "cli/exit.h"
+#include "cli/remove.h"
 #include "cli/report.h"
 #include "cli/sync-options.h"
 #include "cli/verb.h"
 #include "naru/channel.h"
 #include "naru/error.h"
-#include "naru/segment.h"
 #include "naru/semaphore.h"
 #include "naru/sync.h"
 
@@ -47,21 +47,10 @@ static int remove_sync(enum naru_sync_kind kind, const char *name, bool force)
     return r == 0 || (r == -ENOENT && force) ? NARU_EXIT_OK : report_failure(r);
 }
 
-/* What a channel's listener left, with all that belongs to it, or any other segment of that name. A channel
- * that somebody listens to stays. */
-static int remove_segment(const char *url)
-{
-    int r = naru_remove(url);
-
-    return r == 0 || r == -EBUSY ? r : naru_segment_remove(url);
-}
-
 static int remove_url(const char *url)
 {
-    if (has_scheme(url, "shm+posix:") || has_scheme(url, "shm+sysv:"))
+    if (has_scheme(url, "shm+posix:") || has_scheme(url, "shm+sysv:") || has_scheme(url, "mmap:"))
         return remove_segment(url);
-    if (has_scheme(url, "mmap:"))
-        return naru_segment_remove(url);
     if (has_scheme(url, "sem+posix:") || has_scheme(url, "sem+sysv:"))
         return naru_raw_semaphore_remove(url);
     return naru_remove(url);

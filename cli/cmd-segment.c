@@ -9,6 +9,7 @@
 #include "cli/exit.h"
 #include "cli/json.h"
 #include "cli/quantity.h"
+#include "cli/remove.h"
 #include "cli/report.h"
 #include "cli/verb.h"
 #include "naru/error.h"
@@ -179,7 +180,7 @@ static int run(const struct invocation *in)
     if (w.options->json && strcmp(word, "size") != 0)
         return report_usage("--json goes with size");
     if (strcmp(word, "rm") == 0)
-        return finish(naru_segment_remove(w.url));
+        return finish(remove_segment(w.url));
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
         int code;
 
@@ -204,13 +205,15 @@ const struct verb verb_segment = {
     .group = GROUP_SYNC,
     .summary = "make, read, write, grow and remove shared memory",
     .operands = "URL create SIZE|read|write|grow SIZE|size|rm",
-    .details = "URL is shm+posix:/name, shm+sysv:0x4d2 (the key of shmget) or mmap:///path. The bytes are\n"
-               "raw: any program that maps the same object sees them. read prints them, write takes\n"
-               "standard input; several writers need `naru lock`.\n\n"
-               "  naru segment shm+sysv:0x4d2 create 27\n"
-               "  printf 3 | naru segment shm+sysv:0x4d2 write     # A writes 3\n"
-               "  naru segment --length 1 shm+sysv:0x4d2 read      # B reads 3\n"
-               "  naru segment shm+sysv:0x4d2 rm",
+    .details =
+        "URL is shm+posix:/name, shm+sysv:0x4d2 (the key of shmget) or mmap:///path. The bytes are\n"
+        "raw: any program that maps the same object sees them. read prints them, write takes\n"
+        "standard input; several writers need `naru lock`. rm leaves a channel alone that somebody listens\n"
+        "to.\n\n"
+        "  naru segment shm+sysv:0x4d2 create 27\n"
+        "  printf 3 | naru segment shm+sysv:0x4d2 write     # A writes 3\n"
+        "  naru segment --length 1 shm+sysv:0x4d2 read      # B reads 3\n"
+        "  naru segment shm+sysv:0x4d2 rm",
     .options = options,
     .options_size = sizeof(struct segment_options),
     .defaults = &defaults,

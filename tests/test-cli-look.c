@@ -35,7 +35,7 @@ TEST(names_of_shared_memory_are_listed_used_and_removed)
           "| naru send "
           "shm://name; wait; cat got;"
           "! [ -e $s ] && ! [ -e $s.lock ]");
-    SHELL(0, "", "naru rm: shm://name: a process listens there",
+    SHELL(0, "", "naru rm: shm://name: process ",
           "naru recv shm://name & waits $XDG_RUNTIME_DIR/naru/name $!;"
           "naru rm shm://name && exit 1; kill -9 $!; wait; [ -S $XDG_RUNTIME_DIR/naru/name ] || exit 2;"
           "naru rm shm://name; [ -z \"$(ls -A $XDG_RUNTIME_DIR/naru)\" ]");
@@ -94,6 +94,24 @@ TEST(rm_leaves_live_endpoints_alone)
     SHELL(1, "x\n", "naru rm: unix:///",
           "naru recv unix://$PWD/s > got & waits s $!; naru rm unix://$PWD/s; r=$?;"
           "naru send -m x unix://$PWD/s; wait; cat got; exit $r");
+}
+
+TEST(rm_of_segments_leaves_live_channels_alone)
+{
+    static const char *const urls[] = {"shm+posix:/naru-test", "shm+sysv:0x4d3"};
+
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++)
+        SHELL(
+            0, "x\n", "naru segment: ",
+            test_format(
+                "u=%s; naru recv $u > got & p=$!; until naru ls ${u%%%%:*} 2>/dev/null | grep -q .; do sleep "
+                "0.01; done;"
+                "naru segment $u rm 2> err && exit 1; cat err >&2; grep -q \"process $p listens there\" "
+                "err || exit 2;"
+                "naru send -m x $u; wait; cat got;"
+                "naru segment $u create 64 && naru segment $u rm && ! naru segment $u size 2> /dev/null",
+                urls[i]));
+    SHELL(3, "", "naru segment: mmap:", "naru segment mmap:$PWD/none rm");
 }
 
 TEST(version_is_told)

@@ -176,7 +176,9 @@ NARU_API const char *naru_segment_url(const struct naru_segment *segment);
 
 /*
  * Removes the name or key; who has it open keeps the bytes until the last one closes. Options in the URL are
- * ignored but for ?id=. 0; -ENOENT; -EACCES or -EPERM; -ENOTSUP for memfd:, which has no name; -EINVAL.
+ * ignored but for ?id=. It does not ask what the bytes are for: a channel of shm+posix: or shm+sysv: that
+ * somebody listens to loses its name; naru_remove() leaves it alone. 0; -ENOENT; -EACCES or -EPERM; -ENOTSUP
+ * for memfd:, which has no name; -EINVAL.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_remove(const char *url);
 

@@ -35,6 +35,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/holder.h"
 #include "base/watch.h"
 #include "channel/pipe-io.h"
 #include "channel/stream.h"
@@ -359,6 +360,7 @@ static int open_writer_to_look(const struct url *url, int *ret_fd)
 
 static int remove_unread(const struct url *url)
 {
+    char holder[HOLDER_NAME];
     FD_CLEANUP int fd = -1;
     int r = fifo_check_path(url);
 
@@ -371,7 +373,8 @@ static int remove_unread(const struct url *url)
     if (r < 0)
         return r;
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-        return error_set(EBUSY, "%s: a listener has the FIFO open; end it first", url->text);
+        return error_set(EBUSY, "%s: %s listens there; end it first", url->text,
+                         holder_of_lock_name(url->target, holder));
     if (unlink(url->target) < 0)
         return error_set(errno, "%s: cannot remove the FIFO: %s", url->text, error_text(errno));
     return 0;

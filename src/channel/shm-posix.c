@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/holder.h"
 #include "channel/shm-named.h"
 #include "channel/table.h"
 #include "segment/publish.h"
@@ -271,7 +272,7 @@ static void posix_unlisten(struct named_place *place, const struct named_seat *s
 
 static int posix_remove(struct named_place *place)
 {
-    char next[sizeof place->path + sizeof next_suffix];
+    char next[sizeof place->path + sizeof next_suffix], holder[HOLDER_NAME];
     int r = remove_dead(place->what, place->path);
 
     next_path(place, next, sizeof next);
@@ -279,7 +280,9 @@ static int posix_remove(struct named_place *place)
         (void)remove_dead(place->what, next);
     if (r == -ENOENT)
         return error_set(ENOENT, "%s: there is no shared memory of that name", place->what);
-    return r == -EADDRINUSE ? error_set(EBUSY, "%s: a listener has it; end it first", place->what) : r;
+    return r == -EADDRINUSE ? error_set(EBUSY, "%s: %s listens there; end it first", place->what,
+                                        holder_of_lock_name(place->path, holder))
+                            : r;
 }
 
 const struct named_kind shm_named_posix = {

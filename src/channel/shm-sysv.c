@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/holder.h"
 #include "base/sysv.h"
 #include "channel/shm-named.h"
 #include "channel/table.h"
@@ -423,13 +424,22 @@ static void sysv_unlisten(struct named_place *place, const struct named_seat *se
     give_key_back(place);
 }
 
+/* The explained -EBUSY. Whose the semaphore is is who changed it last: semctl(2), GETPID. */
+static int still_listening(const struct named_place *place)
+{
+    int set = semget(place->key, 0, 0), pid = set < 0 ? 0 : semctl(set, LISTENER, GETPID);
+    char name[HOLDER_NAME];
+
+    return error_set(EBUSY, "%s: %s listens there; end it first", place->what, holder_name(pid, name));
+}
+
 static int sysv_remove(struct named_place *place)
 {
     bool found = shmget(place->key, 0, 0) >= 0; /* something of a dead listener's */
     int r = take_key(place, 0);
 
     if (r == -EADDRINUSE)
-        return error_set(EBUSY, "%s: a listener has it; end it first", place->what);
+        return still_listening(place);
     if (r < 0 && r != -ENOENT)
         return r;
     if (r == -ENOENT && !found)

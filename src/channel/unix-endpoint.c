@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/holder.h"
 #include "channel/channel.h"
 
 enum { BACKLOG = 128 };
@@ -129,6 +130,13 @@ struct unix_endpoint *unix_endpoint_close(struct unix_endpoint *endpoint, int lo
     return NULL;
 }
 
+static int still_listening(const struct url *url, pid_t who)
+{
+    char name[HOLDER_NAME];
+
+    return error_set(EBUSY, "%s: %s listens there; end it first", url->text, holder_name(who, name));
+}
+
 static int remove_dead(const struct url *url, const struct unix_name *name, int socket_type)
 {
     FD_CLEANUP int lock = -1;
@@ -140,11 +148,10 @@ static int remove_dead(const struct url *url, const struct unix_name *name, int 
         return error_set(errno, "%s: %s", url->text, error_text(errno));
     lock = unix_path_lock(url, name->path);
     if (lock < 0)
-        return lock == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text)
-                                   : lock;
+        return lock == -EADDRINUSE ? still_listening(url, unix_path_holder(name->path)) : lock;
     r = unix_path_clear(url, name, socket_type);
     unix_path_unlock(name->path); /* the socket, if it was a dead one, is gone by now */
-    return r == -EADDRINUSE ? error_set(EBUSY, "%s: a process listens there; stop it first", url->text) : r;
+    return r == -EADDRINUSE ? still_listening(url, 0) : r; /* one that holds no lock of naru's */
 }
 
 int unix_endpoint_remove(const struct url *url, const struct unix_name *name, int socket_type)

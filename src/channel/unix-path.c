@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/holder.h"
 
 static int lock_path(const char *path, char *ret, size_t size)
 {
@@ -104,6 +105,13 @@ bool unix_path_has_lock(const char *path)
     struct stat status;
 
     return lock_path(path, lock, sizeof lock) == 0 && lstat(lock, &status) == 0;
+}
+
+pid_t unix_path_holder(const char *path)
+{
+    char lock[PATH_MAX];
+
+    return lock_path(path, lock, sizeof lock) == 0 ? holder_of_lock(lock) : 0;
 }
 
 bool unix_path_is_locked_by(int lock_fd, const char *path)

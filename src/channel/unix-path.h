@@ -18,6 +18,9 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int soc
 /* Whether there is a lock beside path, held or left by the dead. */
 bool unix_path_has_lock(const char *path);
 
+/* Who holds the lock beside path; 0: nobody that this process may see. */
+pid_t unix_path_holder(const char *path);
+
 /* Whether lock_fd still is the lock that others would find beside path. */
 bool unix_path_is_locked_by(int lock_fd, const char *path);
 
