@@ -39,7 +39,7 @@ void shm_close(struct naru_channel *ch, bool owner)
     }
     sealed_deinit(&shm->link.own);
     shm->closed = true;
-    shm->generation = 0;
+    shm->generation = SHM_NOBODY;
     if (shm->views_out == 0)
         shm_free(shm);
 }

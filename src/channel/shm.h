@@ -41,6 +41,9 @@ enum { SHM_FDS_OUT = 64 }; /* messages with descriptors that may be on their way
 
 enum { SHM_VIEWS = SHM_RETURNS }; /* how many may be out at once */
 
+/* Whose the views of a closed channel are: of no process, and not 0, as *fork_word is in a new child. */
+#define SHM_NOBODY UINT64_MAX
+
 /* A view that is out, or was and is free again. */
 struct shm_view {
     struct channel_view
@@ -92,7 +95,7 @@ struct shm {
     /* Likewise. Views outlive the channel: the last one that is released frees all this. */
     struct held held[SHM_LANES];
     bool closed;
-    uint64_t generation; /* fork_generation() of the process that borrowed; 0: the channel is closed */
+    uint64_t generation; /* fork_generation() of the process that borrowed; or SHM_NOBODY */
     unsigned views_out, views_made;
     struct shm_view *free_views[SHM_VIEWS]; /* from views_out on; NULL: one that is still to be made */
     struct shm_view views[SHM_VIEWS];

@@ -346,3 +346,30 @@ TEST(a_description_of_more_than_is_taken_costs_nothing)
         CHECK_INT(pages[i] & 1, 0);
     close_pair(ch);
 }
+
+TEST(a_child_releases_views_of_a_channel_that_its_parent_has_closed)
+{
+    static const char small[8], large[LARGE] = {[LARGE - 1] = 'x'};
+    struct naru_view views[2] = {NARU_INIT(struct naru_view), NARU_INIT(struct naru_view)};
+    struct naru_channel *ch[2];
+    int pid;
+
+    open_pair("shm:", ch);
+    CHECK_INT(naru_send(ch[0], small, sizeof small, NARU_NOWAIT), 0);
+    CHECK_INT(naru_send(ch[0], large, sizeof large, NARU_NOWAIT), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_borrow(ch[1], NARU_NOWAIT, &views[i]), 0);
+    ch[1] = naru_channel_close(ch[1]);
+    pid = test_fork();
+    if (pid == 0) { /* no call before these has told naru that this is a child */
+        naru_release(&views[0]);
+        naru_release(&views[1]);
+        close_pair(ch);
+        test_child_end();
+    }
+    test_join(pid);
+    CHECK_INT(((const char *)views[1].data)[LARGE - 1], 'x');
+    for (int i = 0; i < 2; i++)
+        naru_release(&views[i]);
+    close_pair(ch);
+}
