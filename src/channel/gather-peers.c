@@ -286,16 +286,31 @@ static int take_events(struct naru_gather *g)
     return r;
 }
 
+void gather_set_ready(struct naru_gather *g, bool ready)
+{
+    uint64_t value = 1;
+    ssize_t r;
+
+    if (ready == g->ready)
+        return;
+    r = ready ? write(g->ready_fd, &value, sizeof value) : read(g->ready_fd, &value, sizeof value);
+    (void)r; /* our own eventfd, never near its limit: cannot fail */
+    g->ready = ready;
+}
+
 int gather_ask(struct naru_gather *g, int64_t deadline)
 {
     struct pollfd all = {.fd = g->fd, .events = POLLIN};
+    bool waits = deadline_left(deadline) > 0;
     int64_t until;
     int r = mind_listeners(g);
 
     if (r < 0)
         return r;
+    if (waits) /* what the last call showed in the very descriptor that this one sleeps on */
+        gather_set_ready(g, false);
     until = until_listeners(g, deadline);
-    r = deadline_left(deadline) > 0 ? fd_poll(&all, 1, until) : 1;
+    r = waits ? fd_poll(&all, 1, until) : 1;
     if (r < 0)
         return error_set(-r, "poll: %s", error_text(-r));
     if (r == 0)

@@ -351,18 +351,11 @@ static ssize_t turns(struct naru_gather *g, const struct taking *t, struct naru_
     return -EAGAIN;
 }
 
-/* The descriptor of naru_gather_fd() shows what is known here and not in the kernel. */
+/* At the end of a call: the descriptor of naru_gather_fd() shows what is known here and not in the kernel. */
 static void show_ready(struct naru_gather *g)
 {
-    bool ready = g->active_count > 0;
-    uint64_t value = 1;
-    ssize_t r;
-
-    if (!g->asked || ready == g->ready)
-        return;
-    r = ready ? write(g->ready_fd, &value, sizeof value) : read(g->ready_fd, &value, sizeof value);
-    (void)r; /* our own eventfd, never near its limit: cannot fail */
-    g->ready = ready;
+    if (g->asked)
+        gather_set_ready(g, g->active_count > 0);
 }
 
 /* Nobody has anything: waits until somebody may. 0, or what the call returns. */

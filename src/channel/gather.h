@@ -77,6 +77,9 @@ int gather_listener_finish(struct naru_gather *g, struct gather_listener *l);
  * an accept failed with, explained; -ECANCELED. Peers that have something are active then, in each case. */
 int gather_ask(struct naru_gather *g, int64_t deadline);
 
+/* What ready_fd, in the epoll, is to show. */
+void gather_set_ready(struct naru_gather *g, bool ready);
+
 /* Where nothing is waited for: asks if the last time is a while ago. */
 int gather_ask_sometimes(struct naru_gather *g);
 

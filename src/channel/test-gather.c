@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "channel/gather.h"
 #include "channel/shm.h"
 #include "naru/naru.h"
@@ -294,6 +295,25 @@ TEST(an_idle_peer_is_not_looked_at)
     CHECK_INT(s.g->active_count, 1);
     nothing(&s);
     CHECK_INT(s.g->active_count, 0);
+    set_close(&s);
+}
+
+TEST(a_wait_is_not_ended_by_what_the_descriptor_has_shown)
+{
+    struct set s;
+
+    set_open(&s, "shm:", 1);
+    CHECK(naru_gather_fd(s.g) >= 0);
+    CHECK(s.g->ready); /* a new peer has its turn */
+    CHECK_INT(gather_ask(s.g, deadline_after(NARU_MS(1))), -ETIMEDOUT);
+    nothing(&s);
+    put(&s, 0, 1);
+    put(&s, 0, 2);
+    take(&s, 0, 1, NARU_S(60));
+    CHECK(s.g->ready);
+    CHECK_INT(naru_gather_wait_peers(s.g, 1, NARU_MS(1)), 1);
+    CHECK_INT(gather_ask(s.g, deadline_after(NARU_MS(1))), -ETIMEDOUT);
+    take(&s, 0, 2, NARU_S(60));
     set_close(&s);
 }
 
