@@ -51,6 +51,7 @@ static int find(const struct segment_request *request, key_t key, int *ret_id, s
     for (int race = 0; race < RACES_MAX; race++) {
         int id = request->exclusive ? -1 : shmget(key, 0, 0);
 
+        segment->made = segment->hugetlb = false; /* an earlier one of ours is gone */
         if (id < 0 && !request->exclusive && (errno != ENOENT || !request->create))
             return failed(request->url, errno, "open it");
         if (id < 0 && request->initialise)
@@ -116,8 +117,11 @@ static int sysv_open(const struct segment_request *request, struct naru_segment 
         r = url_check_unused(request->url);
     if (r == 0)
         r = find_and_attach(request, key, id, &id, segment, &data);
-    if (r < 0)
+    if (r < 0) {
+        if (segment->made) /* with a mode that keeps its maker out, too */
+            (void)shmctl(id, IPC_RMID, NULL);
         return r;
+    }
     /* Attached, it cannot go away any more, so the size read now is the size it has. */
     if (shmctl(id, IPC_STAT, &status) < 0)
         r = failed(request->url, errno, "read its size");

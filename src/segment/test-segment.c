@@ -316,6 +316,25 @@ TEST(the_permission_mode_is_exact_and_decides)
     }
 }
 
+TEST(what_its_maker_may_not_attach_to_is_not_left)
+{
+    struct naru_segment *segment = NULL;
+    char url[512], made[600];
+    int pid;
+
+    test_need_root();
+    url_of("shm+sysv", url, sizeof url);
+    (void)snprintf(made, sizeof made, "%s?mode=0200", url);
+    pid = test_fork_as_nobody();
+    if (pid == 0) {
+        CHECK_INT(naru_segment_open(made, 10, NULL, &segment), -EACCES);
+        CHECK_CONTAINS(naru_explain(), "cannot attach it");
+        _exit(0);
+    }
+    test_join(pid);
+    CHECK_INT(naru_segment_open(url, 0, NULL, &segment), -ENOENT);
+}
+
 TEST(closing_does_not_unlink_what_somebody_else_made_meanwhile)
 {
     for (const char *const *kind = named_kinds; *kind; kind++) {
