@@ -114,6 +114,7 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
     if (shm->lent && shm->lane == 0)
         return error_set(EBUSY, "%s: a loan is out, and the next message is in it; commit or cancel it first",
                          ch->url);
+    shm->wanted = length; /* also for who finds it, and no room for descriptors: shm_pass_fds() */
     while (r == 0) {
         enum ring_state state;
 
@@ -126,7 +127,6 @@ int shm_find_room(struct naru_channel *ch, size_t length, bool block, uint8_t **
             return 0;
         if (state == RING_BROKEN)
             return shm_say_broken(ch);
-        shm->wanted = length;
         r = shm_await(ch, true, block);
     }
     return r;

@@ -41,7 +41,7 @@
  * peer, as it may by not ringing.
  *
  * A ticket is rung for once, and spent when its byte is taken, whoever takes it and for whatever reason: who
- * goes on to sleep has to draw another. Numbers are not used again before 2^32 others, so the waker's `seen`
+ * goes on to sleep has to draw another. Numbers are not used again before 2^31 others, so the waker's `seen`
  * is never taken for a new one. Killed between W1 and the byte, a waker wakes by its hang-up; killed before
  * S5, a sleeper costs the waker one byte that nobody reads.
  *
