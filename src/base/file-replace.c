@@ -22,7 +22,10 @@
 #include "base/file-io.h"
 #include "naru/file.h"
 
-enum { NAME_ATTEMPTS = 100 };
+enum {
+    NAME_ATTEMPTS = 100,
+    LINKS_MOST = 40 /* as many as the kernel follows (path_resolution(7)) */
+};
 
 struct replacement {
     const char *path; /* as the caller gave it, for sentences */
@@ -107,21 +110,45 @@ static int write_all(struct replacement *x, const void *data, size_t length)
     return 0;
 }
 
-/* The permissions and, for root, the owner of the file so far. */
+/* The permissions and, for root, the owner of the file so far. The bits that make a program run as its owner
+ * are not taken over from another owner. */
 static int set_rights(struct replacement *x, unsigned mode)
 {
     struct stat old;
-    bool exists = stat(x->target, &old) == 0;
+    bool exists = stat(x->target, &old) == 0, is_his = true;
 
     if (exists && S_ISDIR(old.st_mode))
         return error_set(EISDIR, "%s: that is a directory", x->path);
-    if (exists && (old.st_uid != geteuid() || old.st_gid != getegid()) &&
-        fchown(x->fd, old.st_uid, old.st_gid) < 0 && errno != EPERM)
+    if (exists && (old.st_uid != geteuid() || old.st_gid != getegid()))
+        is_his = fchown(x->fd, old.st_uid, old.st_gid) == 0;
+    if (!is_his && errno != EPERM)
         return failed(x, "give the new file its owner");
     if (mode == 0)
-        mode = exists ? old.st_mode & 07777 : 0600;
-    /* After the owner: fchown(2) takes the set-user-ID bit away. */
+        mode = exists ? old.st_mode & (is_his ? 07777 : 01777) : 0600;
     return fchmod(x->fd, mode) < 0 ? failed(x, "set its mode") : 0;
+}
+
+/* Where symbolic links lead that lead to no file yet; the caller's to free. NULL: errno. */
+static char *follow_links(const char *path)
+{
+    char *at = strdup(path), *next;
+
+    for (int i = 0; at && i < LINKS_MOST; i++) {
+        char to[PATH_MAX];
+        ssize_t length = readlink(at, to, sizeof to - 1);
+        const char *slash = strrchr(at, '/');
+
+        if (length < 0) /* no link: the end of them */
+            return at;
+        to[length] = '\0';
+        if (asprintf(&next, "%.*s%s", *to == '/' || !slash ? 0 : (int)(slash + 1 - at), at, to) < 0)
+            next = NULL;
+        free(at);
+        at = next;
+    }
+    errno = at ? ELOOP : ENOMEM;
+    free(at);
+    return NULL;
 }
 
 static int open_directory(struct replacement *x)
@@ -132,9 +159,9 @@ static int open_directory(struct replacement *x)
     if (!x->target && errno != ENOENT)
         return failed(x, "find it");
     if (!x->target)
-        x->target = strdup(x->path);
+        x->target = follow_links(x->path);
     if (!x->target)
-        return error_set(ENOMEM, "%s: out of memory", x->path);
+        return failed(x, "find it");
     slash = strrchr(x->target, '/');
     x->base = slash ? slash + 1 : x->target;
     if (!*x->base)
@@ -154,9 +181,9 @@ static int replace(struct replacement *x, const void *data, size_t length, unsig
     if (r == 0)
         r = make_file(x);
     if (r == 0)
-        r = set_rights(x, mode);
-    if (r == 0)
         r = write_all(x, data, length);
+    if (r == 0) /* after that: fchown(2) and write(2) take the set-user-ID bit away */
+        r = set_rights(x, mode);
     if (r == 0 && fsync(x->fd) < 0)
         r = failed(x, "bring the new contents to disk");
     if (r == 0)

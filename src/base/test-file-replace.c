@@ -67,6 +67,28 @@ TEST(makes_and_replaces_with_the_mode_it_is_told)
     CHECK_INT(count_leftovers(), 0);
 }
 
+TEST(a_mode_is_exact_to_the_bits_that_others_lose)
+{
+    int pid;
+
+    test_need_root();
+    CHECK_INT(chmod(test_directory(), 0777), 0);
+    CHECK_INT(naru_file_replace(path(), "root's", 6, 04777), 0);
+    CHECK_INT(mode_of(path()), 04777);
+    pid = test_fork_as_nobody();
+    if (pid == 0) {
+        CHECK_INT(naru_file_replace(path(), "mine", 4, 0), 0);
+        CHECK_INT(mode_of(path()), 0777); /* nobody's own now, and no program to be run as him */
+        CHECK_INT(naru_file_replace(path(), "mine", 4, 04755), 0);
+        CHECK_INT(mode_of(path()), 04755);
+        CHECK_INT(naru_file_replace(path(), "again", 5, 0), 0);
+        CHECK_INT(mode_of(path()), 04755);
+        _exit(0);
+    }
+    test_join(pid);
+    check_file(path(), "again");
+}
+
 TEST(works_relative_to_the_current_directory)
 {
     CHECK_INT(chdir(test_directory()), 0);
@@ -87,6 +109,26 @@ TEST(a_symbolic_link_stays_a_link)
     CHECK(S_ISLNK(status.st_mode));
     check_file(path(), "new");
     CHECK_INT(mode_of(path()), 0640);
+}
+
+TEST(a_link_to_what_is_not_there_yet_stays_one)
+{
+    const char *first = test_format("%s/first", test_directory());
+    struct stat status;
+
+    CHECK_INT(symlink("second", first), 0);
+    CHECK_INT(symlink(path(), test_format("%s/second", test_directory())), 0);
+    CHECK_INT(naru_file_replace(first, "new", 3, 0), 0);
+    CHECK(lstat(first, &status) == 0 && S_ISLNK(status.st_mode));
+    check_file(path(), "new");
+    CHECK_INT(chdir(test_directory()), 0);
+    CHECK_INT(symlink("there", "here"), 0);
+    CHECK_INT(naru_file_replace("here", "x", 1, 0), 0);
+    CHECK(lstat("here", &status) == 0 && S_ISLNK(status.st_mode));
+    check_file("there", "x");
+    CHECK_INT(chdir("/"), 0);
+    CHECK_INT(symlink("loop", test_format("%s/loop", test_directory())), 0);
+    CHECK_INT(naru_file_replace(test_format("%s/loop", test_directory()), "x", 1, 0), -ELOOP);
 }
 
 TEST(who_has_it_open_keeps_the_old_contents)
