@@ -6,8 +6,9 @@
  * Invariants
  * G1  Every peer is in `peers`, in the order of numbers. It is in `active` or idle.
  * G2  An idle peer's last attempt found nothing, and after it the peer was armed (shm: a ticket was drawn,
- * and a look behind it found nothing). So whatever comes later makes its descriptor report an edge to the
- * epoll. G3  An edge is taken from the epoll only to make the peer active: none is lost between two calls.
+ *     and a look behind it found nothing). So whatever comes later makes its descriptor report an edge to the
+ *     epoll.
+ * G3  An edge is taken from the epoll only to make the peer active: none is lost between two calls.
  */
 #ifndef NARU_CHANNEL_GATHER_H
 #define NARU_CHANNEL_GATHER_H

@@ -9,11 +9,6 @@
 
 /* --- rings --- */
 
-static uint64_t whole_pages(uint64_t length)
-{
-    return (length + SHM_PAGE - 1) & ~(uint64_t)(SHM_PAGE - 1);
-}
-
 /* Chunks that are described by records: no more than can be out. */
 struct chunks {
     unsigned count;
@@ -36,8 +31,8 @@ static int add_chunk(const char *what, uint64_t position, const uint8_t *found, 
     for (unsigned i = 0; i < chunks->count; i++) {
         const struct shm_chunk other = chunks->chunk[i];
 
-        if (shm_chunk_offset(chunk) < shm_chunk_offset(other) + whole_pages(other.length) &&
-            shm_chunk_offset(other) < shm_chunk_offset(chunk) + whole_pages(chunk.length))
+        if (shm_chunk_offset(chunk) < shm_chunk_offset(other) + pool_whole_pages(other.length) &&
+            shm_chunk_offset(other) < shm_chunk_offset(chunk) + pool_whole_pages(chunk.length))
             return error_set(EPROTO,
                              "%s: the record at %" PRIu64 " describes a chunk at %" PRIu64
                              " of the pool that overlaps another at %" PRIu64,
