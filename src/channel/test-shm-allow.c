@@ -64,13 +64,13 @@ static const char *each_list(size_t index)
 TEST_EACH(a_list_decides_who_may_connect, each_list)
 {
     const char *text = lists[index].abstract ? test_format("shm:@naru%s", test_directory()) : url();
+    const char *mode = lists[index].abstract ? "" : "&mode=0666"; /* a name has no permissions */
     struct naru_listener *l = NULL;
     struct naru_channel *ch = NULL;
     int pid, r;
 
     test_need_root();
-    CHECK_INT(naru_listen(test_format("%s?service=manual&mode=0666%s", text, lists[index].query), NULL, &l),
-              0);
+    CHECK_INT(naru_listen(test_format("%s?service=manual%s%s", text, mode, lists[index].query), NULL, &l), 0);
     pid = fork_nobody(text, lists[index].allowed ? 0 : -EACCES);
     WAIT_UNTIL(test_is_readable(naru_listener_fd(l)));
     while ((r = naru_accept(l, NARU_NOWAIT, &ch)) == -EAGAIN && lists[index].allowed)
@@ -79,7 +79,7 @@ TEST_EACH(a_list_decides_who_may_connect, each_list)
     test_join(pid);
     ch = naru_channel_close(ch);
     naru_listener_close(l);
-    CHECK_INT(naru_listen(test_format("%s?mode=0666%s", text, lists[index].query), NULL, &l), 0);
+    CHECK_INT(naru_listen(test_format("%s?service=keeper%s%s", text, mode, lists[index].query), NULL, &l), 0);
     test_join(fork_nobody(text, lists[index].allowed ? 0 : -EACCES)); /* answered by the keeper */
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), lists[index].allowed ? 0 : -EAGAIN);
     naru_channel_close(ch);
