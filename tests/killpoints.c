@@ -35,6 +35,7 @@ static bool run_to(struct sweep *s, const struct point *point)
             return true;
         if (!s->strayed)
             break;
+        s->verdict->strays++;
     }
     return false;
 }
@@ -93,7 +94,7 @@ void kill_sweep(const struct kill_scenario *scenario, struct kill_verdict *ret_v
             if (!run_to(&s, &(struct point){i, BEFORE, 0}) || !kill_during(&s, i) ||
                 !run_to(&s, &(struct point){i, AFTER, 0}))
                 break;
-    test_note("%zu kill points, about %zu stores to shared memory and %zu system calls", ret_verdict->points,
-              ret_verdict->stores, ret_verdict->calls);
+    test_note("%zu kill points, about %zu stores to shared memory and %zu system calls; %zu runs strayed",
+              ret_verdict->points, ret_verdict->stores, ret_verdict->calls, ret_verdict->strays);
     sweep_close(&s);
 }

@@ -50,6 +50,7 @@ struct kill_scenario {
 
 struct kill_verdict {
     size_t points, stores, calls; /* kills; what they were before and after of */
+    size_t strays;                /* runs that went another way than the one listed, and were begun anew */
     char complaint[512];          /* the first, with its point; then the sweep has ended */
 };
 

@@ -51,9 +51,12 @@ static bool enter_user_namespace(void)
            write_file("/proc/self/gid_map", gids);
 }
 
+/* Scripts, which tests/run starts with the lock in its hands, may run tests themselves. */
 static void take_turns(void)
 {
     char path[64];
+    if (getenv("NARU_TEST_TURN"))
+        return;
     snprintf(path, sizeof(path), "/tmp/naru-test-%u.lock", geteuid());
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd >= 0 && flock(fd, LOCK_EX) < 0)

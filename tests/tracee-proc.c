@@ -53,7 +53,7 @@ bool thread_sleeps(int pid, int tid)
     return sscanf(text, "%lu", &call) == 1 && may_sleep(call);
 }
 
-bool process_sleeps(int pid)
+static bool all_sleep(int pid, size_t *ret_threads)
 {
     const struct dirent *entry;
     char path[64];
@@ -62,11 +62,25 @@ bool process_sleeps(int pid)
 
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     tasks = opendir(path);
-    while (tasks && all && (entry = readdir(tasks)))
-        all = entry->d_name[0] == '.' || thread_sleeps(pid, atoi(entry->d_name));
+    *ret_threads = 0;
+    while (tasks && all && (entry = readdir(tasks))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        all = thread_sleeps(pid, atoi(entry->d_name));
+        ++*ret_threads;
+    }
     if (tasks)
         closedir(tasks);
     return tasks && all;
+}
+
+/* One that was looked at first may have been woken since by the next, which sleeps itself by then: so twice.
+ */
+bool process_sleeps(int pid)
+{
+    size_t threads;
+
+    return all_sleep(pid, &threads) && (threads == 1 || all_sleep(pid, &threads));
 }
 
 bool process_has_ended(int pid)
