@@ -96,7 +96,7 @@ NARU_API NARU_MUST_CHECK int naru_gather_limit(struct naru_gather *g, size_t max
  * from: may be NULL. A negative result with from->left set tells of that peer's end, and no more: its channel
  * is closed by the next call here, and the next message is for that, too. With from->channel set and left 0
  * it concerns that peer's message, as of naru_recv(): -EMSGSIZE (it is kept for that peer's next turn, which
- * needs room for it), -EBADMSG, -ENOMEM.
+ * needs room for it), -EBADMSG, -ENOMEM, -EMFILE (shm: it stays).
  *
  * With neither: -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody has anything. -ECANCELED: naru_gather_interrupt().
  * -EMFILE, -ENFILE, -ENOMEM: somebody wants to connect, and this process is short of something; told once,
@@ -114,7 +114,7 @@ NARU_API NARU_MUST_CHECK int naru_gather_recv_message(struct naru_gather *g, str
 
 /* Likewise where the message lies, as naru_borrow(): returns 0; ended with naru_release(), also after the
  * peer has gone and after naru_gather_close(). -EBUSY (with from->channel): too many views of that peer are
- * out; it has no turn until one is released. */
+ * out, which each of its turns says until one is released. */
 NARU_API NARU_MUST_CHECK int naru_gather_borrow(struct naru_gather *g, int64_t timeout_ns,
                                                 struct naru_view *ret_view, struct naru_gather_from *from);
 

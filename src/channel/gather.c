@@ -272,7 +272,7 @@ static ssize_t take_view(struct naru_channel *ch, const struct taking *t, bool s
 static bool goes_on(ssize_t r)
 {
     return r >= 0 || r == -EMSGSIZE || r == -EBADMSG || r == -ENOMEM || r == -EBUSY || r == -ECANCELED ||
-           r == -ECONNREFUSED || r == -EINVAL;
+           r == -ECONNREFUSED || r == -EINVAL || r == -EMFILE;
 }
 
 /* Nothing is there, and the kernel is to tell when there is. Whether it came meanwhile: then p stays active.

@@ -2,11 +2,14 @@
 /* A gather over pairs: whose turn it is, how ends are told, the descriptor, and what it costs. Several
  * processes: tests/test-gather-many.c. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/discard.h"
 #include "channel/gather.h"
 #include "channel/shm.h"
 #include "naru/naru.h"
@@ -316,6 +319,42 @@ TEST(a_wait_is_not_ended_by_what_the_descriptor_has_shown)
     take(&s, 0, 2, NARU_S(60));
     set_close(&s);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* as in base/test-discard.c */
+TEST(a_message_whose_descriptors_cannot_be_closed_now_waits_with_its_peer)
+{
+    struct naru_gather_from from = NARU_INIT(struct naru_gather_from);
+    struct naru_message m = NARU_INIT(struct naru_message);
+    struct iovec piece = {(char[]){'x'}, 1};
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC); /* of no file system that is known */
+    struct rlimit before, none;
+    struct set s;
+    char byte;
+    ssize_t r;
+
+    m.iov = &piece;
+    m.iov_count = m.fd_count = 1;
+    m.fds = &fd;
+    set_open(&s, "shm:", 1);
+    for (int i = 0; i <= DISCARD_MOST; i++)
+        CHECK_INT(naru_send_message(s.far[0], &m, NARU_NOWAIT), 0);
+    close(fd);
+    CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+    none = before;
+    none.rlim_cur = 4096; /* no thread is to be had that closes them */
+    CHECK_INT(setrlimit(RLIMIT_AS, &none), 0);
+    for (int i = 0; i < DISCARD_MOST; i++)
+        CHECK_INT(naru_gather_recv(s.g, &byte, 1, NARU_NOWAIT, &from), 1);
+    CHECK_INT(naru_gather_recv(s.g, &byte, 1, NARU_NOWAIT, &from), -EMFILE);
+    CHECK(from.number == s.numbers[0] && from.left == 0);
+    CHECK_INT(naru_gather_peers(s.g), 1);
+    CHECK_INT(setrlimit(RLIMIT_AS, &before), 0);
+    WAIT_UNTIL((r = naru_gather_recv(s.g, &byte, 1, NARU_NOWAIT, &from)) != -EMFILE);
+    CHECK_INT(r, 1);
+    WAIT_UNTIL(!discard_is_full());
+    set_close(&s);
+}
+#endif
 
 TEST(peers_are_gone_through_and_dropped)
 {
