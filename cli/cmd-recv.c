@@ -26,6 +26,7 @@ struct recv_options {
 struct receiver {
     const struct recv_options *options;
     const char *url;
+    char *actual; /* with what our options add */
     struct endpoint end;
     struct naru_gather *gather;   /* instead of end, where many can connect */
     struct naru_gather_from from; /* of the gather: whose message it is */
@@ -171,6 +172,13 @@ static int take(struct receiver *r, int64_t timeout, struct naru_view *ret_view)
                      : naru_borrow(r->end.channel, timeout, ret_view);
 }
 
+static void note_failure(struct receiver *r, int result)
+{
+    int code = report_failure_of(r->url, result, "");
+
+    r->code = r->code == NARU_EXIT_OK ? code : r->code;
+}
+
 static void report_dropped(const struct receiver *r, const struct naru_channel *ch);
 
 /* One of many senders has gone. 0 to go on, or -EPIPE: it was the last. Who was killed, or sent nonsense,
@@ -178,23 +186,19 @@ static void report_dropped(const struct receiver *r, const struct naru_channel *
 static int see_off(struct receiver *r)
 {
     ssize_t left;
-    int code;
 
     if (r->from.left != -EPIPE && r->options->keep) {
         report_note("%s; waiting for others", naru_explain());
     } else if (r->from.left != -EPIPE) {
-        code = report_failure_of(r->url, r->from.left, "");
-        r->code = r->code == NARU_EXIT_OK ? code : r->code;
+        note_failure(r, r->from.left);
     }
     report_dropped(r, r->from.channel);
     if (r->options->keep || naru_gather_peers(r->gather) > 0)
         return 0;
     left =
         naru_gather_finish(r->gather); /* who came meanwhile is received from; who comes now finds nobody */
-    if (left < 0) {
-        code = report_failure_of(r->url, left, "");
-        r->code = r->code == NARU_EXIT_OK ? code : r->code;
-    }
+    if (left < 0)
+        note_failure(r, (int)left);
     return naru_gather_peers(r->gather) > 0 ? 0 : -EPIPE;
 }
 
@@ -202,12 +206,10 @@ static int see_off(struct receiver *r)
 static int carry_on(struct receiver *r, int result)
 {
     bool known = result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOENT;
-    int code;
 
     if (!r->gather || !known || naru_gather_peers(r->gather) == 0)
         return result;
-    code = report_failure_of(r->url, result, "");
-    r->code = r->code == NARU_EXIT_OK ? code : r->code;
+    note_failure(r, result);
     return 0;
 }
 
@@ -279,16 +281,73 @@ static void report_dropped(const struct receiver *r, const struct naru_channel *
                     r->url, info.dropped);
 }
 
-/* Of senders that come one by one, the next. Without --keep only one that is connected already, and may have
- * sent all and gone; -EPIPE: there is none. */
+static int listen_here(struct receiver *r)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+
+    options.direction = NARU_DIRECTION_RECEIVE;
+    options.interruptible = 1;
+    return endpoint_listen(&r->end, r->actual, &options);
+}
+
+/* Lets nobody new come: only who is connected already, and may have sent all and gone, is received from.
+ * -EPIPE: there is nobody. */
+static int accept_rest(struct receiver *r)
+{
+    int result = naru_listener_finish(r->end.listener);
+
+    if (result < 0 && result != -ENOTSUP)
+        note_failure(r, result);
+    result = endpoint_accept(&r->end, NARU_NOWAIT);
+    return result == -ETIMEDOUT || result == -EAGAIN || result == -ENOTCONN ? -EPIPE : result;
+}
+
+/* Where a connection takes memory before the next one can come, and there is none: whoever has come needs
+ * none any more. */
+static int accept_one(struct receiver *r, int64_t timeout)
+{
+    int result = endpoint_accept(&r->end, timeout), rest;
+
+    if (result != -ENOSPC && result != -ENOMEM && result != -EMFILE && result != -ENFILE)
+        return result;
+    note_failure(r, result);
+    rest = accept_rest(r);
+    return rest == -EPIPE ? result : rest;
+}
+
+/* The door was shut for want of room. The last who had come has gone, and what that took comes back, or will
+ * as soon as he has let go of it. */
+static int listen_again(struct receiver *r)
+{
+    static const int64_t patience = NARU_S(10), step = NARU_MS(10);
+    int64_t begun = now();
+    int result;
+
+    endpoint_close(&r->end);
+    while ((result = listen_here(r)) == -ENOSPC && now() - begun < patience && time_left(r) != NARU_NOWAIT) {
+        struct naru_wait interrupt = NARU_INIT(struct naru_wait);
+
+        interrupt.fd = interrupt_fd();
+        interrupt.events = NARU_IN;
+        if (naru_wait_any(&interrupt, 1, step) >= 0)
+            return -ECANCELED;
+    }
+    return result;
+}
+
+/* Of senders that come one by one, the next. */
 static int accept_next(struct receiver *r, int result)
 {
-    if (r->options->keep)
-        return endpoint_accept(&r->end, time_left(r));
-    if (result == -EOWNERDEAD)
-        r->code = report_failure_of(r->url, result, "");
-    result = endpoint_accept(&r->end, NARU_NOWAIT);
-    return result == -ETIMEDOUT || result == -EAGAIN ? -EPIPE : result;
+    if (!r->options->keep) {
+        if (result == -EOWNERDEAD)
+            note_failure(r, result);
+        return accept_rest(r);
+    }
+    result = accept_one(r, time_left(r));
+    if (result != -ENOTCONN)
+        return result;
+    result = listen_again(r);
+    return result < 0 ? result : accept_one(r, time_left(r));
 }
 
 static int receive_all(struct receiver *r)
@@ -317,8 +376,9 @@ static int receive_all(struct receiver *r)
     return flushed < 0 ? output_report(&r->out, flushed) : code;
 }
 
-static int open_end(struct receiver *r, const char *url)
+static int open_end(struct receiver *r)
 {
+    const char *url = r->actual;
     const struct naru_mechanism *row = endpoint_mechanism(url);
     struct naru_options options = NARU_INIT(struct naru_options);
     int result = interrupt_graceful();
@@ -334,8 +394,8 @@ static int open_end(struct receiver *r, const char *url)
         options.read_ahead = NARU_CHOICE_NO;
     if (r->options->connect || (row && !(row->capabilities & NARU_CAN_LISTEN)))
         return endpoint_connect(&r->end, url, &options, r->options->timeout);
-    result = endpoint_listen(&r->end, url, &options);
-    return result < 0 ? result : endpoint_accept(&r->end, r->options->timeout);
+    result = listen_here(r);
+    return result < 0 ? result : accept_one(r, r->options->timeout);
 }
 
 /* Receiving by type is the URL's to say: there it holds for every receiver of the library. */
@@ -361,7 +421,6 @@ static int run(const struct invocation *in)
                          .url = in->operands[0],
                          .from = NARU_INIT(struct naru_gather_from),
                          .code = NARU_EXIT_OK};
-    char *url = NULL;
     int code, result;
 
     if (r.options->keep && r.options->connect)
@@ -370,18 +429,18 @@ static int run(const struct invocation *in)
         return report_usage("--json prints a line for each message; --frame cannot change that");
     code = endpoint_check(r.url, false);
     if (code == NARU_EXIT_OK)
-        code = typed_url(r.options, r.url, &url);
+        code = typed_url(r.options, r.url, &r.actual);
     if (code != NARU_EXIT_OK)
         return code;
     result = init(&r);
     if (result < 0) {
         code = report_errno(-result, "%s", r.url);
     } else {
-        result = open_end(&r, url);
+        result = open_end(&r);
         code = result < 0 ? conclude(&r, result) : receive_all(&r);
     }
     deinit(&r);
-    free(url);
+    free(r.actual);
     return code;
 }
 

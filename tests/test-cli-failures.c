@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What naru says and returns when something is wrong: the sentence and the exit code of each. */
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "runner-shell.h"
@@ -190,6 +191,25 @@ TEST(a_want_of_descriptors_is_called_one)
                           "while loading shared\\|no message came' > all; cat all >&2;"
                           "! grep -v '`ulimit -n` allows more' all",
                           url ? "shm+posix:/naru-test-$$" : "shm://$PWD/s"));
+}
+
+/* The memory of the next connection is made when one is accepted; there is room for that of the first alone.
+ */
+TEST(without_room_for_another_the_sender_who_has_come_is_received_from)
+{
+    if (mount("small", "/dev/shm", "tmpfs", 0, "size=400k") < 0)
+        test_skip("no right to mount");
+    SHELL(1, "1\n2\n3\n", "no room for",
+          "u=shm+posix:/naru-test?ring=64k; naru recv $u > got & r=$!; waits /dev/shm/naru-test $r;"
+          "fallocate -l 200k /dev/shm/filler || exit 7; seq 3 | naru send $u || exit 8; wait $r; code=$?; "
+          "cat got;"
+          "rm /dev/shm/filler; exit $code");
+    SHELL(
+        0, "1\n2\n3\n1\n2\n3\n", "no room for",
+        "u=shm+posix:/naru-test?ring=64k; naru recv --keep -n 6 $u > got & r=$!; waits /dev/shm/naru-test $r;"
+        "fallocate -l 200k /dev/shm/filler || exit 7; seq 3 | naru send $u && seq 3 | naru send $u || exit 8;"
+        "wait $r; code=$?; cat got; rm /dev/shm/filler; exit $code");
+    CHECK(umount("/dev/shm") == 0);
 }
 
 TEST(a_receiver_that_takes_nothing_is_named)

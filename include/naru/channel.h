@@ -214,7 +214,8 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * that does not answer: the explanation says so), -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections
  * are open at a key of shm+sysv:; whoever came stays in the queue. -ENOENT: the FIFO or the socket's path was
  * removed, or replaced, so that nobody new can come; channels that are open go on. An accept that waits at a
- * path of unix: or shm:, or a named segment, learns of it within a second, one at a FIFO at once.
+ * path of unix: or shm:, or a named segment, learns of it within a second, one at a FIFO at once. -ENOTCONN:
+ * after naru_listener_finish(), all are accepted.
  *
  * On unix:, tcp: and all of shm a peer may have connected, sent and died before: the channel gives what it
  * sent, and then its end.
@@ -238,6 +239,18 @@ NARU_API int naru_listener_want(struct naru_listener *l);
  * where the kernel answers (and keeps them), or nobody came. -EMFILE, -ENFILE, -ENOMEM as naru_accept().
  */
 NARU_API NARU_MUST_CHECK int naru_listener_dispatch(struct naru_listener *l);
+
+/*
+ * Lets nobody new connect. Whoever has connected by now is still accepted: each naru_accept() gives one,
+ * without waiting, and -ENOTCONN when all have been. For an orderly end: without it, who comes between the
+ * last accept and naru_listener_close() may have sent and gone already. (A gather has naru_gather_finish()
+ * for its listeners.) A second call does nothing.
+ *
+ * -ENOTSUP: tcp:, where the kernel knows no such state, and what has no connections. -EMFILE, -ENFILE,
+ * -ENOMEM: it was short of something for some of those who had connected, whose ends see a close; nobody new
+ * connects nevertheless. Never waits. -ECHILD.
+ */
+NARU_API NARU_MUST_CHECK int naru_listener_finish(struct naru_listener *l);
 
 /* The URL to connect to, with what the kernel chose filled in (port 0, exec's pid). Valid until the close. */
 NARU_API const char *naru_listener_url(const struct naru_listener *l);

@@ -66,8 +66,8 @@ struct channel_ops {
     int (*dispatch)(
         struct naru_listener *l);         /* naru_listener_dispatch(), likewise; NULL: the kernel does it */
     int (*stop)(struct naru_listener *l); /* lets nobody new connect; accept goes on giving who has, and is
-                                             then -EAGAIN or -EINVAL. 0, or explained: what was lacking for
-                                             some of those. NULL: it cannot be */
+                                             then -EAGAIN, -EINVAL or -ENOENT. 0, or explained: what was
+                                             lacking for some of those. NULL: it cannot be */
     void (*await)(struct naru_listener *l,
                   int64_t deadline);                       /* where there is no l->fd: sleeps until an accept
                                                               is worth it, or for a second. NULL: by back-off */
@@ -280,6 +280,7 @@ struct naru_listener {
     int name_fd; /* the file by whose name the endpoint is found, of which fd does not tell when it is
                     removed: who waits looks from time to time; -1: there is none */
     struct naru_channel *taken; /* without NARU_CAN_ACCEPT_MANY: the one channel while it is open */
+    bool finished;              /* naru_listener_finish() */
     struct fork_guard guard;
     void *state;
 };

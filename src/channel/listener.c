@@ -154,6 +154,17 @@ static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru
     }
 }
 
+/* Of a finished listener: whoever had connected is there, or nobody is. */
+static int accept_rest(struct naru_listener *l, struct naru_channel *ch)
+{
+    int r = accept_until(l, NARU_NOWAIT, ch);
+
+    return r == -EAGAIN || r == -EINVAL || r == -ENOENT
+               ? error_set(ENOTCONN, "%s: all who had connected before naru_listener_finish() are accepted",
+                           l->url)
+               : r;
+}
+
 int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel **ret_ch)
 {
     bool many = l->ops->row.capabilities & NARU_CAN_ACCEPT_MANY;
@@ -169,7 +180,7 @@ int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel
     r = channel_new_owned(l->ops, l->url, &l->options, &ch);
     if (r < 0)
         return r;
-    r = accept_until(l, timeout_ns, ch);
+    r = l->finished ? accept_rest(l, ch) : accept_until(l, timeout_ns, ch);
     if (r < 0) {
         channel_abandon(ch);
         return r;
@@ -180,6 +191,22 @@ int naru_accept(struct naru_listener *l, int64_t timeout_ns, struct naru_channel
     }
     *ret_ch = ch;
     return 0;
+}
+
+int naru_listener_finish(struct naru_listener *l)
+{
+    int r = fork_guard_enter(&l->guard);
+
+    if (r < 0 || l->finished)
+        return r;
+    if (!l->ops->stop || !(l->ops->row.capabilities & NARU_CAN_ACCEPT_MANY))
+        return error_set(ENOTSUP, "%s: on %s nobody can be kept from connecting but by naru_listener_close()",
+                         l->url, l->ops->row.name);
+    l->finished = true;
+    fork_hold(); /* it does not wait */
+    r = l->ops->stop(l);
+    fork_release();
+    return r;
 }
 
 int naru_listener_dispatch(struct naru_listener *l)

@@ -11,8 +11,11 @@
  *     L2 it gets the name                     C1 maps what the name leads to
  *                                             C2 seat 0 is taken, nobody has joined: takes seat 1
  *                                             C3 looks again: the name still leads there, nobody has joined
- *     L3 sees joined: L1 and L2 for the next  C4 joined = 1: connected
+ *     L3 sees joined: L1 and L2 for the next  C4 joined from 0 to 1: connected
  *     L4 the channel is accepted
+ *
+ *     E1 joined from 0 to 2: nobody joins any more, C4 fails. Or it was 1 already: L4 without L3
+ *     E2 the name is taken away
  *
  * Up to C4 the connector has changed nothing but a seat, which the kernel frees: the next takes it. From C4
  * on the segment is this connection's alone, accepted even if the connector has gone since, as on a socket.
@@ -65,7 +68,17 @@ int shm_named_map(const char *what, void *segment, uint64_t ring, struct named_s
 static bool has_joined(const struct shm_shared *header)
 {
     /* acquire: pairs with C4, so that what the connector found is found here */
-    return atomic_load_explicit(&header->joined, memory_order_acquire) != 0;
+    return atomic_load_explicit(&header->joined, memory_order_acquire) != SHARED_FREE;
+}
+
+/* C4 and E1. Whether it was still to be decided. */
+static bool decide(struct shm_shared *header, enum shared_joined value)
+{
+    uint32_t undecided = SHARED_FREE;
+
+    /* release: pairs with has_joined(); acquire: who finds it joined has what the connector stored before */
+    return atomic_compare_exchange_strong_explicit(&header->joined, &undecided, value, memory_order_acq_rel,
+                                                   memory_order_acquire);
 }
 
 static bool is_peer_gone(void *peer)
@@ -157,8 +170,26 @@ void shm_named_claim(struct naru_channel *ch)
 struct named_listener {
     struct named_place place;
     struct shm_options options;
-    struct named_seat *waiting; /* whose descriptor is l->lock_fd */
+    struct named_seat *waiting; /* whose descriptor is l->lock_fd; NULL: stopped, and the last was accepted */
+    bool stopped;               /* nobody joins the waiting seat but who has */
+    bool shut;                  /* and nobody has */
 };
+
+/* Whether the waiting seat is a connection. What a peer that is mad stores there makes it one. */
+static bool is_joined(const struct named_listener *n)
+{
+    return n->waiting && !n->shut && has_joined(n->waiting->memory.header);
+}
+
+/* E1 and E2. */
+static void stop(struct named_listener *n)
+{
+    if (n->stopped)
+        return;
+    n->stopped = true;
+    n->shut = decide(n->waiting->memory.header, SHARED_SHUT);
+    n->place.kind->unlisten(&n->place, n->waiting);
+}
 
 static int make_segment(struct naru_listener *l, const struct named_seat *old, int *fd,
                         struct named_seat **ret_seat)
@@ -203,34 +234,59 @@ int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru
     return r;
 }
 
-int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
+/* L1 and L2 for the next. Without room for it the one that has joined stays where it is. 0 or explained. */
+static int replace_waiting(struct naru_listener *l, struct naru_channel *ch)
 {
     struct named_listener *n = l->state;
-    struct named_seat *seat = n->waiting, *next;
+    struct named_seat *next;
     int fd = -1, r;
 
-    if (!has_joined(seat->memory.header)) {
-        bool named = n->place.kind->is_named(&n->place, seat);
-
-        if (has_joined(seat->memory.header)) /* just before the name was taken away */
-            named = true;
-        else
-            return named ? -EAGAIN
-                         : error_set(ENOENT,
-                                     "%s: the segment was removed, so that nobody can connect here any more; "
-                                     "listen again",
-                                     l->url);
-    }
-    /* First: without room for the next one this one stays where it is. */
-    r = make_segment(l, seat, &fd, &next);
+    r = make_segment(l, n->waiting, &fd, &next);
     if (r < 0)
         return r;
     ch->rfd = fd_steal(&l->lock_fd);
-    seat->fd = &ch->rfd;
     l->lock_fd = fd;
     next->fd = &l->lock_fd;
     n->waiting = next;
+    return 0;
+}
+
+static int name_removed(const struct naru_listener *l)
+{
+    return error_set(ENOENT,
+                     "%s: the segment was removed, so that nobody can connect here any more; listen again",
+                     l->url);
+}
+
+int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
+{
+    struct named_listener *n = l->state;
+    struct named_seat *seat = n->waiting;
+    int r = 0;
+
+    if (!is_joined(n)) {
+        if (!n->stopped && n->place.kind->is_named(&n->place, seat))
+            return -EAGAIN;
+        stop(n); /* or one who found the name before it was removed joins behind our back */
+        if (!is_joined(n))
+            return name_removed(l);
+    }
+    if (n->stopped) {
+        ch->rfd = fd_steal(&l->lock_fd);
+        n->waiting = NULL;
+    } else {
+        r = replace_waiting(l, ch);
+    }
+    if (r < 0)
+        return r;
+    seat->fd = &ch->rfd;
     return open_channel(ch, &n->options, seat);
+}
+
+int shm_named_stop(struct naru_listener *l)
+{
+    stop(l->state);
+    return 0;
 }
 
 /* That the name was removed nobody tells. */
@@ -247,12 +303,13 @@ void shm_named_unlisten(struct naru_listener *l, bool owner)
     struct named_listener *n = l->state;
     struct named_seat *seat = n->waiting;
 
-    if (owner) {
-        n->place.kind->unlisten(&n->place, seat);
+    if (owner && seat) {
+        stop(n);
         shm_link_forsake(&seat->memory.side[SEAT_LISTENER]); /* who has joined meanwhile is told */
         seat->kind->leave(seat);
     }
-    (void)seat_free(seat);
+    if (seat)
+        (void)seat_free(seat);
     free(n);
 }
 
@@ -304,7 +361,10 @@ static int join(const struct named_place *place, struct named_seat *seat)
         return BUSY;
     }
     header->connector_cpu = shm_sole_cpu();
-    atomic_store_explicit(&header->joined, 1, memory_order_release);
+    if (!decide(header, SHARED_JOINED)) { /* its listener ends */
+        seat->kind->leave(seat);
+        return NOBODY;
+    }
     (void)futex_wake(&header->joined, INT_MAX);
     return 0;
 }

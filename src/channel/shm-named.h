@@ -95,6 +95,7 @@ extern const struct named_kind shm_named_posix, shm_named_sysv;
 int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt,
                      const struct named_kind *kind);
 int shm_named_accept(struct naru_listener *l, struct naru_channel *ch);
+int shm_named_stop(struct naru_listener *l);
 void shm_named_await(struct naru_listener *l, int64_t deadline);
 void shm_named_unlisten(struct naru_listener *l, bool owner);
 int shm_named_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
@@ -114,7 +115,8 @@ int shm_named_map(const char *what, void *segment, uint64_t ring, struct named_s
 
 /* In a row: all but what has to be told the kind. */
 #define NAMED_OPERATIONS                                                                                     \
-    SHM_MESSAGES, .accept = shm_named_accept, .await = shm_named_await, .unlisten = shm_named_unlisten,      \
-                  .claim = shm_named_claim, .moved = shm_named_moved, .close = shm_named_close
+    SHM_MESSAGES, .accept = shm_named_accept, .stop = shm_named_stop, .await = shm_named_await,              \
+                  .unlisten = shm_named_unlisten, .claim = shm_named_claim, .moved = shm_named_moved,        \
+                  .close = shm_named_close
 
 #endif

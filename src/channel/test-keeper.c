@@ -318,7 +318,7 @@ TEST(a_listener_elsewhere_has_nothing_to_dispatch)
     struct naru_listener *l = NULL;
     struct naru_channel *far = NULL;
 
-    CHECK_INT(naru_listen(test_format("unix://%s/u?service=manual", test_directory()), NULL, &l), 0);
+    CHECK_INT(naru_listen(test_format("unix://%s/u", test_directory()), NULL, &l), 0);
     CHECK_INT(naru_connect(naru_listener_url(l), NULL, patience, &far), 0);
     CHECK_INT(naru_listener_dispatch(l), 0);
     naru_channel_close(far);

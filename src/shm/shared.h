@@ -10,8 +10,9 @@
  * that it has there. But here the kernel holds nobody to that: the sides share fate. What is read is checked
  * as there, so a side that is mad harms the other's data and its course, and not what else is in its memory.
  *
- * The header's words: `magic` is stored last by who makes the segment; `joined` by side 1, once it has its
- * seat, and never taken back; the bells by the side that rings. The rest is never changed.
+ * The header's words: `magic` is stored last by who makes the segment; `joined` is changed once, from 0, by
+ * side 1, which has its seat then, or by side 0, which lets nobody join any more: whoever is first decides
+ * whether there is a connection. The bells are stored to by the side that rings. The rest is never changed.
  */
 #ifndef NARU_SHM_SHARED_H
 #define NARU_SHM_SHARED_H
@@ -25,6 +26,12 @@
 
 enum { SHARED_WORD = 128 };
 
+enum shared_joined {
+    SHARED_FREE = 0,
+    SHARED_JOINED = 1, /* somebody has been in seat 1 */
+    SHARED_SHUT = 2    /* and nobody will be */
+};
+
 /* Words that a side rings (shm/bell.h): for the other's receiver and for its sender. */
 struct shm_bells {
     _Alignas(SHM_LINE) _Atomic uint32_t receiver;
@@ -37,7 +44,7 @@ struct shm_shared {
     uint32_t place;                               /* System V: which two semaphores are the seats */
     uint32_t listener_cpu;                        /* the only one it may run on, counted from 1; 0: several */
     _Alignas(SHM_LINE) uint8_t word[SHARED_WORD]; /* what the listener says of itself: its HELLO */
-    _Alignas(SHM_LINE) _Atomic uint32_t joined;   /* not 0: somebody has been in seat 1 */
+    _Alignas(SHM_LINE) _Atomic uint32_t joined;   /* enum shared_joined */
     uint32_t connector_cpu;                       /* as listener_cpu; before `joined` */
     struct shm_bells bells[2];                    /* by the side that rings them */
     _Alignas(SHM_LINE) uint8_t reserved[SHM_PAGE - 8 * SHM_LINE];
