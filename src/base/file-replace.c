@@ -3,8 +3,8 @@
  * Replacing a file as one step: the new contents are written to a file without a name (open(2), O_TMPFILE),
  * brought to disk, given a name beside the old file, and renamed over it. So a process that is killed on the
  * way leaves nothing behind, but for the moment between the last two steps. (linkat(2) cannot replace a name;
- * that is why there are two.) File systems without O_TMPFILE (NFS, some overlays) get the name from the
- * start.
+ * that is why there are two.) On file systems without O_TMPFILE (NFS, some overlays), and where /proc is not
+ * mounted, it has the name from the start.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,6 +69,8 @@ static int make_named(struct replacement *x)
 
 static int make_file(struct replacement *x)
 {
+    if (access("/proc/self/fd", F_OK) < 0) /* link_file() goes by it */
+        return make_named(x);
     x->fd = openat(x->directory_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
     if (x->fd >= 0)
         return 0;

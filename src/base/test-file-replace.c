@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -87,6 +89,26 @@ TEST(a_mode_is_exact_to_the_bits_that_others_lose)
     }
     test_join(pid);
     check_file(path(), "again");
+}
+
+TEST(works_without_proc)
+{
+    int pid;
+
+    test_need_root();
+    pid = test_fork();
+    if (pid == 0) {
+        if (unshare(CLONE_NEWNS) < 0)
+            test_skip("no right to make namespaces: %s", strerror(errno));
+        CHECK_INT(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+        CHECK_INT(mount("none", "/proc", "tmpfs", 0, NULL), 0);
+        CHECK_INT(naru_file_replace(path(), "one", 3, 0), 0);
+        CHECK_INT(naru_file_replace(path(), "two", 3, 0), 0);
+        _exit(0);
+    }
+    test_join(pid);
+    check_file(path(), "two");
+    CHECK_INT(count_leftovers(), 0);
 }
 
 TEST(works_relative_to_the_current_directory)
