@@ -47,7 +47,7 @@ struct carrier {
     bool answers;          /* carries ping-pong alone: an answer says that there is room again */
     bool slow;             /* takes many times as long as reading the clock, also where the load is fast */
     const char *options;   /* naru: of the URL; NULL: none */
-    enum lending lending;  /* naru */
+    enum lending lending;  /* naru, and a floor's: what of a message is written and checked */
     bool polled;           /* naru: the receiver waits in epoll_wait(2), as an event loop does */
     const char *about;     /* of another library: its version, and how it is used */
 

@@ -52,10 +52,11 @@ const struct comparison comparisons_bare[] = {
     {0},
 };
 
-/* Lent, a message is a descriptor of 16 bytes in the ring: so small ones, which are copied, stand beside
- * those that nobody touches, and beside those of which each side touches a line, which has to follow the
- * descriptor from CPU to CPU. Beside those that are touched a ring through which the same bytes are copied in
- * and out. */
+/* Lent, a message is a descriptor of 16 bytes in the ring, and a word that comes back: beside those that
+ * nobody touches stands what a bare program needs for the two, and small ones, which are copied, and for
+ * which nothing comes back. These stand beside those of which each side touches a line, which has to follow
+ * the descriptor from CPU to CPU. Beside those that are touched a ring through which the same bytes are
+ * copied in and out. */
 const struct comparison comparisons_loan[] = {
     {.mechanism = "shm",
      .mode = "lent",
@@ -63,7 +64,9 @@ const struct comparison comparisons_loan[] = {
      .lending = LENDING_UNTOUCHED,
      .fast = true,
      .patterns = ONLY(PATTERN_PINGPONG) | ONLY(PATTERN_STREAM),
-     .against = {{.name = "16 B", .options = "wait=spin", .size = 16},
+     .against = {{.name = "bare", .carrier = &floor_shm_lend},
+                 {.name = "calls", .carrier = &floor_shm_lend_calls},
+                 {.name = "16 B", .options = "wait=spin", .size = 16},
                  {.name = "64 B", .options = "wait=spin", .size = 64}}},
     {.mechanism = "shm",
      .mode = "opened",

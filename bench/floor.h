@@ -30,7 +30,7 @@
 
 /* Shared memory with nothing of naru: floor-spin.c, floor-sleep.c. */
 extern const struct carrier floor_shm_lines, floor_shm_guarded, floor_shm_slots, floor_shm_ring,
-    floor_shm_futex, floor_shm_eventfd, floor_shm_epoll;
+    floor_shm_futex, floor_shm_eventfd, floor_shm_epoll, floor_shm_lend, floor_shm_lend_calls;
 
 extern const struct carrier floor_pipe, floor_fifo, floor_unix_stream, floor_unix_seqpacket, floor_unix_dgram,
     floor_tcp, floor_udp, floor_sysvmq, floor_posixmq;

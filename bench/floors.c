@@ -21,6 +21,8 @@ const struct carrier *const floors[] = {
     &floor_shm_futex,
     &floor_shm_eventfd,
     &floor_shm_epoll,
+    &floor_shm_lend,
+    &floor_shm_lend_calls,
     NULL,
 };
 

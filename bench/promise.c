@@ -31,6 +31,7 @@ static const struct limit limits[] = {
     {"lent", "64 B", PINGPONG, 1024 * 1024, SIZE_MAX, 1.3, 0},
     /* as many as descriptors, as nearly as streams are promised */
     {"lent", "16 B", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.9, 0},
+    {"lent", "bare", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.9, 0},
     {"touched", "control", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.95, 0},
     {"spin", "nng", PINGPONG, 0, 64, 0, 40},
     {"spin", "zmq", PINGPONG, 0, 64, 0, 40},

@@ -158,6 +158,8 @@ got = {(r["mode"], r["pattern"], r["size"]) for r in d["results"]}
 assert got == {(m, p, 1 << 20) for m in ("lent", "opened", "touched") for p in ("pingpong", "stream")}, got
 for r in d["results"]:
     beside = {"16 B": 16, "64 B": 64} if r["mode"] != "touched" else {"control": 1 << 20, "copied": 1 << 20}
+    if r["mode"] == "lent":
+        beside |= {"bare": 1 << 20, "calls": 1 << 20}
     for who, size in {"naru": 1 << 20, **beside}.items():
         m = r[who]
         assert len(m["rounds"]) == 2 and m["median"]["ns"] > 0 and m.get("size", r["size"]) == size, (who, m)
