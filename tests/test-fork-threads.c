@@ -16,7 +16,7 @@
 #include "naru/naru.h"
 #include "runner.h"
 
-enum { FORKS = 60, WORKERS_MAX = 6, DESCRIPTORS = 200, BALLAST = 32 << 20 /* bytes */ };
+enum { FORKS = 60, WORKERS_MAX = 7, DESCRIPTORS = 200, BALLAST = 32 << 20 /* bytes */ };
 
 /* One thread each: what it does again and again until told to stop. */
 struct worker {
@@ -85,6 +85,27 @@ static void knock_and_listen(const struct worker *worker)
     for (int i = 0; i < 100; i++)
         CHECK_INT(naru_connect(worker->urls[0], NULL, NARU_NOWAIT, &ch), -EAGAIN);
     CHECK_INT(naru_listen(worker->urls[1], NULL, &l), 0);
+    naru_listener_close(l);
+}
+
+/* Channels that are not connected yet: given up, answered and given up, connected. */
+static void meet_and_part(const struct worker *worker)
+{
+    struct naru_channel *far, *near;
+    struct naru_listener *l;
+
+    CHECK_INT(naru_listen(worker->urls[0], NULL, &l), 0);
+    for (int i = 0; i < 10; i++) {
+        CHECK_INT(naru_connect(worker->urls[0], NULL, NARU_NOWAIT, &far), 0);
+        CHECK(naru_channel_fd(far) >= 0);
+        if (i % 3 > 0)
+            CHECK_INT(naru_accept(l, NARU_NOWAIT, &near), 0);
+        if (i % 3 > 1)
+            CHECK_INT(naru_send(far, "x", 1, NARU_NOWAIT), 0);
+        naru_channel_close(far);
+        if (i % 3 > 0)
+            naru_channel_close(near);
+    }
     naru_listener_close(l);
 }
 
@@ -209,6 +230,7 @@ TEST(a_child_has_nothing_of_what_other_threads_open_and_close)
         {open_endpoints,
          {test_format("shm://%s/m", directory), test_format("shm://%s/n?ring=16k", directory)},
          0},
+        {meet_and_part, {test_format("shm://%s/w?ring=16k&service=manual", directory), NULL}, 0},
         {run_commands, {NULL, NULL}, 0},
         {watch_and_loop, {directory, test_format("fifo:%s/none", directory)}, 0},
     };

@@ -361,6 +361,27 @@ static void come(const char *url, const struct naru_options *options)
     CHECK(!naru_channel_close(ch));
 }
 
+/* In an event loop. A meeting that has failed has failed for good: the next attempt is another one. */
+static void come_without_waiting(const char *url, const struct naru_options *options)
+{
+    struct naru_channel *ch = NULL;
+    struct pollfd ready = {.events = POLLIN};
+    long long r;
+
+    do {
+        ch = naru_channel_close(ch);
+        REPEAT(r, naru_connect(url, options, NARU_NOWAIT, &ch));
+        if (r < 0) /* nobody is there, or the queue is full */
+            continue;
+        REPEAT(r, naru_channel_fd(ch));
+        ready.fd = (int)r;
+        while ((r = naru_flush(ch, NARU_SENT, NARU_NOWAIT)) == -EAGAIN)
+            CHECK(poll(&ready, 1, 60000) == 1);
+    } while (is_refused("flush", r) || r < 0);
+    use(ch, NULL);
+    CHECK(!naru_channel_close(ch));
+}
+
 /* --- the other end, in another process --- */
 
 /* Until the end. Whether it came as it should. */
@@ -425,6 +446,7 @@ static const struct scenario {
                  {"of a listener that can be interrupted", serve, fork_client, true},
                  {"of a listener without a keeper", serve_without_a_keeper, fork_client, false},
                  {"of who connects", come, fork_server, false},
+                 {"of who connects without waiting", come_without_waiting, fork_server, false},
                  {"of who connects and can be interrupted", come, fork_server, true}};
 
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios, REFUSALS = sizeof refusals / sizeof *refusals };

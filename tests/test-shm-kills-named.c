@@ -158,6 +158,30 @@ static void connects_and_lends(struct kill_run *run, struct naru_channel *none)
     naru_channel_close(ch);
 }
 
+/* In an event loop: waits for nothing but the descriptor. */
+static void connects_in_a_loop(struct kill_run *run, struct naru_channel *none)
+{
+    struct pollfd ready = {.events = POLLIN};
+    struct naru_channel *ch;
+
+    (void)none;
+    sleep_long();
+    CHECK_INT(naru_connect(url, NULL, NARU_NOWAIT, &ch), 0);
+    ready.fd = naru_channel_fd(ch);
+    for (int i = 0; i < run->scenario->messages; i++) {
+        size_t length;
+        const uint8_t *message = message_of((uint64_t)i, &length);
+        int r;
+
+        run->begun = (uint64_t)i + 1;
+        while ((r = naru_send(ch, message, length, NARU_NOWAIT)) == -EAGAIN)
+            CHECK_INT(poll(&ready, 1, -1), 1);
+        CHECK_INT(r, 0);
+        run->done = (uint64_t)i + 1;
+    }
+    naru_channel_close(ch);
+}
+
 static void survive_listening(struct kill_run *run, struct naru_channel *none)
 {
     (void)none;
@@ -229,6 +253,45 @@ static void survive_connecting(struct kill_run *run, struct naru_channel *none)
             else
                 check_told(run, ch, "a send", r);
         }
+        naru_channel_close(ch);
+        while (kill_may_act(run))
+            ;
+    }
+    come_to_the_next(run);
+}
+
+/* Sends when the descriptor says so, until the victim is dead. -ECONNRESET: it has not answered. */
+static int send_in_a_loop(struct kill_run *run, struct naru_channel *ch)
+{
+    struct pollfd ready = {.fd = naru_channel_fd(ch), .events = POLLIN};
+    int r = 0;
+
+    for (int i = 0; r == 0 && i < run->scenario->messages; i++) {
+        size_t length;
+        const uint8_t *message = message_of(run->scenario->first + (uint64_t)i, &length);
+
+        while ((r = naru_send(ch, message, length, NARU_NOWAIT)) == -EAGAIN)
+            CHECK_INT(poll(&ready, 1, -1), 1);
+        run->arrived += r == 0;
+    }
+    return r;
+}
+
+static void survive_connecting_in_a_loop(struct kill_run *run, struct naru_channel *none)
+{
+    (void)none;
+    if (kill_may_act(run)) {
+        struct naru_channel *ch = NULL;
+        int r;
+
+        WAIT_UNTIL((r = naru_connect(url, NULL, NARU_NOWAIT, &ch)) != -EAGAIN); /* or it is the next */
+        if (r < 0)
+            kill_complain(run, "connect gave %d: %s", r, naru_explain());
+        r = ch ? send_in_a_loop(run, ch) : 0;
+        if (r == -ECONNRESET && run->begun > 0)
+            kill_complain(run, "a listener that had answered counts as one that had not");
+        else if (r < 0 && r != -ECONNRESET)
+            check_told(run, ch, "a send", r);
         naru_channel_close(ch);
         while (kill_may_act(run))
             ;
@@ -349,6 +412,35 @@ TEST_EACH(a_listener_may_be_killed_anywhere_and_the_next_one_has_the_name, each_
     static const struct kill_scenario scenario = {.name = "listens",
                                                   .victim = listens,
                                                   .survivor = survive_connecting,
+                                                  .next = listen_next,
+                                                  .messages = 3};
+
+    sweep(&scenario, urls[index]);
+}
+
+static const char *each_meeting_url(size_t index)
+{
+    return index < 2 ? urls[index] : NULL;
+}
+
+TEST_EACH(who_connects_without_waiting_may_be_killed_anywhere, each_meeting_url)
+{
+    static const struct kill_scenario scenario = {.name = "connects in a loop",
+                                                  .victim = connects_in_a_loop,
+                                                  .survivor = survive_listening,
+                                                  .next = come_next,
+                                                  .eager = true,
+                                                  .sends = true,
+                                                  .messages = 3};
+
+    sweep(&scenario, urls[index]);
+}
+
+TEST_EACH(a_listener_may_be_killed_anywhere_while_one_meets_it_that_does_not_wait, each_meeting_url)
+{
+    static const struct kill_scenario scenario = {.name = "listens",
+                                                  .victim = listens,
+                                                  .survivor = survive_connecting_in_a_loop,
                                                   .next = listen_next,
                                                   .messages = 3};
 

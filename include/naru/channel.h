@@ -22,12 +22,12 @@
  * Reconnecting: a channel of naru_connect() with options.reconnect_ns survives its peer. The call that
  * notices the end returns it, once: what was sent and not flushed may be lost, and nothing of what that call
  * was to send was accepted. The next call that sends or receives connects to whoever listens there then,
- * within its own timeout (-ETIMEDOUT; NARU_NOWAIT: -EAGAIN while nobody listens, after an attempt each 1 to
- * 250 ms, which may take up to 50 ms where the other side has to answer: shm:, tcp:), with the same checks,
- * whose errors it returns. What the old peer had sent is received first. Views stay valid; a loan in place
+ * within its own timeout (-ETIMEDOUT; NARU_NOWAIT: -EAGAIN while nobody listens or has answered, after an
+ * attempt each 1 to 250 ms, which on tcp: may take up to 50 ms), with the same checks, whose errors it
+ * returns. What the old peer had sent is received first. Views stay valid; a loan in place
  * that was out is lost (its commit: -EPIPE). naru_channel_fd() stays the same descriptor, and is ready when
- * an attempt is due. Such a channel is used by one thread at a time. After reconnect_ns without a listener
- * the end is returned for good, and so it is after naru_channel_finish().
+ * an attempt is due, or answered. Such a channel is used by one thread at a time. After reconnect_ns without
+ * a listener the end is returned for good, and so it is after naru_channel_finish().
  *
  * Errors common to all: -EINVAL (an argument or URL that makes no sense; naru_explain() says which and what
  * was expected), -ENOMEM, -EMFILE and -ENFILE (out of descriptors), -ECHILD (see Fork), -ENOTSUP (the
@@ -172,11 +172,23 @@ struct naru_channel_info {
  * Connects to url. Waits for the other side to appear (a listener, a FIFO's reader, a queue, a process that
  * blocks the signal) until the timeout. On shm: that is until the listener's process has answered: its keeper
  * does at once, though the program is busy, up to ?backlog= times (64) ahead of naru_accept(); with
- * ?service=manual the program itself does. It takes about a millisecond, which NARU_NOWAIT does not wait for:
- * the attempt is given up, and nearly every one says -EAGAIN, however often it is repeated. Who must not wait
- * says so long as can be spared, as NARU_MS(10), which is waited only while a listener is about to answer or
- * none is there; tcp: to another machine is alike.
- * On shm+posix: and shm+sysv: one may be connected that was not accepted yet; the next waits for that.
+ * ?service=manual the program itself does. tcp: to another machine is alike: what takes longer than the
+ * timeout is given up, under NARU_NOWAIT at once.
+ *
+ * With NARU_NOWAIT shm: gives a channel before it is answered; -EAGAIN is that nobody listens there, or that
+ * the kernel's queue of those who connect is full. Until the answer has come, and a call has found it, such a
+ * channel says -EAGAIN (NARU_NOWAIT) or -ETIMEDOUT to all that sends, receives, lends, borrows, flushes or
+ * finishes; who gives these calls a timeout waits for the answer in them. naru_channel_fd() is ready when it
+ * has come, so that an event loop has nothing new to do; naru_flush(NARU_SENT) says 0 once it is connected,
+ * and sends nothing. A listener that refuses is told by these calls as it would have been here (-EACCES,
+ * -EPROTO, -EPROTOTYPE, -EINVAL ...), one that ends before it has answered, or is short of memory or
+ * descriptors, as -ECONNRESET: for good; close it and connect again. One that is stopped may answer later:
+ * nobody but the caller says when that is too late. Closing before that waits for nobody, and leaves the
+ * listener no channel, or one that was closed. Until a call has found the answer, one thread at a time uses
+ * the channel, in both directions.
+ *
+ * On shm+posix: and shm+sysv: nobody has to answer. One may be connected that was not accepted yet; the next
+ * waits for that.
  *
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
  * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EPROTO:
@@ -279,7 +291,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
 /*
  * Sends len bytes as one message. 0: the kernel has all of it. The bytes may be reused at once.
  *
- * -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there was no room; nothing was sent.
+ * -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there was no room, or it is not connected yet (naru_connect()); nothing
+ * was sent.
  * -EINPROGRESS: a stream took part of the message before the time was up. The message counts as sent: naru
  *   keeps a copy of the rest, which goes out before anything else at the next call; naru_flush(NARU_SENT)
  * waits. -EMSGSIZE: larger than the mechanism or max_message allows; the explanation says both sizes. -EPIPE:

@@ -79,8 +79,9 @@ NARU_API NARU_MUST_CHECK int naru_gather_listen(struct naru_gather *g, const cha
  * Receives from ch, too: one end of a pair, or a channel that was connected or accepted. It is the gather's
  * from here on, unless this fails.
  *
- * ret_number: the peer's number; may be NULL. -ENOTSUP: it cannot receive, or not be polled. -ENOMEM, -ENOSPC
- * (fs.epoll.max_user_watches). -ECHILD.
+ * ret_number: the peer's number; may be NULL. -EAGAIN: it is not connected yet (naru_connect(NARU_NOWAIT)):
+ * again, when its descriptor is ready. Its own errors, if it never will be. -ENOTSUP: it cannot receive, or
+ * not be polled. -ENOMEM, -ENOSPC (fs.epoll.max_user_watches). -ECHILD.
  */
 NARU_API NARU_MUST_CHECK int naru_gather_add(struct naru_gather *g, struct naru_channel *ch,
                                              uint64_t *ret_number);

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/probe.h"
 #include "channel/channel.h"
+#include "channel/meeting.h"
 #include "channel/reopen.h"
 #include "channel/stream.h"
 
@@ -96,12 +97,23 @@ static int receive_attempt(struct naru_channel *ch, struct naru_message *m, bool
     return ch->kept.full ? take_kept(ch, m) : ch->ops->recv(ch, m, block);
 }
 
+/* For a call that finds ch->direction without its own. 0: it may be there now; or what the call returns. */
+static int find_connection(struct naru_channel *ch, int direction, int64_t *timeout_ns)
+{
+    int r = ch->meeting ? meeting_go_on(ch, direction, timeout_ns) : 0;
+
+    if (r < 0 || !ch->reopen)
+        return r;
+    return direction == CHANNEL_SENDING ? reopen_for_sending(ch, timeout_ns)
+                                        : reopen_for_receiving(ch, timeout_ns);
+}
+
 int channel_begin_receiving(struct naru_channel *ch, int64_t *timeout_ns)
 {
     int r = channel_enter(ch);
 
-    if (r == 0 && ch->reopen && !(ch->direction & NARU_DIRECTION_RECEIVE))
-        r = reopen_for_receiving(ch, timeout_ns);
+    if (r == 0 && !(ch->direction & NARU_DIRECTION_RECEIVE))
+        r = find_connection(ch, CHANNEL_RECEIVING, timeout_ns);
     return r < 0 || reopen_undrained(ch) || ch->direction & NARU_DIRECTION_RECEIVE
                ? r
                : cannot_direction(ch, "receive");
@@ -185,12 +197,12 @@ int channel_begin_sending(struct naru_channel *ch, int64_t *timeout_ns)
 {
     int r = channel_enter(ch);
 
-    if (r == 0 && ch->reopen && !(ch->direction & NARU_DIRECTION_SEND) && !ch->finished)
-        r = reopen_for_sending(ch, timeout_ns);
+    if (r == 0 && ch->finished)
+        return error_set(EPIPE, "%s: nothing can be sent after naru_channel_finish()", ch->url);
+    if (r == 0 && !(ch->direction & NARU_DIRECTION_SEND))
+        r = find_connection(ch, CHANNEL_SENDING, timeout_ns);
     if (r == 0 && !(ch->direction & NARU_DIRECTION_SEND))
         r = cannot_direction(ch, "send");
-    if (r == 0 && ch->finished)
-        r = error_set(EPIPE, "%s: nothing can be sent after naru_channel_finish()", ch->url);
     return r;
 }
 
@@ -201,8 +213,9 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
     int r = channel_begin_sending(ch, &timeout_ns);
     struct patience patience = {.timeout = timeout_ns};
 
-    if (r == 0)
-        r = channel_check_sendable(ch, m);
+    if (r < 0)
+        return meeting_refuses(ch, r);
+    r = channel_check_sendable(ch, m);
     if (r < 0)
         return r;
     r = tried ? tried : ch->ops->send(ch, m, block);
@@ -319,7 +332,7 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
     struct patience patience = {.timeout = timeout_ns};
 
     if (r < 0 || n == 0)
-        return r;
+        return meeting_refuses(ch, r);
     while (valid < n && (r = check_message(message_at(m, valid))) == 0 &&
            (r = channel_check_sendable(ch, message_at(m, valid))) == 0)
         valid++;
@@ -405,8 +418,10 @@ int naru_channel_finish(struct naru_channel *ch)
     int64_t at_once = NARU_NOWAIT;
     int r = ch->finished || lost ? channel_enter(ch) : channel_begin_sending(ch, &at_once);
 
-    if (r == 0 && lost)
+    if (r == 0 && lost && !ch->finished) {
+        reopen_finish(ch);
         ch->finished = true;
+    }
     if (r < 0 || ch->finished)
         return r;
     if (ch->ops->finish) {

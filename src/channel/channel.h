@@ -124,6 +124,14 @@ struct channel_ops {
     /* Connecting takes the other side's answer, not the kernel's alone. */
     bool meets;
 
+    /* Connecting that goes on after naru_connect(NARU_NOWAIT): connect has left ch->meeting (meeting.h), and
+     * ch->direction as it was. meet: an attempt to find the answer: 0, and ch is what connect would have
+     * made; -EAGAIN; or -errno, final and explained. part, after either, or before the close: gives up all
+     * that the meeting still holds, but not its memory; owner: as for close. NULL: connect never leaves one.
+     */
+    int (*meet)(struct naru_channel *ch);
+    void (*part)(struct naru_channel *ch, bool owner);
+
     /* Waits until an attempt is worth it. 0, -ETIMEDOUT, -ECANCELED, -errno. NULL: poll(2) on rfd or wfd. */
     int (*wait)(struct naru_channel *ch, int event, int64_t deadline);
 
@@ -265,10 +273,11 @@ struct naru_channel {
 
     struct channel_block *loan, *loan_spare, *spare; /* see loan.c */
     struct list views;
-    void *lent;                     /* the loan that is out where the mechanism lends in place; NULL: none */
-    int64_t lent_timeout_ns;        /* what its commit may wait */
-    struct naru_listener *listener; /* whose one channel this is; NULL: none's, or it is closed */
-    struct reopen *reopen;          /* it connects again: reopen.h; NULL: it does not */
+    void *lent;                      /* the loan that is out where the mechanism lends in place; NULL: none */
+    int64_t lent_timeout_ns;         /* what its commit may wait */
+    struct naru_listener *listener;  /* whose one channel this is; NULL: none's, or it is closed */
+    struct reopen *reopen;           /* it connects again: reopen.h; NULL: it does not */
+    struct channel_meeting *meeting; /* it is not connected yet: meeting.h; NULL: it is */
 };
 
 struct naru_listener {

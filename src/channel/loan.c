@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "channel/channel.h"
+#include "channel/meeting.h"
 #include "channel/reopen.h"
 
 enum { BLOCK_MIN = 64 * 1024 }; /* bytes; one read of a raw stream, and larger than most messages */
@@ -128,7 +129,7 @@ int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns,
     int r = channel_begin_sending(ch, &timeout_ns);
 
     if (r < 0)
-        return r;
+        return meeting_refuses(ch, r);
     if (ch->loan || ch->lent)
         return error_set(EBUSY, "%s: a loan is out already; commit or cancel it first", ch->url);
     if (len > ch->max_message)

@@ -18,6 +18,7 @@
 #include "base/process.h"
 #include "channel/channel.h"
 #include "channel/frame.h"
+#include "channel/meeting.h"
 #include "channel/reopen.h"
 #include "channel/stream.h"
 
@@ -365,6 +366,7 @@ struct naru_channel *naru_channel_close(struct naru_channel *ch)
     if (mine && ch->stream && stream_has_rest(ch->stream))
         (void)stream_write_rest(ch, false); /* the last chance; -EINPROGRESS told to flush */
     reopen_free(ch);
+    meeting_end(ch, mine);
     if (ch->ops->close)
         ch->ops->close(ch, mine);
     return channel_free(ch);

@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/probe.h"
 #include "channel/channel.h"
+#include "channel/meeting.h"
 #include "channel/reopen.h"
 #include "channel/stream.h"
 
@@ -143,6 +144,8 @@ static int watch_connection(struct naru_channel *ch)
 {
     int in = polled_fd(ch, NARU_IN), r = 0;
 
+    if (ch->meeting)
+        return meeting_watch(ch->meeting, ch->fd);
     if (in >= 0)
         r = watch(ch, in, wanted(ch, in));
     else if (ch->wfd >= 0)
@@ -204,7 +207,8 @@ static int make_fd(struct naru_channel *ch)
 /* After a receive: shows whether something is held here. */
 static void update_held(struct naru_channel *ch)
 {
-    bool ready = ch->direction & NARU_DIRECTION_RECEIVE
+    bool ready = ch->meeting ? ch->meeting->failed != 0
+                 : ch->direction & NARU_DIRECTION_RECEIVE
                      ? ch->kept.full || (ch->stream && stream_holds_message(ch)) ||
                            (ch->ops->holds && ch->ops->holds(ch))
                      : reopen_undrained(ch) != NULL;
@@ -262,9 +266,10 @@ void channel_update_ready(struct naru_channel *ch, int direction)
         ch->short_way_then = ch->short_way[CHANNEL_SENDING];
     if (ch->fd < 0)
         return;
-    if (direction == CHANNEL_SENDING && ch->wfd >= 0)
+    if (direction == CHANNEL_SENDING && ch->wfd >= 0 && !ch->meeting)
         update_armed(ch);
-    if (direction == CHANNEL_RECEIVING && ((ch->direction & NARU_DIRECTION_RECEIVE) || ch->reopen))
+    if (direction == CHANNEL_RECEIVING &&
+        ((ch->direction & NARU_DIRECTION_RECEIVE) || ch->reopen || ch->meeting))
         update_held(ch);
 }
 

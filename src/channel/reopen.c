@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/probe.h"
+#include "channel/meeting.h"
 #include "channel/remains.h"
 
 struct reopen {
@@ -28,6 +29,8 @@ struct reopen {
 
     struct naru_channel *spare; /* without guts: what is needed at a loss is there before it */
     struct remains remains;     /* of the last connection */
+
+    struct naru_channel *next; /* to a listener that has not answered yet: meeting.h; or NULL */
 
     int timer_fd; /* in ch->fd, and open where that is: wakes the event loop for the next attempt; -1: not
                      asked for */
@@ -67,6 +70,7 @@ static void free_reopen(struct reopen *o)
     remains_hold_only(&o->remains, HOLDS_NOTHING);
     if (o->spare)
         channel_abandon(o->spare);
+    (void)naru_channel_close(o->next);
     fork_guard_close(&o->guard);
     (void)fd_close(o->timer_fd); /* in no guard with keep_on_fork */
     free(o->type_name);
@@ -86,8 +90,8 @@ int reopen_attach(struct naru_channel *ch, const char *url, const struct naru_op
     if (!opt->keep_on_fork)
         fork_guard_add(&o->guard, &o->timer_fd);
     o->options = *opt;
-    o->options.interruptible = 0; /* the handle is */
-    o->direction = ch->direction;
+    o->options.interruptible = 0;                                     /* the handle is */
+    o->direction = ch->meeting ? NARU_DIRECTION_BOTH : ch->direction; /* as of all that meet */
     o->connected_at = clock_now();
     o->url = strdup(url);
     if (opt->type.name)
@@ -116,6 +120,8 @@ void reopen_take_over(struct naru_channel *ch)
 
     if (o && o->spare)
         channel_take_over(o->spare);
+    if (o && o->next)
+        channel_take_over(o->next);
     if (o && o->remains.old)
         channel_take_over(o->remains.old);
 }
@@ -210,13 +216,22 @@ bool reopen_end_loan(struct naru_channel *ch)
 
 /* --- the event loop --- */
 
-/* at: when the loop is to be woken; 0: not at all. */
+/* When it gives up. */
+static int64_t limit_of(const struct reopen *o)
+{
+    return o->options.reconnect_ns < NARU_FOREVER - o->lost_at ? o->lost_at + o->options.reconnect_ns
+                                                               : NARU_FOREVER;
+}
+
+/* at: when the loop is to be woken; 0 or NARU_FOREVER: not at all. */
 static void set_timer(const struct reopen *o, int64_t at)
 {
     struct itimerspec when = {{0, 0}, {0, 0}};
 
     if (o->timer_fd < 0)
         return;
+    if (at == NARU_FOREVER)
+        at = 0;
     when.it_value.tv_sec = (time_t)(at / NARU_S(1));
     when.it_value.tv_nsec = (long)(at % NARU_S(1));
     (void)timerfd_settime(o->timer_fd, TFD_TIMER_ABSTIME, &when, NULL); /* cannot fail: both are valid */
@@ -238,8 +253,8 @@ int reopen_watch(struct naru_channel *ch)
         return -code;
     }
     if (o->lost)
-        set_timer(o, o->next_try);
-    return 0;
+        set_timer(o, o->next ? limit_of(o) : o->next_try);
+    return o->next ? meeting_watch(o->next->meeting, ch->fd) : 0;
 }
 
 /* --- a loss --- */
@@ -253,6 +268,19 @@ static void back_off(struct reopen *o)
     set_timer(o, o->next_try);
 }
 
+/* r: why. undrained: as of retire(). */
+static void lose(struct naru_channel *ch, int r, bool undrained)
+{
+    struct reopen *o = ch->reopen;
+
+    o->lost = true;
+    o->lost_code = r;
+    o->lost_at = clock_now();
+    retire(ch, undrained);
+    back_off(o);
+    channel_update_ready(ch, CHANNEL_RECEIVING);
+}
+
 int reopen_lost(struct naru_channel *ch, int direction, int r)
 {
     struct reopen *o = ch->reopen;
@@ -261,25 +289,40 @@ int reopen_lost(struct naru_channel *ch, int direction, int r)
     if (ch->finished || o->lost)
         return r;
     (void)snprintf(text, sizeof text, "%s", naru_explain());
-    o->lost = true;
-    o->lost_code = r;
-    o->lost_at = clock_now();
-    if (o->lost_at - o->connected_at > steady_after || received(ch) != o->received)
+    if (clock_now() - o->connected_at > steady_after || received(ch) != o->received)
         o->step = 0;
-    retire(ch, direction == CHANNEL_SENDING && (o->direction & NARU_DIRECTION_RECEIVE));
-    back_off(o);
-    channel_update_ready(ch, CHANNEL_RECEIVING);
+    lose(ch, r, direction == CHANNEL_SENDING && (o->direction & NARU_DIRECTION_RECEIVE));
     return error_set(-r, "%s; what was sent and not flushed may be lost, and the next call connects again",
                      text);
 }
 
+void reopen_met(struct naru_channel *ch)
+{
+    ch->reopen->connected_at = clock_now();
+}
+
+int reopen_refused(struct naru_channel *ch, int r)
+{
+    char text[512];
+
+    (void)snprintf(text, sizeof text, "%s", naru_explain());
+    lose(ch, r, false);
+    return error_set(-r, "%s; the next call connects again", text);
+}
+
 /* --- and the next connection --- */
 
+void reopen_finish(struct naru_channel *ch)
+{
+    ch->reopen->next = naru_channel_close(ch->reopen->next);
+}
+
 /* It was to be tried for so long. */
-static int gave_up(const struct naru_channel *ch)
+static int gave_up(struct naru_channel *ch)
 {
     const struct reopen *o = ch->reopen;
 
+    reopen_finish(ch);
     return error_set(-o->lost_code,
                      "%s: the connection was lost, and nobody could be connected to within ?reconnect=%lldms",
                      ch->url, (long long)(o->options.reconnect_ns / NARU_MS(1)));
@@ -299,15 +342,46 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Goes on with who has been asked. As connect_within(). */
+static int await_answer(struct naru_channel *ch, int direction, int64_t timeout_ns)
+{
+    struct reopen *o = ch->reopen;
+    int r = o->next->meeting ? meeting_go_on(o->next, direction, &timeout_ns) : 0;
+
+    if (r == 0)
+        return 0;
+    if (r != -EAGAIN && r != -ETIMEDOUT) {
+        o->next = naru_channel_close(o->next);
+        return r == -ECONNRESET ? -EAGAIN : r; /* who did not answer was no connection that could be lost */
+    }
+    if (ch->fd >= 0 && o->next->meeting->epoll < 0 && meeting_watch(o->next->meeting, ch->fd) < 0)
+        o->next = naru_channel_close(o->next); /* the timer is left */
+    return r;
+}
+
+/* 0; -EAGAIN or -ETIMEDOUT; or another that naru_connect() says. */
+static int connect_within(struct naru_channel *ch, int direction, int64_t timeout_ns,
+                          struct naru_channel **ret_ch)
+{
+    struct reopen *o = ch->reopen;
+    int r = o->next ? 0 : channel_connect(o->url, &o->options, timeout_ns, &o->next);
+
+    if (r == 0)
+        r = await_answer(ch, direction, timeout_ns);
+    if (r < 0)
+        return r;
+    *ret_ch = o->next;
+    o->next = NULL;
+    return 0;
+}
+
 /* Connects until the deadline. 0, -ETIMEDOUT, -ECANCELED, or another that naru_connect() says. */
 static int connect_until(struct naru_channel *ch, int direction, int64_t deadline,
                          struct naru_channel **ret_ch)
 {
-    const struct reopen *o = ch->reopen;
-
     for (;;) {
         int64_t left = deadline_left(deadline);
-        int r = channel_connect(o->url, &o->options, ch->interruptible ? earlier(left, slice) : left, ret_ch);
+        int r = connect_within(ch, direction, ch->interruptible ? earlier(left, slice) : left, ret_ch);
 
         if (r == 0 && channel_take_interruption(ch, direction)) {
             (void)naru_channel_close(*ret_ch);
@@ -322,14 +396,15 @@ static int connect_until(struct naru_channel *ch, int direction, int64_t deadlin
     }
 }
 
-/* One attempt of a call that must not wait. Where connecting takes the other side's answer (shm:, tcp:) it
- * gets a little time for that, a longer one each time: with none nobody would ever be connected to. */
-static int connect_at_once(struct naru_channel *ch, struct naru_channel **ret_ch)
+/* One attempt of a call that must not wait. Where connecting takes the other side's answer and cannot go on
+ * without a call (tcp:) it gets a little time for that, a longer one each time: with none nobody would ever
+ * be connected to. */
+static int connect_at_once(struct naru_channel *ch, int direction, struct naru_channel **ret_ch)
 {
     const struct reopen *o = ch->reopen;
     int64_t grace = o->step > grace_least ? earlier(o->step, grace_most) : grace_least;
 
-    return channel_connect(o->url, &o->options, ch->ops->meets ? grace : NARU_NOWAIT, ret_ch);
+    return connect_within(ch, direction, ch->ops->meets && !ch->ops->meet ? grace : NARU_NOWAIT, ret_ch);
 }
 
 /* The new connection's guts become ch's. 0, or an explained -errno: then it is lost again. */
@@ -359,23 +434,23 @@ static int revive(struct naru_channel *ch, struct naru_channel *fresh)
 static int reconnect(struct naru_channel *ch, int direction, int64_t *timeout_ns)
 {
     struct reopen *o = ch->reopen;
-    int64_t deadline = deadline_after(*timeout_ns), limit = NARU_FOREVER, until;
+    int64_t deadline = deadline_after(*timeout_ns), limit = limit_of(o), until;
     bool waits = *timeout_ns > 0;
     struct naru_channel *fresh;
     int r = 0;
 
-    if (o->options.reconnect_ns < NARU_FOREVER - o->lost_at)
-        limit = o->lost_at + o->options.reconnect_ns;
     if (deadline_left(limit) == 0)
         return gave_up(ch);
-    if (!waits && clock_now() < o->next_try)
+    if (!waits && !o->next && clock_now() < o->next_try)
         return error_expected(EAGAIN);
     until = earlier(deadline, limit);
-    if (waits)
+    if (waits && !o->next)
         r = pause_until(ch, direction, earlier(o->next_try, until));
     if (r == 0)
-        r = waits ? connect_until(ch, direction, until, &fresh) : connect_at_once(ch, &fresh);
-    if (r < 0 && r != -ECANCELED)
+        r = waits ? connect_until(ch, direction, until, &fresh) : connect_at_once(ch, direction, &fresh);
+    if (o->next)
+        set_timer(o, limit); /* its answer wakes the event loop */
+    else if (r < 0 && r != -ECANCELED)
         back_off(o);
     if (r == -ETIMEDOUT || r == -EAGAIN)
         return deadline_left(limit) == 0 ? gave_up(ch) : error_expected(waits ? ETIMEDOUT : EAGAIN);

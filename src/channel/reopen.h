@@ -24,12 +24,16 @@ int reopen_parse(struct url *url, struct naru_options *opt);
 /* Whether that mechanism has somebody to connect to again. 0 or the explained -ENOTSUP. */
 int reopen_check(const struct url *url, const struct channel_ops *ops);
 
-/* Makes ch, which is connected, one that connects again. 0 or -ENOMEM. */
+/* Makes ch, which is connected, or meets, one that connects again. 0 or -ENOMEM. */
 int reopen_attach(struct naru_channel *ch, const char *url, const struct naru_options *opt);
 void reopen_free(struct naru_channel *ch);
 
 /* naru_channel_adopt(): this process becomes the owner of what belongs to ch, too. */
 void reopen_take_over(struct naru_channel *ch);
+
+/* ch, which was made one while it met (meeting.h), is connected; or is not, as r says. Returns r. */
+void reopen_met(struct naru_channel *ch);
+int reopen_refused(struct naru_channel *ch, int r);
 
 /* A call on ch is about to tell of the peer's end, r. Returns what it tells. */
 int reopen_lost(struct naru_channel *ch, int direction, int r);
@@ -50,6 +54,9 @@ bool reopen_end_loan(struct naru_channel *ch);
 
 /* Another descriptor in the epoll of naru_channel_fd(). 0 or -errno. */
 int reopen_watch(struct naru_channel *ch);
+
+/* naru_channel_finish(), of one that is lost: it connects to nobody any more. */
+void reopen_finish(struct naru_channel *ch);
 
 bool reopen_is_lost(const struct naru_channel *ch);
 uint64_t reopen_count(const struct naru_channel *ch);

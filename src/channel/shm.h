@@ -249,6 +249,8 @@ bool shm_make_loop_bell(int *ret_fd);
 /* Of shm_ops: see channel_ops. */
 int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_options *opt);
 int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline);
+int shm_meet(struct naru_channel *ch);
+void shm_part(struct naru_channel *ch, bool owner);
 int shm_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt);
 int shm_accept(struct naru_listener *l, struct naru_channel *ch);
 int shm_dispatch(struct naru_listener *l);
