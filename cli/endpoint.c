@@ -15,14 +15,22 @@
 #include "cli/quantity.h"
 #include "cli/report.h"
 
+/* Until then, and not NARU_NOWAIT, which may leave it to the first message whether anybody answers. */
+static int64_t left_until(int64_t deadline)
+{
+    int64_t left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+
+    return left > 0 ? left : 1;
+}
+
 /* A wait that can be ended by a signal: naru_connect() has no channel to interrupt yet. */
 static int connect_in_slices(struct endpoint *e, const char *url, const struct naru_options *opt,
                              int64_t deadline)
 {
     for (;;) {
-        int64_t left = deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now();
+        int64_t left = left_until(deadline);
         bool last = left <= NARU_MS(200);
-        int r = naru_connect(url, opt, last ? (left > 0 ? left : NARU_NOWAIT) : NARU_MS(200), &e->channel);
+        int r = naru_connect(url, opt, last ? left : NARU_MS(200), &e->channel);
 
         if (r == -ETIMEDOUT && interrupt_signal())
             return -ECANCELED;
@@ -46,7 +54,7 @@ int endpoint_connect(struct endpoint *e, const char *url, const struct naru_opti
     if (r == -ETIMEDOUT && interrupt_fd() >= 0)
         r = connect_in_slices(e, url, opt, deadline);
     else if (r == -ETIMEDOUT)
-        r = naru_connect(url, opt, deadline == NARU_FOREVER ? NARU_FOREVER : deadline - now(), &e->channel);
+        r = naru_connect(url, opt, left_until(deadline), &e->channel);
     if (r == 0)
         interrupt_watch(e->channel);
     return r;
