@@ -159,7 +159,7 @@ TEST_EACH(nobody_is_lost_who_comes_as_the_listener_ends, each_door)
     if (strstr(c.url, "manual"))
         return; /* where a connector waits until the accept */
     CHECK_INT(pthread_create(&thread, NULL, come_and_go, &c), 0);
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 40; round++) {
         struct naru_listener *l;
         struct naru_channel *ch;
         char byte;

@@ -8,12 +8,14 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "channel/channel.h"
 #include "channel/test-unix.h"
+#include "runner-syscalls.h"
 
 static bool exists(const char *path)
 {
@@ -118,6 +120,46 @@ TEST(the_mode_is_exact_whatever_the_umask)
         CHECK_INT(status.st_mode & 0777, 0660);
         naru_listener_close(l);
     }
+}
+
+/* Between bind(2) and a chmod(2) another user would be refused. Without a chmod(2) that works, what is seen
+ * is what the file has from the first. */
+TEST(the_file_of_a_socket_has_its_mode_from_the_first)
+{
+    const char *path = test_format("%s/s", test_directory());
+    struct naru_listener *l;
+    struct stat status;
+
+    (void)umask(077);
+#ifdef SYS_chmod
+    test_refuse_call(SYS_chmod, 0); /* which does nothing, and says 0 */
+#endif
+    test_refuse_call(SYS_fchmodat, 0);
+    CHECK_INT(naru_listen(test_format("unix://%s?mode=0666", path), NULL, &l), 0);
+    CHECK(stat(path, &status) == 0);
+    CHECK_INT(status.st_mode & 0777, 0666);
+    (void)naru_listener_close(l);
+    CHECK_INT(umask(077), 077); /* which is as it was */
+}
+
+TEST(without_a_process_more_a_socket_has_its_mode_when_it_listens)
+{
+    const char *path = test_format("%s/s", test_directory());
+    int child = test_fork();
+
+    if (child == 0) { /* whose end makes no process either, as a sanitizer's would */
+        struct naru_listener *l;
+        struct stat status;
+
+        (void)umask(077);
+        test_refuse_call(SYS_clone, EAGAIN);
+        CHECK_INT(naru_listen(test_format("unix://%s?mode=0666", path), NULL, &l), 0);
+        CHECK(stat(path, &status) == 0);
+        CHECK_INT(status.st_mode & 0777, 0666);
+        (void)naru_listener_close(l);
+        test_end_without_calls();
+    }
+    test_join(child);
 }
 
 TEST(connecting_to_another_kind_is_explained)

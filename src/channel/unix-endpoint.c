@@ -27,7 +27,8 @@ static int bind_to(int fd, const struct url *url, const struct unix_name *name, 
 {
     if (name->path && fchmod(fd, mode) < 0)
         return error_set(errno, "%s: fchmod: %s", url->text, error_text(errno));
-    if (unix_name_bind(fd, name) == 0)
+    /* What is this user's alone nobody is kept from by a umask, unless it is a strange one. */
+    if (unix_name_bind(fd, name, name->path && (mode & (S_IRWXG | S_IRWXO))) == 0)
         return 0;
     if (errno == ENAMETOOLONG)
         return unix_name_needs_proc(url, name);
@@ -46,8 +47,8 @@ static int kind_of(int fd)
     return kind;
 }
 
-/* bind(2) gave the file the socket's own mode less the umask; the exact mode is set once it listens, so that
- * who waits for the path is woken then. */
+/* The mode is set once more when it listens: whoever waits for the path is woken by that. And for where
+ * bind(2) took the umask off it. */
 static int start_listening(int fd, const struct url *url, const struct unix_name *name, unsigned mode,
                            struct unix_endpoint *endpoint, int *ret_name_fd)
 {

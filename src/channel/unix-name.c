@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/fork.h"
+#include "channel/unix-bind.h"
 
 #define THROUGH "/proc/self/fd/"
 
@@ -138,9 +138,9 @@ static int use(int fd, const struct unix_name *name, socket_call *call)
                         : use_by_directory(fd, name, call);
 }
 
-int unix_name_bind(int fd, const struct unix_name *name)
+int unix_name_bind(int fd, const struct unix_name *name, bool exactly)
 {
-    return use(fd, name, bind);
+    return use(fd, name, exactly ? unix_bind_exactly : bind);
 }
 
 int unix_name_connect(int fd, const struct unix_name *name)

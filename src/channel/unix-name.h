@@ -7,6 +7,7 @@
 #define NARU_CHANNEL_UNIX_NAME_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -24,9 +25,9 @@ struct unix_name {
  * than 4090, or its last part of more than 82 where all of it has more than 107. */
 int unix_name_parse(const struct url *url, struct unix_name *ret_name);
 
-/* bind(2) and connect(2) to it: 0, or -1 with errno. ENAMETOOLONG: /proc, which a long path needs, is not
- * mounted. */
-int unix_name_bind(int fd, const struct unix_name *name);
+/* bind(2) and connect(2) to it, exactly: with all of the socket's mode (unix-bind.h). 0, or -1 with errno.
+ * ENAMETOOLONG: /proc, which a long path needs, is not mounted. */
+int unix_name_bind(int fd, const struct unix_name *name, bool exactly);
 int unix_name_connect(int fd, const struct unix_name *name);
 
 /* Explains that ENAMETOOLONG. */
