@@ -118,7 +118,29 @@ TEST_EACH(a_file_whose_server_is_silent_holds_up_no_listener, each_way)
 
 /* --- to a connector --- */
 
-TEST(nor_a_connector)
+static const char *const manners[] = {"that waits", "that looks later", "that closes without a look"};
+
+static const char *each_manner(size_t index)
+{
+    return index < sizeof manners / sizeof *manners ? manners[index] : NULL;
+}
+
+/* To a listener that is still to come. */
+static int connect_without_waiting(bool looks)
+{
+    struct naru_channel *ch = NULL;
+    int r;
+
+    WAIT_UNTIL((r = naru_connect(url(), NULL, NARU_NOWAIT, &ch)) != -EAGAIN);
+    if (r < 0)
+        return r; /* the answer was there */
+    WAIT_UNTIL(test_is_readable(naru_channel_fd(ch)));
+    r = looks ? naru_flush(ch, NARU_SENT, NARU_NOWAIT) : -EPROTO;
+    naru_channel_close(ch);
+    return r;
+}
+
+TEST_EACH(nor_a_connector, each_manner)
 {
     int server = mount_silent(S_IFREG), pid = test_fork();
     struct naru_channel *ch = NULL;
@@ -131,7 +153,8 @@ TEST(nor_a_connector)
         for (;;)
             say(accept4(listening, NULL, NULL, SOCK_CLOEXEC), &peer, NULL);
     }
-    CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTO);
+    CHECK_INT(index ? connect_without_waiting(index == 1) : naru_connect(url(), NULL, patience, &ch),
+              -EPROTO);
     WAIT_UNTIL(*flushes == 1);
     unmount(server);
     test_kill(pid);
@@ -147,8 +170,8 @@ static const char *each_carrier(size_t index)
     return index < sizeof carriers / sizeof *carriers ? carriers[index] : NULL;
 }
 
-/* A process that sends so many messages with such a file, and keeps its own copies. */
-static int send_silent_files(struct naru_channel *ch, int count)
+/* A process that sends so many messages with such a file, opens the gate, and keeps its own copies. */
+static int send_silent_files(struct naru_channel *ch, int count, struct test_gate *sent)
 {
     struct naru_message m = NARU_INIT(struct naru_message);
     struct iovec piece = {(void *)(uintptr_t) "x", 1};
@@ -166,6 +189,7 @@ static int send_silent_files(struct naru_channel *ch, int count)
         m.fds = &fd;
         CHECK_INT(naru_send_message(ch, &m, NARU_FOREVER), 0);
     }
+    test_gate_open(sent);
     for (;;)
         (void)pause();
 }
@@ -175,10 +199,12 @@ TEST_EACH(nor_a_receiver_that_has_no_room_for_it, each_carrier)
     int server = mount_silent(S_IFREG), pid;
     size_t before;
     struct naru_channel *ch[2];
+    struct test_gate sent;
     char byte;
 
+    test_gate_init(&sent);
     CHECK_INT(naru_channel_pair(carriers[index], NULL, ch), 0);
-    pid = send_silent_files(ch[0], 2);
+    pid = send_silent_files(ch[0], 2, &sent);
     CHECK_INT(naru_channel_adopt(ch[1]), 0);
     before = open_descriptors();
     for (int i = 0; i < 2; i++)
@@ -216,9 +242,11 @@ TEST(a_receiver_has_so_many_of_them_closed_and_is_told_of_the_next)
     struct naru_view view = NARU_INIT(struct naru_view);
     char byte;
     struct iovec piece = {&byte, 1};
+    struct test_gate sent;
 
+    test_gate_init(&sent);
     CHECK_INT(naru_channel_pair("shm:", NULL, ch), 0);
-    pid = send_silent_files(ch[0], VERY_MANY);
+    pid = send_silent_files(ch[0], VERY_MANY, &sent);
     CHECK_INT(naru_channel_adopt(ch[1]), 0);
     before = open_descriptors();
     for (int i = 0; i < DISCARD_MOST; i++)
@@ -237,6 +265,7 @@ TEST(a_receiver_has_so_many_of_them_closed_and_is_told_of_the_next)
     m.fd_capacity = 1;
     CHECK_INT(naru_recv_message(ch[1], &m, patience), 0);
     CHECK_INT(m.fd_count, 1);
+    test_gate_wait(&sent); /* or it would find no file to open */
     unmount(server);
     close(fd);
     WAIT_UNTIL(!discard_is_full());
