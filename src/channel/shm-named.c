@@ -204,7 +204,7 @@ static int make_segment(struct naru_listener *l, const struct named_seat *old, i
     if (!seat)
         return error_set(ENOMEM, "%s: out of memory for a listener", l->url);
     r = n->place.kind->make(&n->place, &order, seat);
-    if (r < 0) {
+    if (r != 0) {
         (void)seat_free(seat);
         return r;
     }
@@ -234,7 +234,8 @@ int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru
     return r;
 }
 
-/* L1 and L2 for the next. Without room for it the one that has joined stays where it is. 0 or explained. */
+/* L1 and L2 for the next. Without room for it the one that has joined stays where it is. 0, NAMED_TAKEN or
+ * explained. */
 static int replace_waiting(struct naru_listener *l, struct naru_channel *ch)
 {
     struct named_listener *n = l->state;
@@ -242,7 +243,7 @@ static int replace_waiting(struct naru_listener *l, struct naru_channel *ch)
     int fd = -1, r;
 
     r = make_segment(l, n->waiting, &fd, &next);
-    if (r < 0)
+    if (r != 0)
         return r;
     ch->rfd = fd_steal(&l->lock_fd);
     l->lock_fd = fd;
@@ -254,7 +255,8 @@ static int replace_waiting(struct naru_listener *l, struct naru_channel *ch)
 static int name_removed(const struct naru_listener *l)
 {
     return error_set(ENOENT,
-                     "%s: the segment was removed, so that nobody can connect here any more; listen again",
+                     "%s: the segment was removed or replaced, so that nobody can connect here any more; "
+                     "listen again",
                      l->url);
 }
 
@@ -262,7 +264,7 @@ int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
 {
     struct named_listener *n = l->state;
     struct named_seat *seat = n->waiting;
-    int r = 0;
+    int r;
 
     if (!is_joined(n)) {
         if (!n->stopped && n->place.kind->is_named(&n->place, seat))
@@ -271,14 +273,14 @@ int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
         if (!is_joined(n))
             return name_removed(l);
     }
-    if (n->stopped) {
-        ch->rfd = fd_steal(&l->lock_fd);
-        n->waiting = NULL;
-    } else {
-        r = replace_waiting(l, ch);
-    }
+    r = n->stopped ? NAMED_TAKEN : replace_waiting(l, ch);
     if (r < 0)
         return r;
+    if (r == NAMED_TAKEN) { /* this one is the last */
+        stop(n);
+        ch->rfd = fd_steal(&l->lock_fd);
+        n->waiting = NULL;
+    }
     seat->fd = &ch->rfd;
     return open_channel(ch, &n->options, seat);
 }
@@ -318,7 +320,7 @@ void shm_named_unlisten(struct naru_listener *l, bool owner)
 enum {
     /* Why it is to be tried again. */
     NOBODY = NAMED_NOBODY,
-    BUSY = 2 /* somebody else has just connected */
+    BUSY = 3 /* somebody else has just connected */
 };
 
 /* Whether what was found is a segment of ours, and one whose words we talk: 0 with the rings' size, or

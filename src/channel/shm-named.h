@@ -54,14 +54,18 @@ struct named_order {
     const struct named_seat *old; /* which it replaces; NULL: nobody listens here yet */
 };
 
-enum { NAMED_NOBODY = 1 }; /* no segment, or not a whole one yet */
+enum {
+    NAMED_NOBODY = 1, /* no segment, or not a whole one yet */
+    NAMED_TAKEN = 2   /* under the name is what somebody else has put there */
+};
 
 struct named_kind {
     /* 0 or -EINVAL. */
     int (*parse)(struct url *url, struct named_place *ret_place);
 
     /* Makes a segment with us in seat 0 and puts it under the name. Without an old one: reclaims what a dead
-     * listener left. seat->kind and ->fd are set. 0, -EADDRINUSE: somebody listens there; or explained. */
+     * listener left. seat->kind and ->fd are set. 0; -EADDRINUSE: somebody listens there; NAMED_TAKEN: and
+     * the old one has the name no more; -EAGAIN: to be tried again; or explained. */
     int (*make)(struct named_place *place, const struct named_order *order, struct named_seat *seat);
 
     /* Finds and maps what stands under the name; no seat is taken. 0, NAMED_NOBODY or explained. */

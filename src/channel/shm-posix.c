@@ -26,7 +26,9 @@
 /* Between finding a dead one's segment and making ours, others may do the same. */
 enum { RACES_MAX = 1000 };
 
-static const char next_suffix[] = ".next"; /* the name of the next segment, until it takes the other's */
+/* A new segment has the name with this behind it until it takes the name itself. Whoever changes what stands
+ * under a name has that one meanwhile, and sits in it, so that listeners keep off each other. */
+static const char next_suffix[] = ".next";
 
 /* --- seats --- */
 
@@ -73,12 +75,18 @@ static void posix_leave(struct named_seat *seat)
 static int posix_parse(struct url *url, struct named_place *ret_place)
 {
     const char *name = url->target + (url->target[0] == '/');
+    size_t length = strlen(name), suffix = sizeof next_suffix - 1;
 
-    if (!*name || strchr(name, '/') || *name == '.' || strlen(name) > NAME_MAX - (sizeof next_suffix - 1))
+    if (length > suffix && strcmp(name + length - suffix, next_suffix) == 0)
+        return error_set(EINVAL,
+                         "%s: a name that ends in %s is for the next segment of shm+posix:/%.*s; choose "
+                         "another name",
+                         url->text, next_suffix, (int)(length - suffix), name);
+    if (!*name || strchr(name, '/') || *name == '.' || length > NAME_MAX - suffix)
         return error_set(EINVAL,
                          "%s: expected a name of 1 to %zu bytes without '/', and no '.' before it, as in "
                          "shm+posix:/name",
-                         url->text, NAME_MAX - (sizeof next_suffix - 1));
+                         url->text, NAME_MAX - suffix);
     (void)snprintf(ret_place->path, sizeof ret_place->path, SHM_DIRECTORY "/%s", name);
     return 0;
 }
@@ -108,9 +116,9 @@ static int remove_if_dead(const char *what, const char *path, int fd)
     if (!is_channel(fd))
         return error_set(
             EEXIST,
-            "%s: there is shared memory of that name, but it is no channel of naru's; remove it, "
+            "%s: there is shared memory of that name, %s, but it is no channel of naru's; remove it, "
             "or choose another name",
-            what);
+            what, path);
     if (is_locked(fd, SEAT_LISTENER))
         return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another name",
                          what);
@@ -212,25 +220,61 @@ static int make_at(const struct named_place *place, const struct named_order *or
     return error_set(EAGAIN, "%s: others keep making and removing it", place->what);
 }
 
-static int posix_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
+static bool is_old(const struct named_place *place, const struct named_order *order)
+{
+    return order->old && fd_is_path(*order->old->fd, place->path);
+}
+
+/* Puts next, which is ours, under the name. As no other listener does so meanwhile, what is found there stays
+ * the old one or nobody's; what no listener puts there is not replaced either, unless in that very instant.
+ * 0, NAMED_TAKEN or explained. */
+static int take_name(const struct named_place *place, const struct named_order *order, const char *next)
+{
+    for (int race = 0; race < RACES_MAX; race++) {
+        unsigned flags = is_old(place, order) ? 0 : RENAME_NOREPLACE;
+        int r;
+
+        if (renameat2(AT_FDCWD, next, AT_FDCWD, place->path, flags) == 0)
+            return 0;
+        if (errno != EEXIST)
+            return error_set(errno, "%s: cannot rename %s: %s", place->what, next, error_text(errno));
+        if (order->old)
+            return NAMED_TAKEN;
+        r = remove_dead(place->what, place->path);
+        if (r < 0 && r != -ENOENT)
+            return r;
+    }
+    return error_set(EAGAIN, "%s: others keep making and removing it", place->what);
+}
+
+/* A segment of ours under the name. 0, NAMED_TAKEN or explained. */
+static int make_named(const struct named_place *place, const struct named_order *order, int *ret_fd)
 {
     char next[sizeof place->path + sizeof next_suffix];
-    FD_CLEANUP int fd = -1;
-    void *data;
-    int r;
+    int r = order->old ? 0 : remove_dead(place->what, place->path); /* before much is made for nothing */
 
+    if (r < 0 && r != -ENOENT)
+        return r;
     next_path(place, next, sizeof next);
-    r = make_at(place, order, order->old ? next : place->path, &fd);
+    r = make_at(place, order, next, ret_fd);
+    if (r == -EADDRINUSE && order->old) /* whoever is about to listen will find us there, if we are */
+        return is_old(place, order) ? -EAGAIN : NAMED_TAKEN;
     if (r < 0)
         return r;
-    /* In one step, so that nobody else can listen there in between. */
-    if (order->old && rename(next, place->path) < 0) {
-        r = error_set(errno, "%s: cannot rename %s: %s", place->what, next, error_text(errno));
+    r = take_name(place, order, next);
+    if (r != 0)
         (void)unlink(next);
+    return r;
+}
+
+static int posix_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
+{
+    FD_CLEANUP int fd = -1;
+    void *data;
+    int r = make_named(place, order, &fd);
+
+    if (r != 0)
         return r;
-    }
-    if (!order->old)
-        (void)remove_dead(place->what, next); /* what one that was killed before its rename left */
     r = map(place->what, place->path, fd, shared_size(order->ring), &data);
     if (r == NAMED_NOBODY)
         r = error_set(ENOENT, "%s: the segment was removed while it was being made", place->what);

@@ -127,6 +127,102 @@ TEST_EACH(a_name_that_is_removed_ends_accepting_and_not_what_goes_on, each_kind)
     naru_channel_close(near);
 }
 
+TEST(a_name_that_another_has_taken_stays_his)
+{
+    struct naru_listener *before = listen_at(urls[0]), *after;
+    struct naru_channel *far = connect_to(urls[0]), *near, *other = NULL;
+
+    CHECK_INT(naru_segment_remove(urls[0]), 0);
+    after = listen_at(urls[0]);
+    near = accept_from(before); /* who came while the name was its own */
+    check_carries(far, near);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    CHECK_INT(naru_accept(before, patience, &other), -ENOENT);
+    CHECK_CONTAINS(naru_explain(), "removed or replaced, so that nobody can connect here any more; listen");
+    far = connect_to(urls[0]);
+    near = accept_from(after);
+    check_carries(far, near);
+    naru_listener_close(before);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    far = connect_to(urls[0]); /* the end of the one before takes nothing from it */
+    near = accept_from(after);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    naru_listener_close(after);
+}
+
+TEST(a_name_that_only_was_removed_is_taken_again_at_the_next_accept)
+{
+    struct naru_listener *l = listen_at(urls[0]);
+    struct naru_channel *far = connect_to(urls[0]), *near;
+
+    CHECK_INT(naru_segment_remove(urls[0]), 0);
+    near = accept_from(l);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    far = connect_to(urls[0]);
+    near = accept_from(l);
+    check_carries(far, near);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    naru_listener_close(l);
+}
+
+/* What the next segment is called meanwhile. */
+TEST(what_stands_at_the_name_of_the_next_segment_is_said_and_no_channel_is_called_so)
+{
+    struct naru_segment *segment = NULL;
+    struct naru_listener *l = NULL;
+
+    CHECK_INT(naru_listen("shm+posix:/named.next", NULL, &l), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "shm+posix:/named;");
+    CHECK_INT(naru_segment_open("shm+posix:/named.next?unlink", 4096, NULL, &segment), 0);
+    CHECK_INT(naru_listen(urls[0], NULL, &l), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "/dev/shm/named.next");
+    naru_segment_close(segment);
+    check_serves(urls[0]);
+}
+
+enum { CONTENDERS = 4, CONTESTS = 200 };
+
+/* Several listen, connect to whoever does, and accept, at a name that is removed again and again: who listens
+ * is alone in that, or learns of it. */
+TEST(of_those_who_take_a_name_from_each_other_each_ends_whole)
+{
+    int pids[CONTENDERS];
+
+    for (int i = 0; i < CONTENDERS; i++) {
+        pids[i] = test_fork();
+        if (pids[i] > 0)
+            continue;
+        for (int contest = 0; contest < CONTESTS; contest++) {
+            struct naru_listener *l = NULL;
+            struct naru_channel *far = NULL, *near = NULL;
+            int r = naru_listen(urls[0], NULL, &l);
+
+            CHECK(r == 0 || r == -EADDRINUSE || r == -ENOENT || r == -EAGAIN);
+            if (contest % 3 == 0)
+                (void)unlink("/dev/shm/named");
+            if (naru_connect(urls[0], NULL, NARU_NOWAIT, &far) < 0)
+                far = NULL;
+            if (l && contest % 3 == 1)
+                (void)unlink("/dev/shm/named");
+            r = l ? naru_accept(l, NARU_NOWAIT, &near) : -EAGAIN;
+            CHECK(r == 0 || r == -EAGAIN || r == -ENOENT);
+            naru_channel_close(far);
+            naru_channel_close(near);
+            naru_listener_close(l);
+        }
+        test_child_end();
+    }
+    for (int i = 0; i < CONTENDERS; i++)
+        test_join(pids[i]);
+    CHECK(unlink("/dev/shm/named") == 0 || errno == ENOENT);
+    check_serves(urls[0]);
+}
+
 TEST(a_full_dev_shm_is_said_at_the_opening)
 {
     struct naru_listener *l = NULL;
