@@ -96,6 +96,25 @@ TEST_EACH(each_connection_is_its_own, each_variant)
     link_close(&link);
 }
 
+/* By one thread, which has both ends. But for tcp:, whose kernel may take its time (ksoftirqd). */
+TEST_EACH(whoever_does_not_wait_is_connected_where_somebody_listens, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+
+    link_open(&link, index, NULL);
+    if (link.listener && link_can(&link, NARU_CAN_CONNECT) &&
+        !link_can(&link, NARU_CAN_REACH_NETWORK | NARU_CAN_ACCEPT_MANY)) {
+        CHECK_OK(naru_connect(link.url, NULL, NARU_NOWAIT, &far));
+        CHECK_OK(naru_accept(link.listener, NARU_S(WAIT_LONG_S), &near));
+        PUT(&link, far, 1);
+        TAKE(&link, near, 1);
+        naru_channel_close(far);
+        naru_channel_close(near);
+    }
+    link_close(&link);
+}
+
 TEST_EACH(connecting_waits_for_the_listener, each_variant)
 {
     struct naru_channel *ch = NULL;
