@@ -210,7 +210,8 @@ NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_opt
  * -EACCES or -EPERM: permission. -EEXIST: something of another kind, or of another size, has the name.
  * -ENOSPC: no room for shm+posix: in /dev/shm. -ENOENT: the directory is missing, or the object with
  * ?create=no. -EADDRNOTAVAIL: not an address of this machine. -EAGAIN: shm: no thread is to be had for the
- * keeper (RLIMIT_NPROC, a sandbox); ?service=manual needs none. Any other errno of the system calls beneath:
+ * keeper (RLIMIT_NPROC), -ENOMEM: nor a stack for it (mlockall(MCL_FUTURE)), -EPERM: a sandbox forbids it;
+ * ?service=manual needs none. Any other errno of the system calls beneath:
  * bind(2), mkfifo(3), mq_open(3), msgget(2). Never waits, except for a name server.
  */
 NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_options *opt,

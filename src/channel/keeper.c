@@ -24,6 +24,7 @@
 
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/mapping.h"
 
 struct keeper {
     struct fork_guard guard;
@@ -86,6 +87,36 @@ static void *keep(void *argument)
     }
 }
 
+/* Whether a thread's stack can be had: 0, or the errno. pthread_create(3) says EAGAIN of that, too. */
+static int try_stack(void)
+{
+    pthread_attr_t usual;
+    size_t size = 0;
+
+    if (pthread_getattr_default_np(&usual) != 0)
+        return 0;
+    (void)pthread_attr_getstacksize(&usual, &size); /* cannot fail */
+    (void)pthread_attr_destroy(&usual);
+    return mapping_try(size);
+}
+
+static int no_thread(const char *what, int code)
+{
+    int no_stack = try_stack();
+
+    if (no_stack)
+        return error_set(
+            mapping_code(no_stack),
+            "%s: no memory for the stack of a thread to answer those who connect while the program "
+            "is busy: %s; `ulimit -s` makes stacks smaller, ?service=manual does without",
+            what, mapping_text(no_stack));
+    return error_set(code,
+                     "%s: no thread to answer those who connect while the program is busy: %s; %s, or do "
+                     "without by ?service=manual",
+                     what, error_text(code),
+                     code == EAGAIN ? "raise RLIMIT_NPROC" : "let the sandbox (seccomp) allow it");
+}
+
 /* The thread inherits the mask it is created under: the program's signals are the program's. */
 static int start_thread(const char *what, struct keeper *k)
 {
@@ -96,12 +127,7 @@ static int start_thread(const char *what, struct keeper *k)
     (void)pthread_sigmask(SIG_SETMASK, &all, &usual);
     r = pthread_create(&k->thread, NULL, keep, k);
     (void)pthread_sigmask(SIG_SETMASK, &usual, NULL);
-    return r == 0
-               ? 0
-               : error_set(r,
-                           "%s: no thread to answer those who connect while the program is busy: %s; raise "
-                           "RLIMIT_NPROC, or do without by ?service=manual",
-                           what, error_text(r));
+    return r == 0 ? 0 : no_thread(what, r);
 }
 
 /* --- its tasks --- */

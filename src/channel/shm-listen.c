@@ -193,10 +193,12 @@ static int work(struct shm_listener *s, size_t enough)
             r = advance(s, &s->pending[i]);
     for (int i = 0; i < TAKEN_MAX && r == 0 && s->arrived < enough && (p = find_room(s)); i++) {
         r = take(s, p);
+        if (r == -EAGAIN)
+            return 0;
         if (r == 0 && p->fd >= 0)
             r = advance(s, p);
     }
-    return r == -EAGAIN ? 0 : r;
+    return r;
 }
 
 /* Drops who did not speak in time, and sets the timer for who still may. */

@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/holder.h"
+#include "base/mapping.h"
 #include "base/sysv.h"
 #include "channel/shm-named.h"
 #include "channel/table.h"
@@ -229,7 +230,10 @@ static int attach(const char *what, int id, struct named_found *ret_found)
     void *data = shmat(id, NULL, 0);
 
     if ((intptr_t)data == -1)
-        return sysv_is_gone(errno) ? NAMED_NOBODY : segment_failed(what, errno, "attach");
+        return sysv_is_gone(errno) ? NAMED_NOBODY
+               : errno == EAGAIN
+                   ? error_set(mapping_code(errno), "%s: cannot attach it: %s", what, mapping_text(errno))
+                   : segment_failed(what, errno, "attach");
     if (shmctl(id, IPC_STAT, &status) < 0) {
         int code = errno;
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "segment/pages.h"
 #include "segment/publish.h"
 #include "segment/segment.h"
@@ -23,7 +24,8 @@ static int protection(const struct naru_segment *segment)
 
 static int failed(const struct naru_segment *segment, size_t size, int code)
 {
-    return error_set(code, "%s: cannot map %zu bytes: %s", segment->url, size, error_text(code));
+    return error_set(mapping_code(code), "%s: cannot map %zu bytes: %s", segment->url, size,
+                     mapping_text(code));
 }
 
 /* Bytes of a page of the object. */
@@ -91,7 +93,7 @@ static int map_in_place(struct naru_segment *segment, size_t size)
         return no_mirror(segment, size, page);
     space = pages_reserve_addresses(copies * whole, segment->huge != NARU_HUGE_NO ? pages_huge_size() : 0);
     if (!space)
-        return failed(segment, size, ENOMEM);
+        return failed(segment, size, errno);
     for (size_t i = 0; i < copies && r == 0; i++)
         r = map_copy(segment, size, space + i * whole);
     if (r < 0) {

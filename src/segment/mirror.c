@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 
 static int map_again(void *source, size_t length, void *target)
 {
@@ -38,13 +39,14 @@ int mirror_map(const char *what, void *source, size_t plain, size_t ring, struct
         return r;
     memory.base = mmap(NULL, plain + 2 * ring, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory.base == MAP_FAILED)
-        return error_set(errno, "%s: no room in the address space for a ring of %zu bytes: %s", what, ring,
-                         error_text(errno));
+        return error_set(mapping_code(errno), "%s: no room in the address space for a ring of %zu bytes: %s",
+                         what, ring, mapping_text(errno));
     r = map_again(source, plain + ring, memory.base);
     if (r == 0)
         r = map_again((uint8_t *)source + plain, ring, memory.base + plain + ring);
     if (r < 0)
-        r = error_set(-r, "%s: cannot map a ring of %zu bytes twice: %s", what, ring, error_text(-r));
+        r = error_set(mapping_code(-r), "%s: cannot map a ring of %zu bytes twice: %s", what, ring,
+                      mapping_text(-r));
     else
         r = mirror_reserve(what, memory.base, plain + ring);
     if (r < 0) {

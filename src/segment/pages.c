@@ -32,8 +32,10 @@ void *pages_reserve_addresses(size_t length, size_t alignment)
     size_t all = length + alignment, before, behind;
     uint8_t *space;
 
-    if (all < length)
+    if (all < length) {
+        errno = ENOMEM;
         return NULL;
+    }
     space = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (space == MAP_FAILED)
         return NULL;

@@ -13,7 +13,7 @@
 size_t pages_huge_size(void);
 
 /* Address space of so many bytes in which nothing is mapped yet, at a multiple of `alignment` (a power of
- * two, or 0). NULL: there is none. munmap(2) gives it back. */
+ * two, or 0). NULL: there is none, and errno says why. munmap(2) gives it back. */
 void *pages_reserve_addresses(size_t length, size_t alignment);
 
 /*

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "segment/pages.h"
 #include "segment/sealed.h"
 
@@ -71,7 +72,8 @@ int sealed_align(const char *what, struct sealed *memory)
             (void)munmap(part.begin, all - done);
             (void)munmap(place, all);
             memory->base = NULL;
-            return error_set(code, "%s: ?huge: cannot move shared memory: %s", what, error_text(code));
+            return error_set(mapping_code(code), "%s: ?huge: cannot move shared memory: %s", what,
+                             mapping_text(code));
         }
     }
     memory->base = place;

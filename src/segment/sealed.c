@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/mapping.h"
 #include "segment/publish.h"
 
 enum { SEALS = F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
@@ -65,10 +66,13 @@ static int map(const char *what, int fd, int protection, struct sealed *memory)
     struct sealed m = *memory;
 
     if (!map_parts(&m, protection, fd))
-        return errno == ENOMEM
-                   ? error_set(ENOMEM, "%s: no room in the address space for a ring of %zu bytes: %s", what,
-                               m.ring * (m.more + 1), error_text(ENOMEM))
-                   : error_set(errno, "%s: cannot map shared memory: %s", what, error_text(errno));
+        return error_set(
+            mapping_code(errno),
+            "%s: cannot map %zu bytes of shared memory: %s; less does with a smaller ?ring=, and "
+            "%s",
+            what, sealed_mapped(&m), mapping_text(errno),
+            protection & PROT_WRITE ? "?pool=, for what is sent"
+                                    : "?max-message= and ?pool=, for what is received");
     memory->base = m.base;
     return 0;
 }
@@ -180,11 +184,11 @@ static bool is_reserved(int fd, const struct stat *status, const struct sealed *
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
                   struct sealed *ret_memory)
 {
-    return sealed_attach_more(what, fd, plain, ring, 0, pool_most, ret_memory);
+    return sealed_attach_more(what, fd, plain, ring, 0, pool_most, SIZE_MAX, ret_memory);
 }
 
 int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size_t more, uint64_t pool_most,
-                       struct sealed *ret_memory)
+                       size_t mapped_most, struct sealed *ret_memory)
 {
     struct sealed memory = {.plain = plain, .ring = ring, .more = more};
     size_t first = before_pool(&memory);
@@ -213,19 +217,13 @@ int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size
     if (!is_reserved(fd, &status, &memory))
         return error_set(EPROTO, "%s: the peer passed %zu bytes of memory, not all of them reserved", what,
                          first);
+    if (memory.pool > mapped_most)
+        memory.pool = mapped_most;
     r = map(what, fd, PROT_READ, &memory);
     if (r < 0)
         return r;
     *ret_memory = memory;
     return 0;
-}
-
-void sealed_trim(struct sealed *memory, size_t most)
-{
-    if (memory->pool <= most)
-        return;
-    (void)munmap(sealed_pool(memory) + most, memory->pool - most);
-    memory->pool = most;
 }
 
 void sealed_deinit(struct sealed *memory)

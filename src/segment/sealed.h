@@ -52,17 +52,15 @@ int sealed_make_more(const char *what, const char *label, size_t plain, size_t r
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
                   struct sealed *ret_memory);
 
-/* Likewise with so many more rings. */
+/* Likewise with so many more rings, and of the pool no more is mapped than mapped_most bytes (whole pages):
+ * so much has ret_memory->pool then. */
 int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size_t more, uint64_t pool_most,
-                       struct sealed *ret_memory);
+                       size_t mapped_most, struct sealed *ret_memory);
 
 /* Reserves [from, to) of the pool and maps it, for its maker to write or its reader to read, at no cost where
  * that is done already. What cannot be had is an error here, and no SIGBUS later. 0 or -ENOMEM, without a
  * sentence. */
 int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write);
-
-/* Unmaps what its reader will not look at: all of the pool but its first `most` bytes (whole pages). */
-void sealed_trim(struct sealed *memory, size_t most);
 
 /* Reserves and maps all that is mapped, the pool too: no access faults later. write: as its maker. 0 or the
  * explained -ENOMEM. Before Linux 5.14 nothing is done. */

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/fork.h"
+#include "base/mapping.h"
 #include "segment/publish.h"
 
 static const struct segment_kind *const kinds[] = {
@@ -63,8 +64,8 @@ int segment_initialise(int fd, void *argument)
         return 0;
     data = mmap(NULL, request->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED)
-        return request->told = error_set(errno, "%s: cannot map %zu bytes: %s", request->url->text,
-                                         request->size, error_text(errno));
+        return request->told = error_set(mapping_code(errno), "%s: cannot map %zu bytes: %s",
+                                         request->url->text, request->size, mapping_text(errno));
     r = request->initialise(data, request->size, request->argument);
     (void)munmap(data, request->size);
     if (r < 0)

@@ -11,6 +11,7 @@
 #include <sys/shm.h>
 
 #include "base/error.h"
+#include "base/mapping.h"
 #include "base/sysv.h"
 #include "segment/pages.h"
 #include "segment/publish.h"
@@ -84,7 +85,11 @@ static int attach(const struct segment_request *request, int id, void **ret_data
         *ret_data = data;
         return 0;
     }
-    return sysv_is_gone(errno) ? GONE : failed(request->url, errno, "attach it");
+    if (sysv_is_gone(errno))
+        return GONE;
+    return errno == EAGAIN ? error_set(mapping_code(errno), "%s: cannot attach it: %s", request->url->text,
+                                       mapping_text(errno))
+                           : failed(request->url, errno, "attach it");
 }
 
 static int find_and_attach(const struct segment_request *request, key_t key, int id, int *ret_id,

@@ -53,18 +53,19 @@ int shm_link_attach_lanes(const char *what, int fd, uint64_t ring, unsigned lane
 {
     struct sealed theirs;
     const struct shm_page *page;
-    int r = sealed_attach_more(what, fd, sizeof *page, ring, lanes - 1, SHM_POOL_MOST, &theirs);
+    int r =
+        sealed_attach_more(what, fd, sizeof *page, ring, lanes - 1, SHM_POOL_MOST, (size_t)pool_max, &theirs);
 
     if (r < 0)
         return r;
     page = (const struct shm_page *)(const void *)theirs.base;
     if (page->magic != SHM_MAGIC || page->layout != SHM_LAYOUT || page->line != SHM_LINE ||
-        page->ring != ring || page->lanes != lanes || page->pool != theirs.pool) {
+        page->ring != ring || page->lanes != lanes || page->pool < theirs.pool ||
+        (page->pool > theirs.pool && theirs.pool < pool_max)) {
         sealed_deinit(&theirs);
         return error_set(EPROTO, "%s: the peer's memory is not laid out as layout %d of naru", what,
                          SHM_LAYOUT);
     }
-    sealed_trim(&theirs, (size_t)pool_max);
     *ret_theirs = theirs;
     return 0;
 }

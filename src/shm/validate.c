@@ -180,7 +180,7 @@ int validate_pool(const char *what, const struct pool *p)
 
 /* --- channels --- */
 
-/* Of the other's pool a side may map less than there is (sealed_trim()). */
+/* Of the other's pool a side may map less than there is. */
 static int validate_page(const char *what, bool ours, const struct shm_page *page,
                          const struct sealed *memory)
 {

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/mapping.h"
 #include "segment/publish.h"
 #include "sync/head.h"
 
@@ -57,6 +58,10 @@ static int map(const struct opening *opening, int fd, void **ret_object)
 {
     void *object = mmap(NULL, opening->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
+    if (object == MAP_FAILED && errno == EAGAIN)
+        return error_set(mapping_code(EAGAIN), "%s '%s': cannot map %s: %s",
+                         naru_sync_kind_name(opening->kind), opening->name, opening->path,
+                         mapping_text(EAGAIN));
     if (object == MAP_FAILED)
         return failed(opening, -errno, "map");
     *ret_object = object;
