@@ -5,20 +5,21 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Two paths of usual length fit. Of a longer sentence the middle is cut out: it begins with a URL, which may
  * have 8 KiB, and what went wrong and how to mend it stands at the end. */
-enum { SENTENCE_MAX = 1024, SENTENCE_WHOLE_MAX = 18 * 1024, SENTENCE_HEAD = 500 };
+enum { SENTENCE_MAX = 1024, SENTENCE_HEAD = 500 };
 
 static _Thread_local struct {
     int expected; /* an expected outcome's code, whose text is fixed; 0: the sentence counts */
     char sentence[SENTENCE_MAX];
 } last;
 
-static void keep(const char *whole)
+/* Of `length` bytes. */
+static void keep(const char *whole, size_t length)
 {
-    size_t length = strlen(whole);
     const char *tail;
 
     if (length < SENTENCE_MAX) {
@@ -29,16 +30,36 @@ static void keep(const char *whole)
     (void)snprintf(last.sentence, sizeof last.sentence, "%.*s...%s", SENTENCE_HEAD, whole, tail);
 }
 
+/* Of a longer one; on the heap, as a thread's stack may be of 16 KiB. Without memory its beginning has to do.
+ */
+static void keep_long(const char *beginning, size_t length, const char *format, va_list args)
+{
+    char *whole = malloc(length + 1);
+
+    if (whole && vsnprintf(whole, length + 1, format, args) >= 0)
+        keep(whole, length);
+    else
+        keep(beginning, strlen(beginning));
+    free(whole);
+}
+
 int error_set(int code, const char *format, ...)
 {
-    char whole[SENTENCE_WHOLE_MAX];
-    va_list args;
+    char sentence[SENTENCE_MAX]; /* the last one may be among the arguments */
+    va_list args, again;
+    int length;
 
     va_start(args, format);
-    if (vsnprintf(whole, sizeof whole, format, args) < 0)
-        whole[0] = '\0'; /* only wide characters can fail, and we print none */
+    va_copy(again, args);
+    length = vsnprintf(sentence, sizeof sentence, format, args);
+    if (length < 0) /* only wide characters can fail, and we print none */
+        keep("", 0);
+    else if (length < SENTENCE_MAX)
+        keep(sentence, (size_t)length);
+    else
+        keep_long(sentence, (size_t)length, format, again);
+    va_end(again);
     va_end(args);
-    keep(whole);
     last.expected = 0;
     return -code;
 }

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -27,20 +28,61 @@ static struct list guards = LIST_HEAD_INIT(guards);
 static const pthread_rwlock_t holding_initial = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static pthread_rwlock_t holding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
-/* How often this thread holds: a second read lock, behind a fork that waits for the first, would never come.
- */
-static _Thread_local unsigned depth;
+/* While a thread has `holding` or `lock`, no handler runs in it, which might fork() and wait for itself, and
+ * no pthread_cancel(3) ends it there. What it does itself (SIGSEGV and its like) is not held back. */
+static _Thread_local struct {
+    unsigned depth; /* a second read lock, behind a fork that waits for the first, would never come */
+    sigset_t signals;
+    int cancel_state;
+} undisturbed;
+
+static void begin_undisturbed(void)
+{
+    static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t others;
+
+    if (undisturbed.depth == 0) {
+        (void)sigfillset(&others);
+        for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++)
+            (void)sigdelset(&others, own_faults[i]);
+        (void)pthread_sigmask(SIG_BLOCK, &others, &undisturbed.signals);
+        (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &undisturbed.cancel_state);
+    }
+    undisturbed.depth++; /* only now: a handler that comes before this has a beginning and end of its own */
+}
+
+static void end_undisturbed(void)
+{
+    if (--undisturbed.depth > 0)
+        return;
+    (void)pthread_setcancelstate(undisturbed.cancel_state, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &undisturbed.signals, NULL);
+}
 
 void fork_hold(void)
 {
-    if (depth++ == 0)
+    begin_undisturbed();
+    if (undisturbed.depth == 1)
         (void)pthread_rwlock_rdlock(&holding);
 }
 
 void fork_release(void)
 {
-    if (--depth == 0)
+    if (undisturbed.depth == 1)
         (void)pthread_rwlock_unlock(&holding);
+    end_undisturbed();
+}
+
+static void lock_guards(void)
+{
+    begin_undisturbed();
+    (void)pthread_mutex_lock(&lock);
+}
+
+static void unlock_guards(void)
+{
+    (void)pthread_mutex_unlock(&lock);
+    end_undisturbed();
 }
 
 void fork_close(int *fd)
@@ -52,6 +94,7 @@ void fork_close(int *fd)
 
 static void before_fork(void)
 {
+    begin_undisturbed();
     (void)pthread_rwlock_wrlock(&holding);
     (void)pthread_mutex_lock(&lock);
 }
@@ -60,6 +103,7 @@ static void after_fork_in_parent(void)
 {
     (void)pthread_mutex_unlock(&lock);
     (void)pthread_rwlock_unlock(&holding);
+    end_undisturbed();
 }
 
 /* Closes a descriptor that may stand in more than one place, and leaves -1 in all of them. */
@@ -95,6 +139,7 @@ static void after_fork_in_child(void)
     (void)pthread_mutex_unlock(&lock);
     TSAN_UNLOCKED(&holding);
     holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
+    end_undisturbed();
 }
 
 __attribute__((constructor)) static void watch_forks(void)
@@ -114,13 +159,13 @@ static uint64_t next_generation(void)
 {
     uint64_t now;
 
-    (void)pthread_mutex_lock(&lock);
+    lock_guards();
     now = atomic_load_explicit(fork_word, memory_order_relaxed); /* another thread may have been first */
     if (now == 0) {
         now = ++latest;
         atomic_store_explicit(fork_word, now, memory_order_relaxed); /* says all there is to know */
     }
-    (void)pthread_mutex_unlock(&lock);
+    unlock_guards();
     return now;
 }
 
@@ -153,21 +198,21 @@ void fork_guard_add(struct fork_guard *guard, int *fd)
 {
     int free_slot = 0;
 
-    (void)pthread_mutex_lock(&lock);
+    lock_guards();
     while (free_slot < FORK_GUARD_FDS && guard->fds[free_slot])
         free_slot++;
     assert(free_slot < FORK_GUARD_FDS);
     guard->fds[free_slot] = fd;
     if (list_is_empty(&guard->node))
         list_append(&guards, &guard->node);
-    (void)pthread_mutex_unlock(&lock);
+    unlock_guards();
 }
 
 void fork_guard_deinit(struct fork_guard *guard)
 {
-    (void)pthread_mutex_lock(&lock);
+    lock_guards();
     list_remove(&guard->node);
-    (void)pthread_mutex_unlock(&lock);
+    unlock_guards();
 }
 
 void fork_guard_close(struct fork_guard *guard)

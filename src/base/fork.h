@@ -56,8 +56,8 @@ void fork_guard_close(struct fork_guard *guard);
 void fork_close(int *fd);
 
 /* Between these no other thread forks, so that no child gets a copy of a descriptor that is made and not
- * guarded yet, or closed and still in its guard. Around calls that do not wait, only, and no fork in between.
- * May be nested. */
+ * guarded yet, or closed and still in its guard. Nor does a handler run in this thread, nor does
+ * pthread_cancel(3) end it. Around calls that do not wait, only, and no fork in between. May be nested. */
 void fork_hold(void);
 void fork_release(void);
 

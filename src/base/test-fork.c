@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -183,4 +186,85 @@ TEST(forking_beside_busy_threads_leaves_a_usable_child)
     atomic_store(&stop, true);
     for (int i = 0; i < 2; i++)
         CHECK_INT(pthread_join(threads[i], NULL), 0);
+}
+
+static volatile sig_atomic_t forks;
+
+/* What a restarter of children does upon SIGCHLD, and a crash handler upon its signal. */
+static void fork_in_handler(int sig)
+{
+    int saved = errno, status = 0, pid = fork();
+
+    (void)sig;
+    if (pid == 0)
+        _exit(0);
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    forks = forks + 1;
+    errno = saved;
+}
+
+/* Guards and closes until the handler has run. */
+static void be_interrupted(void)
+{
+    const struct itimerval soon = {.it_value.tv_usec = (suseconds_t)(1 + test_random() % 200)};
+    int before = forks;
+
+    CHECK_INT(setitimer(ITIMER_REAL, &soon, NULL),
+              0); /* once: a slow fork must not be followed by the next */
+    while (forks == before) {
+        struct fork_guard guard;
+        int fd;
+
+        fork_hold();
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        fork_guard_init(&guard);
+        fork_guard_add(&guard, &fd);
+        fork_release();
+        CHECK(fd >= 0);
+        fork_guard_close(&guard);
+    }
+}
+
+TEST(a_handler_that_forks_does_not_wait_for_the_thread_that_it_interrupted)
+{
+    struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART}, before;
+
+    CHECK_INT(sigaction(SIGALRM, &action, &before), 0);
+    for (int i = 0; i < 300; i++)
+        be_interrupted();
+    CHECK_INT(sigaction(SIGALRM, &before, NULL), 0);
+}
+
+static void *hold_until_cancelled(void *argument)
+{
+    _Atomic int *held = argument;
+
+    fork_hold();
+    (void)atomic_fetch_add(held, 1);
+    while (atomic_load(held) < 2)
+        (void)close(-1); /* a cancellation point */
+    fork_release();
+    (void)atomic_fetch_add(held, 1);
+    for (;;)
+        (void)pause();
+    return NULL;
+}
+
+TEST(a_thread_that_holds_off_forks_is_cancelled_afterwards)
+{
+    _Atomic int held = 0;
+    pthread_t thread;
+    void *result;
+    int pid;
+
+    CHECK_INT(pthread_create(&thread, NULL, hold_until_cancelled, &held), 0);
+    WAIT_UNTIL(atomic_load(&held) == 1);
+    CHECK_INT(pthread_cancel(thread), 0);
+    (void)atomic_fetch_add(&held, 1);
+    CHECK_INT(pthread_join(thread, &result), 0);
+    CHECK(result == PTHREAD_CANCELED && atomic_load(&held) == 3);
+    pid = test_fork(); /* waits for nobody */
+    if (pid == 0)
+        _exit(0);
+    test_join(pid);
 }

@@ -72,17 +72,18 @@ static int check_directory(const struct url *url, const char *path)
 /* The directory in which names stand. */
 static int find_directory(const struct url *url, bool make, char *ret, size_t size)
 {
-    char parent[PATH_MAX];
-    int r = find_parent(url, parent, sizeof parent), length;
+    int r = find_parent(url, ret, size), length;
+    size_t parent;
 
     if (r < 0)
         return r;
-    if (*parent)
-        length = snprintf(ret, size, "%s/naru", parent);
+    parent = strlen(ret);
+    if (parent > 0)
+        length = snprintf(ret + parent, size - parent, "/naru");
     else
         length = snprintf(ret, size, "/tmp/naru-%u", (unsigned)geteuid());
-    if (length >= (int)size)
-        return error_set(ENAMETOOLONG, "%s: the path %s/naru is too long", url->text, parent);
+    if ((size_t)length >= size - parent)
+        return error_set(ENAMETOOLONG, "%s: the path %.*s/naru is too long", url->text, (int)parent, ret);
     if (make && mkdir(ret, 0700) < 0 && errno != EEXIST)
         return error_set(
             errno,

@@ -184,8 +184,9 @@ struct ring_slot {
  * and ring_find_room() may find more. The next header is zeroed before the payload is written, not after: if
  * the other processor has that line, payload and header then wait for it together, and no reader that polls
  * takes the line of this header away between the two. */
-static inline __attribute__((always_inline)) enum ring_state
-ring_open(const struct ring_writer *w, uint32_t length, struct ring_slot *ret_slot)
+static inline __attribute__((always_inline)) enum ring_state ring_open(const struct ring_writer *w,
+                                                                       uint32_t length,
+                                                                       struct ring_slot *ret_slot)
 {
     uint64_t position = w->position, mask = w->mask, next = position + record_bytes(length);
     uint8_t *data = w->data;

@@ -393,7 +393,7 @@ TEST(a_bell_that_is_never_heard_blocks_nobody)
 }
 
 /* Whoever sleeps wakes, and knows that nothing will wake it any more. */
-TEST(a_bell_for_which_the_kernel_has_no_memory_hangs_up)
+static void check_hangs_up(int code)
 {
     struct words words[2] = {{0}};
     struct side side;
@@ -403,7 +403,7 @@ TEST(a_bell_for_which_the_kernel_has_no_memory_hangs_up)
     make_sockets(fds);
     pid = test_fork();
     if (pid == 0) {
-        test_refuse_call(SYS_sendto, ENOBUFS);
+        test_refuse_call(SYS_sendto, code);
         side = make_side(words, fds, 0);
         waker_ring(&side.waker);
         for (;;)
@@ -413,6 +413,19 @@ TEST(a_bell_for_which_the_kernel_has_no_memory_hangs_up)
     CHECK_INT(recv(fds[1], &byte, 1, 0), 0);
     test_kill(pid);
     (void)close(fds[1]);
+}
+
+TEST(a_bell_for_which_the_kernel_has_no_memory_hangs_up)
+{
+    check_hangs_up(ENOBUFS);
+}
+
+TEST(a_bell_that_a_sandbox_refuses_hangs_up)
+{
+    static const int refusals[] = {EPERM, EACCES, ENOSYS};
+
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        check_hangs_up(refusals[i]);
 }
 
 /* The bell of a hostile peer never stops; each look at it ends, and so does each sleep. */

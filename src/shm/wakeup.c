@@ -32,30 +32,35 @@ bool wakeup_register(void)
     return barrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0;
 }
 
-/* false: the kernel has no memory for a byte at the moment. EAGAIN: it is full of bytes that wake as well;
- * EPIPE: whoever reads next sees the end itself. */
-static bool ring_socket(const struct waker *w)
+/* 0, or why nobody hears it. EAGAIN: it is full of bytes that wake as well; EPIPE, ECONNRESET: whoever reads
+ * next sees the end itself; EBADF: a child has no bells. */
+static int ring_socket(const struct waker *w)
 {
     static const char byte = 1;
 
-    return send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || (errno != ENOBUFS && errno != ENOMEM);
+    if (send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == EPIPE ||
+        errno == ECONNRESET || errno == EBADF)
+        return 0;
+    return errno;
 }
 
-/* A wake-up must not be lost: what was published last would never be seen. To hang up takes no memory: who
- * sleeps there wakes, finds what there is, and then that this side is gone, which is better than to wait for
- * ever. */
-static void ring_without_memory(const struct waker *w)
+/* A wake-up must not be lost: what was published last would never be seen. What the kernel has no memory for
+ * is tried again; what a sandbox or a security module refuses stays refused. To hang up takes no memory and
+ * seldom a permission: who sleeps there wakes, finds what there is, and then that this side is gone, which is
+ * better than to wait for ever. */
+static void ring_unheard(const struct waker *w, int code)
 {
     enum { YIELDS = 1000 };
     const struct timespec pause = {.tv_nsec = WAKEUP_SLICE_NS};
     int64_t until = clock_now() + WAKER_TRIES_NS;
 
-    for (int tries = 0; clock_now() < until; tries++) {
+    for (int tries = 0; (code == ENOBUFS || code == ENOMEM) && clock_now() < until; tries++) {
         if (tries < YIELDS)
             (void)sched_yield();
         else
             (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-        if (ring_socket(w))
+        code = ring_socket(w);
+        if (code == 0)
             return;
     }
     (void)shutdown(w->fd, SHUT_WR);
@@ -78,7 +83,7 @@ static bool ring_loop(struct waker *w)
 
 void waker_ring(struct waker *w)
 {
-    int saved = errno;
+    int saved = errno, code;
 
     PROBE1(ring, w->fd);
     if (w->bell) {
@@ -89,8 +94,9 @@ void waker_ring(struct waker *w)
         errno = saved;
         return;
     }
-    if (!ring_socket(w))
-        ring_without_memory(w);
+    code = ring_socket(w);
+    if (code != 0)
+        ring_unheard(w, code);
     errno = saved;
 }
 
