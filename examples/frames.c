@@ -16,7 +16,7 @@ static int brightness(const struct naru_view *frame)
 
 static int watch(const char *url)
 {
-    struct naru_view kept[KEPT] = {{0}}, frame = NARU_INIT(struct naru_view);
+    struct naru_view frame = NARU_INIT(struct naru_view), kept[KEPT] = {frame, frame, frame};
     struct naru_listener *listener;
     struct naru_channel *camera;
     int r;

@@ -391,6 +391,10 @@ static ssize_t receive(struct naru_gather *g, const struct taking *t, int64_t ti
     bool waited = false;
     ssize_t r = fork_guard_enter(&g->guard);
 
+    if (from && from->size < sizeof *from)
+        return error_set(EINVAL,
+                         "from.size is %zu, not sizeof(struct naru_gather_from); start from NARU_INIT()",
+                         from->size);
     say_from(from, NULL, 0);
     if (r < 0)
         return r;

@@ -124,10 +124,22 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
     return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
+/* Of a struct that the caller has not begun with NARU_INIT(), so that what it has room for is not known.
+ * Asked where the first call of a channel comes by, and not in the short way: who forgets it is told at once,
+ * and nobody pays for it. */
+static int unknown_size(const struct naru_channel *ch, const char *which, size_t size)
+{
+    return error_set(EINVAL, "%s: %s.size is %zu, not sizeof(struct naru_%s); start from NARU_INIT()",
+                     ch->url, which, size, which);
+}
+
 int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
-    int r = channel_begin_sending(ch, &timeout_ns);
+    int r;
 
+    if (ret_loan->size < sizeof *ret_loan)
+        return unknown_size(ch, "loan", ret_loan->size);
+    r = channel_begin_sending(ch, &timeout_ns);
     if (r < 0)
         return meeting_refuses(ch, r);
     if (ch->loan || ch->lent)
@@ -329,6 +341,8 @@ static int borrow_block(struct naru_channel *ch, int64_t timeout_ns, struct naru
 
 int channel_borrow_slowly(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
 {
+    if (ret_view->size < sizeof *ret_view)
+        return unknown_size(ch, "view", ret_view->size);
     return ch->ops->borrow ? borrow_in_place(ch, timeout_ns, ret_view)
                            : borrow_block(ch, timeout_ns, ret_view);
 }

@@ -92,6 +92,40 @@ TEST(options_that_no_kernel_call_could_take_are_refused)
     CHECK_INT(naru_channel_pair("unix:", &options, ends), -EINVAL);
 }
 
+static const char *const lenders[] = {"pipe:", "unix:?type=seqpacket", "shm:", "shm:?lanes=2", NULL};
+
+static const char *each_lender(size_t index)
+{
+    return lenders[index];
+}
+
+TEST_EACH(a_struct_of_unknown_size_is_not_written_to, each_lender)
+{
+    struct naru_gather_from from = {.number = 7};
+    struct naru_view view = {.length = 7};
+    struct naru_loan loan = {.capacity = 7};
+    struct naru_channel *ends[2];
+    struct naru_gather *g;
+    char byte;
+
+    CHECK_INT(naru_channel_pair(lenders[index], NULL, ends), 0);
+    CHECK_INT(naru_loan(ends[0], 1, NARU_NOWAIT, &loan), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "loan.size is 0, not sizeof(struct naru_loan); start from NARU_INIT()");
+    CHECK_INT(naru_borrow(ends[1], NARU_NOWAIT, &view), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "view.size is 0, not sizeof(struct naru_view); start from NARU_INIT()");
+    CHECK_INT(loan.capacity, 7);
+    CHECK_INT(view.length, 7);
+    CHECK_INT(naru_send(ends[0], "a", 1, NARU_NOWAIT), 0);
+    CHECK_INT(naru_gather_new(&g), 0);
+    CHECK_INT(naru_gather_add(g, ends[1], NULL), 0);
+    CHECK_INT(naru_gather_recv(g, &byte, 1, NARU_NOWAIT, &from), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "from.size is 0");
+    CHECK_INT(from.number, 7);
+    CHECK_INT(naru_gather_recv(g, &byte, 1, NARU_NOWAIT, NULL), 1); /* and nothing was lost by that */
+    (void)naru_gather_close(g);
+    (void)naru_channel_close(ends[0]);
+}
+
 static const char *const takers[] = {"pipe:", "unix:", "unix:?type=seqpacket", NULL};
 
 static const char *each_taker(size_t index)
