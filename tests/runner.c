@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -206,6 +207,7 @@ int main(int argc, char **argv)
         return 1;
     test_context.seed = choose_seed();
     raise_descriptor_limit();
+    (void)umask(022); /* whatever the caller's: other users' processes pass through what tests make */
     if (!list)
         printf("TAP version 13\n1..%zu\n", count);
     for (size_t i = 0; i < count; i++) {
