@@ -444,7 +444,7 @@ NARU_API int naru_interrupt(struct naru_channel *ch);
  */
 NARU_API NARU_MUST_CHECK int naru_channel_finish(struct naru_channel *ch);
 
-/* Fills *ret_info up to its size. Any thread. */
+/* Fills *ret_info, which NARU_INIT has made (-EINVAL). Any thread. */
 NARU_API NARU_MUST_CHECK int naru_channel_info(const struct naru_channel *ch,
                                                struct naru_channel_info *ret_info);
 

@@ -100,12 +100,12 @@ struct naru_segment_options {
  * An object of 0 bytes (another program made it and has not sized it yet) opens too: naru_segment_data() is
  * then NULL until naru_segment_refresh() finds more.
  *
- * -EINVAL: a URL or option that makes no sense, size 0 for a new object, or the object that exists is smaller
- * than size. -ENOENT: missing, and not to be made. -EEXIST: there, and to be new. -EACCES, -EPERM: no
- * permission. -ENOSPC: /dev/shm, the disk or the system's number of segments is full. -EFBIG: larger than the
- * file system or RLIMIT_FSIZE allows. -EOPNOTSUPP: the file system cannot reserve space. -ENOTSUP:
- * NARU_HUGE_MUST, and there are no huge pages; or prefault, and the kernel is older than that. -ENOMEM,
- * -EMFILE.
+ * -EINVAL: a URL or option that makes no sense, options not made by NARU_INIT, size 0 for a new object, or
+ * the object that exists is smaller than size. -ENOENT: missing, and not to be made. -EEXIST: there, and to
+ * be new. -EACCES, -EPERM: no permission. -ENOSPC: /dev/shm, the disk or the system's number of segments is
+ * full. -EFBIG: larger than the file system or RLIMIT_FSIZE allows. -EOPNOTSUPP: the file system cannot
+ * reserve space. -ENOTSUP: NARU_HUGE_MUST, and there are no huge pages; or prefault, and the kernel is older
+ * than that. -ENOMEM, -EMFILE.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_open(const char *url, size_t size,
                                                const struct naru_segment_options *options,

@@ -69,7 +69,7 @@ struct naru_semaphore_info {
 };
 
 /* How it stands now, the units of the dead already taken back. 0; -EAGAIN: a process that was stopped
- * inside a call keeps the others out; -EPROTO, -EXDEV. */
+ * inside a call keeps the others out; -EINVAL: *ret_info was not made by NARU_INIT; -EPROTO, -EXDEV. */
 NARU_API NARU_MUST_CHECK int naru_semaphore_info(struct naru_semaphore *semaphore,
                                                  struct naru_semaphore_info *ret_info);
 

@@ -135,9 +135,9 @@ struct naru_ring_info {
 };
 
 /*
- * Fills *ret_info up to its size, for anybody who has the memory mapped, while others use the ring: what it
- * says has been so a moment ago. A writer that was killed may have put one message more than it says, until
- * the next one attaches. 0; -EINVAL, -EPROTO as at attaching.
+ * Fills *ret_info, which NARU_INIT has made, for anybody who has the memory mapped, while others use the
+ * ring: what it says has been so a moment ago. A writer that was killed may have put one message more than it
+ * says, until the next one attaches. 0; -EINVAL, -EPROTO as at attaching; -EINVAL: ret_info->size.
  */
 NARU_API NARU_MUST_CHECK int naru_ring_info(const void *memory, size_t bytes,
                                             struct naru_ring_info *ret_info);

@@ -80,9 +80,10 @@ struct naru_signal_info {
  * Takes one pending signal of the set, or waits for it. Lower numbers first; real-time signals of one number
  * in the order they were sent. Signals outside the set that have handlers do not end the wait.
  *
- * *ret_info: filled up to its size; may be NULL. Returns 0. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none came.
- * -EINVAL: the set is empty, or holds a signal that the calling thread does not block: it would be acted upon
- * elsewhere. -EMFILE, -ENFILE: it must sleep and there is no descriptor to be had.
+ * *ret_info: filled; may be NULL. Returns 0. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none came.
+ * -EINVAL: *ret_info was not made by NARU_INIT, the set is empty, or it holds a signal that the calling
+ * thread does not block: it would be acted upon elsewhere. -EMFILE, -ENFILE: it must sleep and there is no
+ * descriptor to be had.
  */
 NARU_API NARU_MUST_CHECK int naru_signal_wait(uint64_t set, int64_t timeout_ns,
                                               struct naru_signal_info *ret_info);
@@ -123,7 +124,8 @@ struct naru_signal_sets {
 /* The sets of a process (of its first thread) or of any one thread by its tid; 0: the calling thread. A
  * thread that sleeps in sigwait(3) shows what it waits for as not blocked: the kernel lifts the block
  * meanwhile (naru_signal_wait() sleeps elsewhere). Needs no permission, unless /proc is mounted to hide other
- * users' processes (hidepid, proc(5)): -EACCES. -ESRCH: there is none. -ENOTSUP: /proc is not mounted. */
+ * users' processes (hidepid, proc(5)): -EACCES. -ESRCH: there is none. -ENOTSUP: /proc is not mounted.
+ * -EINVAL: *ret_sets was not made by NARU_INIT. */
 NARU_API NARU_MUST_CHECK int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets);
 
 /* Called on the loop's thread: an ordinary function, which may call anything. Result as naru_loop_call. */

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/probe.h"
+#include "base/sized.h"
 #include "channel/channel.h"
 #include "channel/meeting.h"
 #include "channel/reopen.h"
@@ -274,24 +275,21 @@ ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap, int64_t timeou
     return channel_recv_slowly(ch, buf, cap, timeout_ns, 0);
 }
 
-static int check_message(const struct naru_message *m)
+static int check_message(const struct naru_channel *ch, const struct naru_message *m)
 {
-    if (m->size < sizeof *m)
-        return error_set(
-            EINVAL, "message.size is %zu, not sizeof(struct naru_message); start from NARU_INIT()", m->size);
-    return 0;
+    return SIZED_CHECK(ch->url, "message", naru_message, m);
 }
 
 int naru_send_message(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns)
 {
-    int r = check_message(m);
+    int r = check_message(ch, m);
 
     return r < 0 ? r : channel_send(ch, m, timeout_ns);
 }
 
 int naru_recv_message(struct naru_channel *ch, struct naru_message *ret_m, int64_t timeout_ns)
 {
-    int r = check_message(ret_m);
+    int r = check_message(ch, ret_m);
 
     if (r < 0)
         return r;
@@ -333,7 +331,7 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
 
     if (r < 0 || n == 0)
         return meeting_refuses(ch, r);
-    while (valid < n && (r = check_message(message_at(m, valid))) == 0 &&
+    while (valid < n && (r = check_message(ch, message_at(m, valid))) == 0 &&
            (r = channel_check_sendable(ch, message_at(m, valid))) == 0)
         valid++;
     if (valid == 0)
@@ -448,10 +446,10 @@ int naru_channel_info(const struct naru_channel *ch, struct naru_channel_info *r
     const struct channel_counters *out = &ch->counters[CHANNEL_SENDING],
                                   *in = &ch->counters[CHANNEL_RECEIVING];
 
-    if (ret_info->size < sizeof *ret_info)
-        return error_set(EINVAL,
-                         "info.size is %zu, not sizeof(struct naru_channel_info); start from NARU_INIT()",
-                         ret_info->size);
+    int r = SIZED_CHECK(ch->url, "info", naru_channel_info, ret_info);
+
+    if (r < 0)
+        return r;
     ret_info->mechanism = &ch->ops->row;
     ret_info->url = ch->url;
     ret_info->peer = ch->peer;

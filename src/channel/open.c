@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/process.h"
+#include "base/sized.h"
 #include "channel/channel.h"
 #include "channel/frame.h"
 #include "channel/meeting.h"
@@ -31,12 +32,10 @@ int channel_options(struct url *url, const struct naru_options *opt, bool pair, 
 {
     struct naru_options options = NARU_INIT(struct naru_options);
     bool read_ahead;
-    int r, frame, service;
+    int r = opt ? SIZED_CHECK(url->text, "options", naru_options, opt) : 0, frame, service;
 
-    if (opt && opt->size < sizeof options)
-        return error_set(EINVAL,
-                         "%s: options.size is %zu, not sizeof(struct naru_options); start from NARU_INIT()",
-                         url->text, opt->size);
+    if (r < 0)
+        return r;
     if (opt)
         options = *opt;
     frame = (int)options.frame - 1;

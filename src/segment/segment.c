@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/fork.h"
 #include "base/mapping.h"
+#include "base/sized.h"
 #include "segment/publish.h"
 
 static const struct segment_kind *const kinds[] = {
@@ -124,21 +125,15 @@ static int read_request(struct url *url, const struct naru_segment_options *opti
     return 0;
 }
 
-/* Options that came later than `argument` are read only from a struct that has them. */
-static bool has_backing(const struct naru_segment_options *options)
-{
-    return options && options->size >= sizeof *options;
-}
-
 /* How it is to be mapped and backed. */
 static int read_backing(struct url *url, const struct naru_segment_options *options,
                         struct naru_segment *segment)
 {
     static const char *const huge_words[] = {"no", "try", "must", NULL};
-    int huge = has_backing(options) ? (int)options->huge_pages : NARU_HUGE_NO, r = 0;
+    int huge = options ? (int)options->huge_pages : NARU_HUGE_NO, r = 0;
 
-    segment->mirror = has_backing(options) && options->mirror;
-    segment->prefault = has_backing(options) && options->prefault;
+    segment->mirror = options && options->mirror;
+    segment->prefault = options && options->prefault;
     if (url)
         r = url_option_flag(url, "mirror", &segment->mirror);
     if (url && r == 0)
@@ -235,8 +230,10 @@ int naru_segment_open(const char *url_text, size_t size, const struct naru_segme
 {
     struct naru_segment *segment;
     struct url url;
-    int r = url_parse(url_text, &url);
+    int r = options ? SIZED_CHECK(url_text, "options", naru_segment_options, options) : 0;
 
+    if (r == 0)
+        r = url_parse(url_text, &url);
     if (r < 0)
         return r;
     segment = segment_new(url_text);
@@ -260,8 +257,10 @@ int naru_segment_take_fd(int fd, const struct naru_segment_options *options,
     bool read_only = options && options->read_only;
     int flags = fcntl(fd, F_GETFL);
     struct naru_segment *segment;
-    int r;
+    int r = options ? SIZED_CHECK("naru_segment_take_fd()", "options", naru_segment_options, options) : 0;
 
+    if (r < 0)
+        return r;
     if (flags < 0 || fd_type(fd) != S_IFREG)
         return error_set(EINVAL, "descriptor %d: expected a memfd, POSIX shared memory or a regular file",
                          fd);

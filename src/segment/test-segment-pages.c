@@ -108,19 +108,11 @@ TEST(others_map_it_as_they_like)
     }
 }
 
-/* As an older program's, without the fields that came later. */
-TEST(options_of_an_older_program_are_read_up_to_their_size)
+TEST(huge_pages_has_three_values)
 {
-    struct naru_segment_options options = {.size = offsetof(struct naru_segment_options, mirror),
-                                           .mirror = 1,
-                                           .prefault = 1,
-                                           .huge_pages = NARU_HUGE_MUST};
+    struct naru_segment_options options = {.size = sizeof options, .huge_pages = (enum naru_huge_pages)3};
     struct naru_segment *segment = NULL;
 
-    CHECK_INT(naru_segment_open("memfd:", 100, &options, &segment), 0);
-    naru_segment_close(segment);
-    options.size = sizeof options;
-    options.huge_pages = (enum naru_huge_pages)3;
     CHECK_INT(naru_segment_open("memfd:", PAGE, &options, &segment), -EINVAL);
     CHECK_CONTAINS(naru_explain(), "options.huge_pages is 3");
 }

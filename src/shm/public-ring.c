@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/sized.h"
 #include "naru/shm.h"
 #include "shm/doze.h"
 #include "shm/flat.h"
@@ -309,8 +310,10 @@ int naru_ring_info(const void *memory, size_t bytes, struct naru_ring_info *ret_
 {
     struct naru_ring_info info = NARU_INIT(struct naru_ring_info);
     const struct flat_page *page = memory;
-    int r = check_ring(memory, bytes, &info.capacity);
+    int r = SIZED_CHECK("naru_ring_info()", "info", naru_ring_info, ret_info);
 
+    if (r == 0)
+        r = check_ring(memory, bytes, &info.capacity);
     if (r < 0)
         return r;
     info.max_message = record_max(info.capacity);
@@ -326,8 +329,8 @@ int naru_ring_info(const void *memory, size_t bytes, struct naru_ring_info *ret_
     if (info.used > info.capacity)
         info.used = info.capacity;
     info.written = info.taken + info.used;
-    info.size = ret_info->size < sizeof info ? ret_info->size : sizeof info;
-    memcpy(ret_info, &info, info.size);
+    info.size = ret_info->size;
+    *ret_info = info;
     return 0;
 }
 

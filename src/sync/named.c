@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/mapping.h"
+#include "base/sized.h"
 #include "segment/publish.h"
 #include "sync/head.h"
 
@@ -126,6 +127,8 @@ int named_open(enum naru_sync_kind kind, const char *name, const struct naru_syn
     unsigned mode = options && options->mode ? options->mode : 0600;
     int r = make_path(kind, name, opening.path, sizeof opening.path);
 
+    if (r == 0 && options)
+        r = SIZED_CHECK(opening.path, "options", naru_sync_options, options);
     if (r < 0)
         return r;
     if (mode > 0777 || create > NARU_CREATE_NEW)

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/sized.h"
 #include "sync/monitor.h"
 #include "sync/named.h"
 #include "sync/owner.h"
@@ -267,17 +268,15 @@ int naru_semaphore_info(struct naru_semaphore *semaphore, struct naru_semaphore_
 {
     struct semaphore *s = semaphore_of(semaphore);
     struct holders table = table_of(s);
-    struct naru_semaphore_info info = {.size = sizeof info};
+    struct naru_semaphore_info info = {.size = ret_info->size};
     uint64_t value, held;
     bool recovered;
-    int r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE, 0);
+    int r = SIZED_CHECK("naru_semaphore_info()", "info", naru_semaphore_info, ret_info);
 
+    if (r == 0)
+        r = monitor_enter(&s->monitor, NARU_SYNC_SEMAPHORE, 0);
     if (r < 0)
         return r;
-    if (ret_info->size < sizeof info) {
-        monitor_exit(&s->monitor);
-        return error_set(EINVAL, "naru_semaphore_info(): expected a struct made by NARU_INIT");
-    }
     recovered = recover(s, true);
     held = holders_sum(&table, &info.holders);
     value = free_units(s);

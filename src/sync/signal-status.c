@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/sized.h"
 #include "sync/signal.h"
 
 enum { PATH_ROOM = 96 };
@@ -98,14 +99,16 @@ int signal_status_read(int64_t pid, struct signal_status *ret_status)
 int naru_signal_sets(int64_t pid, struct naru_signal_sets *ret_sets)
 {
     struct signal_status status;
-    size_t size = ret_sets->size < sizeof status.sets ? ret_sets->size : sizeof status.sets;
-    int r = pid < 0 ? -ESRCH : signal_status_read(pid, &status);
+    int r = SIZED_CHECK("naru_signal_sets()", "sets", naru_signal_sets, ret_sets);
 
+    if (r < 0)
+        return r;
+    r = pid < 0 ? -ESRCH : signal_status_read(pid, &status);
     if (r < 0)
         return error_set(-r, "reading the signal sets of process %" PRId64 ": %s", pid,
                          signal_status_text(-r));
     status.sets.size = ret_sets->size;
-    memcpy(ret_sets, &status.sets, size);
+    *ret_sets = status.sets;
     return 0;
 }
 

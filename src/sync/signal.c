@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/sized.h"
 
 static const char *name_of(int sig)
 {
@@ -160,7 +161,7 @@ static void fill(struct naru_signal_info *info, int sig, int code, struct naru_p
     bool sent = cause != NARU_SIGNAL_BY_KERNEL && cause != NARU_SIGNAL_BY_TIMER;
     bool valued =
         cause == NARU_SIGNAL_BY_QUEUE || cause == NARU_SIGNAL_BY_TIMER || cause == NARU_SIGNAL_BY_MESSAGE;
-    struct naru_signal_info filled = {
+    *info = (struct naru_signal_info){
         .size = info->size,
         .signal = sig,
         .cause = cause,
@@ -168,8 +169,6 @@ static void fill(struct naru_signal_info *info, int sig, int code, struct naru_p
         .value = valued ? value : 0,
         .status = cause == NARU_SIGNAL_BY_CHILD ? status : 0,
     };
-
-    memcpy(info, &filled, info->size < sizeof filled ? info->size : sizeof filled);
 }
 
 void signal_info_fill(struct naru_signal_info *info, const siginfo_t *from)
@@ -222,8 +221,10 @@ int naru_signal_wait(uint64_t set, int64_t timeout_ns, struct naru_signal_info *
     int64_t deadline = deadline_after(timeout_ns);
     sigset_t converted;
     siginfo_t info;
-    int r = signal_set_convert(set, "waiting for", &converted);
+    int r = ret_info ? SIZED_CHECK("naru_signal_wait()", "info", naru_signal_info, ret_info) : 0;
 
+    if (r == 0)
+        r = signal_set_convert(set, "waiting for", &converted);
     if (r == 0)
         r = check_blocked(set);
     if (r < 0)
