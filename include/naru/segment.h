@@ -82,7 +82,7 @@ struct naru_segment_options {
      * V memory of such that the system keeps (vm.nr_hugepages), if there are enough and its size is a number
      * of them; otherwise, and what exists already, of ordinary ones that the kernel joins (MADV_COLLAPSE,
      * Linux 6.1), for memory, not for files on disks. A memfd of kept pages is another kind of file: shm:
-     * channels take none.
+     * channels take none. It grows by whole pages only, and naru_segment_write() maps it to do so.
      */
     enum naru_huge_pages huge_pages;
     /* ?prefault  All of it is reserved and mapped before the call returns: no access faults later, the first
@@ -147,9 +147,10 @@ NARU_API NARU_MUST_CHECK int naru_segment_refresh(struct naru_segment *segment, 
  * or _refresh().
  *
  * -EINVAL: smaller than now: nothing shrinks here, as that would cut others off; remove it and make a new
- * one. -ENOTSUP: System V segments have one size for life. -ENOSPC, -EFBIG, -EACCES, -EOPNOTSUPP as at open;
- * -EPERM: sealed against growing (memfd_create(2)). After a failure the segment is as it was; but after
- * -ENOTSUP (NARU_HUGE_MUST) and -EINVAL of a mirror, which come last, the object has grown.
+ * one. Or no whole pages of what is made of huge ones that the system keeps. -ENOTSUP: System V segments have
+ * one size for life. -ENOSPC, -EFBIG, -EACCES, -EOPNOTSUPP as at open; -EPERM: sealed against growing
+ * (memfd_create(2)). After a failure the segment is as it was; but after -ENOTSUP (NARU_HUGE_MUST) and
+ * -EINVAL of a mirror, which come last, the object has grown.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_resize(struct naru_segment *segment, size_t size);
 

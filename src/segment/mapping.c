@@ -8,6 +8,7 @@
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -28,8 +29,7 @@ static int failed(const struct naru_segment *segment, size_t size, int code)
                      mapping_text(code));
 }
 
-/* Bytes of a page of the object. */
-static size_t page_size(const struct naru_segment *segment)
+size_t segment_kept_page(const struct naru_segment *segment)
 {
     struct statfs system;
 
@@ -37,21 +37,32 @@ static size_t page_size(const struct naru_segment *segment)
         return pages_huge_size();
     if (segment->fd >= 0 && fstatfs(segment->fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC)
         return (size_t)system.f_bsize;
-    return (size_t)sysconf(_SC_PAGESIZE);
+    return 0;
+}
+
+/* Bytes of a page of the object. */
+static size_t page_size(const struct naru_segment *segment)
+{
+    size_t kept = segment_kept_page(segment);
+
+    return kept ? kept : (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* --- one mapping, as the kernel likes --- */
 
 static int map_plainly(struct naru_segment *segment, size_t size)
 {
+    bool anew = segment->mapped == 0 || segment_kept_page(segment); /* these mremap(2) does not lengthen */
     void *data;
 
-    if (segment->mapped == 0)
+    if (anew)
         data = mmap(NULL, size, protection(segment), MAP_SHARED, segment->fd, 0);
     else
         data = mremap(segment->data, segment->mapped, size, MREMAP_MAYMOVE);
     if (data == MAP_FAILED)
         return failed(segment, size, errno);
+    if (anew)
+        segment_unmap(segment);
     segment->data = data;
     segment->mapped = size;
     return 0;
@@ -91,7 +102,9 @@ static int map_in_place(struct naru_segment *segment, size_t size)
 
     if (segment->mirror && whole != size)
         return no_mirror(segment, size, page);
-    space = pages_reserve_addresses(copies * whole, segment->huge != NARU_HUGE_NO ? pages_huge_size() : 0);
+    space = pages_reserve_addresses(copies * whole, segment->huge != NARU_HUGE_NO ? pages_huge_size()
+                                                    : segment_kept_page(segment)  ? page
+                                                                                  : 0);
     if (!space)
         return failed(segment, size, errno);
     for (size_t i = 0; i < copies && r == 0; i++)
@@ -173,9 +186,18 @@ int segment_check_backing(const struct naru_segment *segment, size_t size)
     return 0;
 }
 
+/* What of that size can be touched: of kept huge pages only whole ones, though another program may have made
+ * it longer. */
+static size_t mappable(const struct naru_segment *segment, size_t size)
+{
+    size_t kept = segment_kept_page(segment);
+
+    return kept ? size - size % kept : size;
+}
+
 int segment_map_up_to(struct naru_segment *segment, size_t size)
 {
-    bool grows = size > segment->mapped;
+    bool grows = size > segment->mapped && (size = mappable(segment, size)) > segment->mapped;
     int r = 0;
 
     if (!grows && (segment->backed || segment->mapped == 0))
@@ -193,5 +215,42 @@ int segment_map_up_to(struct naru_segment *segment, size_t size)
     if (r == 0)
         r = prefault(segment);
     segment->backed = r == 0;
+    return r;
+}
+
+/* --- writing through a mapping --- */
+
+/* process_vm_writev(2) to ourselves, as memcpy() would raise SIGBUS where the object is cut short meanwhile.
+ */
+static int copy_to(const struct naru_segment *segment, uint8_t *to, const uint8_t *data, size_t length)
+{
+    while (length > 0) {
+        struct iovec from = {(void *)(uintptr_t)data, length}, target = {to, length};
+        ssize_t n = process_vm_writev(getpid(), &from, 1, &target, 1, 0);
+
+        if (n < 0 && errno == EFAULT)
+            return error_set(ENXIO, "%s: it was cut short while it was written to", segment->url);
+        if (n < 0)
+            return error_set(errno, "%s: cannot write: process_vm_writev: %s", segment->url,
+                             error_text(errno));
+        to += n;
+        data += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+int segment_write_mapped(const struct naru_segment *segment, uint64_t offset, const void *data, size_t length)
+{
+    size_t page = page_size(segment), before = (size_t)(offset % page);
+    size_t whole = (before + length + page - 1) / page * page;
+    uint8_t *to =
+        mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, (off_t)(offset - before));
+    int r;
+
+    if (to == MAP_FAILED)
+        return failed(segment, whole, errno);
+    r = copy_to(segment, to + before, data, length);
+    (void)munmap(to, whole);
     return r;
 }

@@ -322,6 +322,7 @@ const char *naru_segment_url(const struct naru_segment *segment)
 int naru_segment_resize(struct naru_segment *segment, size_t size)
 {
     ssize_t now = naru_segment_size(segment);
+    size_t kept = segment_kept_page(segment);
     int r;
 
     if (now < 0)
@@ -336,10 +337,15 @@ int naru_segment_resize(struct naru_segment *segment, size_t size)
                          segment->url, now);
     if (segment->read_only)
         return error_set(EACCES, "%s: it was opened for reading only", segment->url);
+    if (kept && size % kept != 0)
+        return error_set(EINVAL, "%s: it is made of huge pages of %zu bytes, and %zu are not whole ones",
+                         segment->url, kept, size);
     r = publish_reserve(segment->fd, size);
     if (r < 0)
         return error_set(-r, "%s: cannot grow from %zd to %zu bytes: %s%s", segment->url, now, size,
-                         error_text(-r), publish_advice(-r));
+                         error_text(-r),
+                         kept && r == -ENOSPC ? "; the system keeps no more huge pages (vm.nr_hugepages)"
+                                              : publish_advice(-r));
     return naru_segment_refresh(segment, NULL);
 }
 
@@ -389,6 +395,8 @@ static int write_file(struct naru_segment *segment, uint64_t offset, const char 
             data += n;
             offset += (uint64_t)n;
             length -= (size_t)n;
+        } else if (errno == EINVAL && segment_kept_page(segment)) {
+            return segment_write_mapped(segment, offset, data, length);
         } else if (errno != EINTR) {
             int code = errno;
 

@@ -71,6 +71,15 @@ int segment_map_up_to(struct naru_segment *segment, size_t size);
 int segment_check_backing(const struct naru_segment *segment, size_t size);
 void segment_unmap(struct naru_segment *segment);
 
+/* The size of its pages where they are huge ones that the system keeps (MFD_HUGETLB, hugetlbfs); 0: they are
+ * not. Of such an object only whole pages can be touched, write(2) is EINVAL, and mremap(2) does not lengthen
+ * a mapping. */
+size_t segment_kept_page(const struct naru_segment *segment);
+
+/* naru_segment_write() for these: within the object, as it was a moment ago. 0 or explained; no SIGBUS. */
+int segment_write_mapped(const struct naru_segment *segment, uint64_t offset, const void *data,
+                         size_t length);
+
 /* System V's answers to what other kinds ask of their descriptor. */
 ssize_t segment_sysv_size(const struct naru_segment *segment);
 void segment_sysv_detach(struct naru_segment *segment);

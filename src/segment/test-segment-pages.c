@@ -4,9 +4,11 @@
  * huge ones: every kind, judged by what the kernel says of the mapping (smaps) and of faults (getrusage).
  */
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 
 #include "runner-syscalls.h"
@@ -115,6 +117,39 @@ TEST(huge_pages_has_three_values)
 
     CHECK_INT(naru_segment_open("memfd:", PAGE, &options, &segment), -EINVAL);
     CHECK_CONTAINS(naru_explain(), "options.huge_pages is 3");
+}
+
+/* Of huge pages that the system keeps (vm.nr_hugepages): another kind of file, on which much fails that works
+ * on others. */
+TEST(memory_of_kept_huge_pages_is_written_read_and_grown)
+{
+    static const size_t huge = 2 * 1024 * 1024;
+    struct naru_segment *segment = NULL;
+    struct statfs system;
+    char text[8] = "";
+
+    CHECK_INT(naru_segment_open("memfd:?huge=try", huge, NULL, &segment), 0);
+    CHECK_INT(fstatfs(naru_segment_fd(segment), &system), 0);
+    if (system.f_type != HUGETLBFS_MAGIC) {
+        naru_segment_close(segment);
+        test_skip("two huge pages are needed: sysctl vm.nr_hugepages");
+    }
+    CHECK_INT(naru_segment_write(segment, huge - 6, "there", 6), 0);
+    CHECK_INT(naru_segment_read(segment, huge - 6, text, sizeof text), 6);
+    CHECK_STR(text, "there");
+    CHECK_STR((char *)naru_segment_data(segment) + huge - 6, "there");
+    CHECK_INT(naru_segment_write(segment, huge - 5, "there", 6), -ENXIO);
+    CHECK_INT(naru_segment_resize(segment, huge + 4096), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "not whole ones");
+    CHECK_INT(naru_segment_size(segment), huge);
+    CHECK_INT(naru_segment_resize(segment, 2 * huge), 0);
+    CHECK_STR((char *)naru_segment_data(segment) + huge - 6, "there");
+    CHECK_INT(naru_segment_write(segment, huge - 3, "across", 7), 0); /* the edge of two of them */
+    CHECK_STR((char *)naru_segment_data(segment) + huge - 3, "across");
+    CHECK_INT(naru_segment_resize(segment, (size_t)1 << 40), -ENOSPC);
+    CHECK_CONTAINS(naru_explain(), "vm.nr_hugepages");
+    CHECK_INT(naru_segment_size(segment), 2 * huge);
+    naru_segment_close(segment);
 }
 
 /* --- faults --- */
