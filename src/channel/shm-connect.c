@@ -30,6 +30,8 @@ struct shm_meeting {
     struct shm_options options;
     struct fork_guard guard; /* of the socket */
     bool hung_up;            /* the other side, without a word, the last time */
+    pid_t listener;          /* who listened then; 0: unknown */
+    unsigned hang_ups;       /* of that process, one after the other */
     struct sealed own;
 };
 
@@ -48,6 +50,29 @@ static int no_answer(const struct shm_meeting *m, const char *what)
         "many waiting for its naru_accept() as it lets (?backlog=), calls what ?service=manual needs, and is "
         "one of shm: at all",
         what);
+}
+
+/* A listener of shm: hangs up without a word when it ends, and nobody meets it again. */
+enum { HANG_UPS = 3 };
+
+static int no_listener_of_ours(const struct shm_meeting *m, const char *what)
+{
+    return error_set(
+        EPROTO,
+        "%s: what listens there, process %lld, is no listener of shm:, it has hung up at our greeting %u "
+        "times; use its own scheme (unix:?type=seqpacket), or another name",
+        what, (long long)m->listener, m->hang_ups);
+}
+
+/* Another process than the last time starts anew. */
+static void note_listener(struct shm_meeting *m, int fd)
+{
+    struct ucred who = {0};
+    socklen_t length = sizeof who;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 || who.pid != m->listener)
+        m->hang_ups = 0;
+    m->listener = who.pid; /* 0 where this PID namespace has no number for it */
 }
 
 /* Both sides hold both. Whether there are any. */
@@ -147,6 +172,7 @@ static int look_for_welcome(struct shm_meeting *m, struct naru_channel *ch)
     int r = handshake_recv(m->meeting.fd, &packet);
 
     m->hung_up = r == -EPIPE;
+    m->hang_ups = m->hung_up ? m->hang_ups + 1 : 0;
     if (r == 0) {
         r = use_welcome(m, ch, &packet);
         handshake_packet_close(&packet);
@@ -201,6 +227,8 @@ static int begin(struct shm_meeting *m, struct naru_channel *ch, const struct ur
                : handshake_check_discards(ch->url);
     if (r == 0)
         r = unix_connect_until(fd, url, name, deadline);
+    if (r == 0)
+        note_listener(m, fd);
     if (r == 0 && !shm_allow_peer(&m->options.allowed, fd))
         r = error_set(EACCES,
                       "%s: permission denied: who listens there is another user; name it by ?allow-uid=, or "
@@ -248,9 +276,12 @@ static int meet(struct shm_meeting *m, struct naru_channel *ch, const struct url
     int64_t step = 0;
     int r;
 
-    while ((r = meet_once(m, ch, url, name, deadline)) == TRY_AGAIN)
+    while ((r = meet_once(m, ch, url, name, deadline)) == TRY_AGAIN) {
+        if (m->hang_ups >= HANG_UPS && m->listener > 0)
+            return no_listener_of_ours(m, ch->url);
         if (!backoff_sleep(&step, deadline))
             return no_answer(m, ch->url);
+    }
     return r;
 }
 
