@@ -8,13 +8,14 @@
  * Threads: one thread may send on a channel while another receives. Two senders, or two receivers, need a
  * lock of their own or a channel each. Different channels are independent. A listener is used by one thread
  * at a time; where its mechanism has no connections (no NARU_CAN_ACCEPT_MANY) that includes closing the one
- * channel it gave.
+ * channel it gave. A stack of 32 KiB suffices for each call. A thread that is in a call is not to be ended by
+ * pthread_cancel(3), nor the call by longjmp(3): what it holds would stay held (naru_interrupt() ends waits).
  *
  * Fork: a handle belongs to the process that made it. In a forked child every call on it returns -ECHILD, and
  * its descriptors are closed there, so that a child cannot keep a dead parent's connection alive;
  * naru_channel_close() in the child frees the memory. That holds also if other threads open and close handles
- * while one forks. The ends of naru_channel_pair() and channels opened with options.keep_on_fork are the
- * exception: see naru_channel_adopt().
+ * while one forks, and a signal handler may fork whatever it interrupts. The ends of naru_channel_pair() and
+ * channels opened with options.keep_on_fork are the exception: see naru_channel_adopt().
  *
  * Waiting: timeouts are as in naru/time.h. A signal handler that runs meanwhile does not end a wait
  * (naru_interrupt() does). No call here is async-signal-safe except naru_interrupt().

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* shm: where descriptors run out, or memory for what wakes; and its rendezvous while processes are killed. */
+/* shm: where descriptors run out, stacks are small, or there is no memory for what wakes; and its rendezvous
+ * while processes are killed. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -203,3 +204,36 @@ TEST(what_was_sent_is_received_though_no_bell_can_be_rung)
     ch[1] = naru_channel_close(ch[1]);
     test_kill(pid);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* these enlarge every frame */
+enum { STACK = 32 * 1024 };
+
+static void *talk(void *argument)
+{
+    struct naru_listener *l = listen_there("?lanes=3");
+    struct naru_channel *near = NULL, *far = NULL, *none = NULL;
+
+    CHECK_INT(naru_connect("shm://nobody-is-there", NULL, NARU_MS(1), &none), -ETIMEDOUT);
+    CHECK_INT(naru_connect("shm://nobody-is-there?ring=7", NULL, NARU_MS(1), &none), -EINVAL);
+    CHECK_INT(naru_connect(test_format("%s?lanes=3", url()), NULL, patience, &near), 0);
+    CHECK_INT(naru_accept(l, patience, &far), 0);
+    CHECK_INT(naru_send(near, "hey", 3, patience), 0);
+    naru_channel_close(near);
+    CHECK_INT(naru_recv(far, NULL, 0, patience), -EMSGSIZE);
+    naru_channel_close(far);
+    naru_listener_close(l);
+    return argument;
+}
+
+TEST(a_small_stack_suffices)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    CHECK_INT(pthread_attr_init(&attributes), 0);
+    CHECK_INT(pthread_attr_setstacksize(&attributes, STACK), 0);
+    CHECK_INT(pthread_create(&thread, &attributes, talk, NULL), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(pthread_attr_destroy(&attributes), 0);
+}
+#endif
