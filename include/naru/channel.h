@@ -303,8 +303,11 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
  * naru_interrupt(). -EINVAL: a payload the framing cannot carry (a newline in a line). -EIDRM, -ENOENT: the
  * queue or file was removed underneath. -ENOSPC, -EDQUOT, -EFBIG: no room in the file; nothing was sent.
  * -EREMOTEIO: exec:'s command has ended with a status other than 0. -EDESTADDRREQ: nobody to answer to yet.
- * -ECONNREFUSED: udp: an earlier datagram found nobody. -EPROTO: an earlier error left half a message in the
- * stream, and nothing can follow it.
+ * -ECONNREFUSED: udp: an earlier datagram found nobody. -ETOOMANYREFS (message.fds): this user's other
+ * channels have more descriptors on their way than RLIMIT_NOFILE here allows; as long as some are this
+ * channel's own there is no room instead, until they are received (on unix: an event loop is not told of
+ * that: try again now and then). -EPROTO: an earlier error left half a message in the stream, and nothing can
+ * follow it.
  */
 NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data, size_t len,
                                        int64_t timeout_ns);

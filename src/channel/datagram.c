@@ -60,7 +60,7 @@ static int send_failed(struct naru_channel *ch, size_t length)
                              ch->url);
         /* fall through */
     default:
-        return error_set(errno, "%s: send: %s", ch->url, error_text(errno));
+        return error_set(errno, "%s: send: %s", ch->url, socket_error_text(errno));
     }
 }
 
@@ -134,7 +134,7 @@ int datagram_send(struct naru_channel *ch, const struct naru_message *m, bool bl
         return send(ch->wfd, m->iov->iov_base, m->iov->iov_len, flags) < 0 ? send_message_failed(ch, m) : 0;
     put_header(m, &reply_to, &header);
     socket_put_fds(&header, &control, m->fds, m->fd_count);
-    if (sendmsg(ch->wfd, &header, flags) < 0)
+    if ((m->fd_count ? socket_send_fds(ch, &header, flags) : sendmsg(ch->wfd, &header, flags)) < 0)
         return send_message_failed(ch, m);
     return 0;
 }

@@ -17,6 +17,7 @@
 #include "channel/shm-handshake.h"
 #include "channel/shm-name.h"
 #include "channel/shm.h"
+#include "channel/socket-io.h"
 #include "channel/unix-connect.h"
 
 enum {
@@ -112,7 +113,7 @@ static int say_hello(struct shm_meeting *m, struct naru_channel *ch)
         if (r == -EPIPE || r == -ECONNRESET)
             r = 0;
         else if (r < 0)
-            r = error_set(-r, "%s: cannot pass descriptors: %s", ch->url, error_text(-r));
+            r = error_set(-r, "%s: cannot pass descriptors: %s", ch->url, socket_error_text(-r));
     }
     for (int i = HELLO_MEMORY; i < HELLO_FDS; i++) /* the others are the channel's */
         (void)fd_close(fds[i]);

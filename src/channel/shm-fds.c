@@ -64,7 +64,9 @@ static int not_passed(struct naru_channel *ch, size_t count)
 
     if (code == EINTR)
         return -EINTR;
-    if (code == EAGAIN && shm->fds_out > 0) { /* full: wait until one of those in it has been received */
+    /* Full, or there are too many of this user's for RLIMIT_NOFILE: wait until one of those in it has been
+     * received. */
+    if ((code == EAGAIN || code == ETOOMANYREFS) && shm->fds_out > 0) {
         shm->fds_most = shm->fds_out;
         return -EAGAIN;
     }
@@ -75,8 +77,7 @@ static int not_passed(struct naru_channel *ch, size_t count)
         r = shm_check_receiver(ch);
         return r < 0 ? r : error_set(EPIPE, "%s: the peer takes no descriptors", ch->url);
     }
-    return error_set(code, "%s: cannot pass %zu descriptors: %s%s", ch->url, count, error_text(code),
-                     code == ETOOMANYREFS ? "; too many are on their way, see unix(7)" : "");
+    return error_set(code, "%s: cannot pass %zu descriptors: %s", ch->url, count, socket_error_text(code));
 }
 
 int shm_pass_fds(struct naru_channel *ch, const struct naru_message *m, uint64_t word)

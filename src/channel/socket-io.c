@@ -7,7 +7,9 @@
 #include "channel/socket-io.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/error.h"
 #include "channel/stream-plain.h"
@@ -25,6 +27,34 @@ void socket_put_fds(struct msghdr *header, union socket_control *control, const 
     cmsg->cmsg_type = SCM_RIGHTS;
     cmsg->cmsg_len = CMSG_LEN(count * sizeof *fds);
     memcpy(CMSG_DATA(cmsg), fds, count * sizeof *fds);
+}
+
+static bool is_something_unreceived(const struct naru_channel *ch)
+{
+    int left = 0;
+
+    return ioctl(ch->wfd, SIOCOUTQ, &left) == 0 && left > 0;
+}
+
+ssize_t socket_send_fds(struct naru_channel *ch, const struct msghdr *header, int flags)
+{
+    ssize_t n = sendmsg(ch->wfd, header, flags);
+
+    if (n >= 0 || errno != ETOOMANYREFS)
+        return n;
+    ch->congested = is_something_unreceived(ch);
+    if (!ch->congested) /* or not any more */
+        return sendmsg(ch->wfd, header, flags);
+    errno = EAGAIN;
+    return -1;
+}
+
+const char *socket_error_text(int code)
+{
+    return code == ETOOMANYREFS
+               ? "the descriptors that this user's programs have sent and nobody received are more than "
+                 "`ulimit -n` here allows; raise it, or have them received"
+               : error_text(code);
 }
 
 void socket_count_lost_fds(struct naru_channel *ch, const struct msghdr *header)
@@ -101,7 +131,7 @@ static int write_failed(struct naru_channel *ch, int code)
         return channel_peer_gone(ch);
     if (code == ECONNRESET)
         return reset_by_peer(ch);
-    return error_set(code, "%s: send: %s", ch->url, error_text(code));
+    return error_set(code, "%s: send: %s", ch->url, socket_error_text(code));
 }
 
 ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int count,
@@ -117,7 +147,7 @@ ssize_t socket_io_write(struct naru_channel *ch, const struct iovec *iov, int co
     if (count == 1 && !fds)
         n = send(ch->wfd, iov->iov_base, iov->iov_len, flags);
     else
-        n = sendmsg(ch->wfd, &header, flags);
+        n = fds ? socket_send_fds(ch, &header, flags) : sendmsg(ch->wfd, &header, flags);
     return n < 0 ? write_failed(ch, errno) : n;
 }
 

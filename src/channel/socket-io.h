@@ -30,6 +30,15 @@ union socket_control {
 /* Puts descriptors into header, using control; nothing if there are none. */
 void socket_put_fds(struct msghdr *header, union socket_control *control, const int *fds, size_t count);
 
+/* sendmsg(2) of a header with descriptors, over ch->wfd, a unix socket. Of a user the kernel lets so many be
+ * on their way as RLIMIT_NOFILE of who sends (unix(7): ETOOMANYREFS). Where some of what this socket sent was
+ * not received, which gives room, that is EAGAIN, and channel_wait_poll() waits by the clock: poll(2) minds
+ * bytes only. */
+ssize_t socket_send_fds(struct naru_channel *ch, const struct msghdr *header, int flags);
+
+/* error_text(), which knows what to do about ETOOMANYREFS. */
+const char *socket_error_text(int code);
+
 /* Takes the descriptors out of what recvmsg(2) filled in: at most CHANNEL_FDS_MAX. Returns how many. What the
  * kernel closed for want of room (here, or in the process: RLIMIT_NOFILE) counts as one dropped; it does not
  * say how many they were. */

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * More descriptors on their way than the kernel lets a user have (unix(7): RLIMIT_NOFILE of who sends), over
+ * shm: and unix: of each kind. Those of the channel itself come back as they are received: that is to wait
+ * for. Of others' nobody knows when they do.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "naru/naru.h"
+#include "runner.h"
+
+enum { LIMIT = 64, EACH = 20, MESSAGES = 40 };
+
+static const int64_t patience = NARU_S(60);
+
+static const char *const urls[] = {"shm:", "unix:?type=stream", "unix:?type=seqpacket", "unix:?type=dgram"};
+
+static const char *each_url(size_t index)
+{
+    return index < sizeof urls / sizeof *urls ? urls[index] : NULL;
+}
+
+/* Runs it as a user whom no other test is, as what counts is all of a user's. */
+static void as_somebody(void (*run)(const char *), const char *url)
+{
+    const struct rlimit limit = {LIMIT, LIMIT};
+    int pid;
+
+    test_need_root();
+    pid = test_fork();
+    if (pid == 0) {
+        uid_t uid = (uid_t)(20000 + getpid() % 40000);
+
+        if (setgid(65534) < 0 || setuid(uid) < 0)
+            test_skip("there is no user %u here", uid);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        run(url);
+        test_child_end();
+    }
+    test_join(pid);
+}
+
+static void open_pair(const char *url, struct naru_channel *ch[2])
+{
+    CHECK_INT(naru_channel_pair(url, NULL, ch), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_channel_adopt(ch[i]), 0);
+}
+
+static void close_pair(struct naru_channel *ch[2])
+{
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
+}
+
+static int send_some(struct naru_channel *ch, int64_t timeout_ns)
+{
+    struct iovec piece = {(char[]){"some"}, 4};
+    struct naru_message m = NARU_INIT(struct naru_message);
+    int fds[EACH] = {0};
+
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = fds;
+    m.fd_count = EACH;
+    return naru_send_message(ch, &m, timeout_ns);
+}
+
+static void take_some(struct naru_channel *ch)
+{
+    char bytes[4];
+
+    CHECK_INT(naru_recv(ch, bytes, sizeof bytes, patience), 4); /* which closes the descriptors */
+}
+
+/* How many went, until the kernel had enough. */
+static int send_until_full(struct naru_channel *ch)
+{
+    int sent = 0, r;
+
+    while ((r = send_some(ch, NARU_NOWAIT)) == 0)
+        CHECK(++sent <= LIMIT / EACH + 1);
+    CHECK_INT(r, -EAGAIN);
+    CHECK(sent > 0);
+    return sent;
+}
+
+static int64_t cpu_time(void)
+{
+    struct timespec used;
+
+    CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0);
+    return NARU_S(used.tv_sec) + used.tv_nsec;
+}
+
+static void send_too_many(const char *url)
+{
+    struct naru_channel *ch[2];
+    int64_t before;
+    int sent;
+
+    open_pair(url, ch);
+    sent = send_until_full(ch[0]);
+    before = cpu_time();
+    CHECK_INT(send_some(ch[0], NARU_S(1)), -ETIMEDOUT);
+    CHECK(cpu_time() - before < NARU_MS(500));           /* it sleeps meanwhile */
+    CHECK_INT(naru_send(ch[0], "none", 4, patience), 0); /* what has none goes */
+    take_some(ch[1]);
+    CHECK_INT(send_some(ch[0], NARU_NOWAIT), 0);
+    for (int i = 0; i < sent + 1; i++)
+        take_some(ch[1]);
+    close_pair(ch);
+}
+
+TEST_EACH(descriptors_that_find_no_room_on_their_way_wait_for_those_before_them, each_url)
+{
+    as_somebody(send_too_many, urls[index]);
+}
+
+static void *take_all(void *ch)
+{
+    for (int i = 0; i < MESSAGES; i++)
+        take_some(ch);
+    return NULL;
+}
+
+static void send_many(const char *url)
+{
+    struct naru_channel *ch[2];
+    pthread_t thread;
+
+    open_pair(url, ch);
+    (void)send_until_full(ch[0]);
+    for (int i = 0; i < 2; i++)
+        take_some(ch[1]);
+    CHECK_INT(pthread_create(&thread, NULL, take_all, ch[1]), 0);
+    for (int i = 0; i < MESSAGES; i++)
+        CHECK_INT(send_some(ch[0], i % 2 ? NARU_FOREVER : patience), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    close_pair(ch);
+}
+
+TEST_EACH(all_that_is_sent_arrives_as_fast_as_it_is_received, each_url)
+{
+    as_somebody(send_many, urls[index]);
+}
+
+static void send_beside_others(const char *url)
+{
+    struct naru_channel *others[2], *ch[2];
+
+    open_pair("unix:", others);
+    open_pair(url, ch);
+    CHECK_INT(send_some(ch[0], NARU_NOWAIT), 0);
+    take_some(ch[1]);
+    (void)send_until_full(others[0]);
+    CHECK_INT(send_some(ch[0], patience), -ETOOMANYREFS);
+    CHECK_CONTAINS(naru_explain(), "`ulimit -n`");
+    CHECK_INT(naru_send(ch[0], "none", 4, patience), 0);
+    take_some(ch[1]);
+    close_pair(others);
+    CHECK_INT(send_some(ch[0], patience), 0);
+    take_some(ch[1]);
+    close_pair(ch);
+}
+
+TEST_EACH(where_only_others_are_on_their_way_it_is_said, each_url)
+{
+    as_somebody(send_beside_others, urls[index]);
+}
