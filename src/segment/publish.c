@@ -15,6 +15,8 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,8 +29,6 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-
-enum { RESERVE_STEP_MIN = 64 * 1024 };
 
 int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret_status)
 {
@@ -77,10 +77,30 @@ static int check_size(int fd, size_t size)
     return exceeds_file_limit(size) ? -EFBIG : exceeds_memory(fd, size) ? -ENOMEM : 0;
 }
 
+/* fallocate(2). At a signal many kernels give up (EINTR) and undo their work, so under a storm of them it is
+ * done again with all held off; what interrupts it then, a stop or a debugger, does so once. 0 or -errno. */
+static int allocate(int fd, int mode, size_t at, size_t length)
+{
+    sigset_t all, before;
+    int r;
+
+    if (fallocate(fd, mode, (off_t)at, (off_t)length) == 0)
+        return 0;
+    if (errno != EINTR)
+        return -errno;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    do
+        r = fallocate(fd, mode, (off_t)at, (off_t)length) < 0 ? -errno : 0;
+    while (r == -EINTR);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return r;
+}
+
 int publish_reserve(int fd, size_t size)
 {
     struct stat status;
-    size_t at, step;
+    size_t at;
     int r = check_size(fd, size);
 
     if (r < 0)
@@ -90,26 +110,13 @@ int publish_reserve(int fd, size_t size)
     at = (size_t)status.st_size;
     if (size <= at)
         return 0;
-
-    /* One call takes all or nothing on tmpfs. It gives up (EINTR) and undoes its work at any signal, so under
-     * a storm of them it is done in smaller and smaller steps, out of sight behind the end of the file. */
-    step = size - at;
-    while (at < size) {
-        size_t length = size - at < step ? size - at : step;
-
-        if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)length) == 0)
-            at += length;
-        else if (errno != EINTR)
-            return -errno;
-        else if (step > RESERVE_STEP_MIN)
-            step /= 2;
-    }
+    /* In one call, which takes all or nothing on tmpfs, out of sight behind the end of the file. What a
+     * disk's file system got before it was full stays allocated there: to free it could free what another
+     * process has added meanwhile. */
+    r = allocate(fd, FALLOC_FL_KEEP_SIZE, at, size - at);
     /* Allocating the last byte without KEEP_SIZE moves the end forward, and never back: ftruncate(2) would
      * cut off what another process added meanwhile. */
-    while (fallocate(fd, 0, (off_t)size - 1, 1) < 0)
-        if (errno != EINTR)
-            return -errno;
-    return 0;
+    return r < 0 ? r : allocate(fd, 0, size - 1, 1);
 }
 
 int publish_write_zeros(int fd, size_t size)
@@ -251,7 +258,7 @@ const char *publish_advice(int code)
 {
     switch (code) {
     case ENOSPC:
-        return "; nothing was made: free some space, for /dev/shm by removing what `ls -l /dev/shm` shows or "
+        return "; free some space, for /dev/shm by removing what `ls -l /dev/shm` shows or "
                "by a "
                "larger size= of its mount";
     case EOPNOTSUPP:

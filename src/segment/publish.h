@@ -23,7 +23,7 @@ int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int
                    void *argument, int *ret_fd);
 
 /* Reserves space up to size and makes the file that long unless it is longer already; never shorter. 0, or
- * -errno without a sentence, the length then being as before. */
+ * -errno without a sentence, the length then being as before. Signals may wait for it to end. */
 int publish_reserve(int fd, size_t size);
 
 /* Fills the first bytes of a new file that only memory backs: they are reserved then, and as their pages are

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -104,6 +106,42 @@ TEST(signals_do_not_keep_a_large_segment_from_being_made)
     CHECK_INT(setitimer(ITIMER_REAL, &calm, NULL), 0);
     CHECK_INT(naru_segment_size(segment), 64 << 20);
     (void)naru_segment_close(segment);
+}
+
+static int interruptions;
+
+/* In place of libc's: not every kernel gives up at a signal, and none at a moment that one could choose. */
+int fallocate(int fd, int mode, off_t at, off_t length)
+{
+    if (interruptions > 0) {
+        interruptions--;
+        errno = EINTR;
+        return -1;
+    }
+    return (int)syscall(SYS_fallocate, fd, mode, at, length);
+}
+
+/* A third of the room is taken, so that the growth fails midway. */
+TEST(an_interrupted_growth_that_finds_no_room_takes_none)
+{
+    struct naru_segment *filler = NULL, *segment = NULL;
+    struct stat before, after;
+
+    if (mount("tmpfs", test_directory(), "tmpfs", 0, "size=48M") < 0)
+        test_skip("cannot mount a tmpfs here: %s", strerror(errno));
+    CHECK_INT(naru_segment_open(test_format("mmap://%s/filler", test_directory()), 16 << 20, NULL, &filler),
+              0);
+    CHECK_INT(naru_segment_open(test_format("mmap://%s/grows", test_directory()), 4096, NULL, &segment), 0);
+    CHECK_INT(fstat(naru_segment_fd(segment), &before), 0);
+    interruptions = 2;
+    CHECK_INT(naru_segment_resize(segment, 44 << 20), -ENOSPC);
+    CHECK_INT(interruptions, 0);
+    CHECK_INT(fstat(naru_segment_fd(segment), &after), 0);
+    CHECK_INT(after.st_size, before.st_size);
+    CHECK_INT(after.st_blocks, before.st_blocks);
+    (void)naru_segment_close(filler);
+    (void)naru_segment_close(segment);
+    CHECK_INT(umount(test_directory()), 0);
 }
 
 /* The object exists whole or not at all, whenever its maker is killed. */
