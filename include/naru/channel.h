@@ -374,6 +374,8 @@ struct naru_view {
  * -ETIMEDOUT, -EPIPE, -EOWNERDEAD and -EPROTO as naru_send(). -EMSGSIZE: len is larger than a message may be.
  * Ended by naru_commit() (whether or not that succeeds; but not by -EAGAIN, -ETIMEDOUT or -EINVAL of its
  * arguments: then it may be committed again) or by naru_loan_cancel(). The thread that sends does all of it.
+ * A loan is the channel's, unlike a view: closing the channel ends it unsent, and neither its memory nor the
+ * struct may be used after that, for naru_commit() and naru_loan_cancel() look at the channel.
  */
 NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
                                        struct naru_loan *ret_loan);
@@ -453,7 +455,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_info(const struct naru_channel *ch,
                                                struct naru_channel_info *ret_info);
 
 /*
- * Closes the end; what was sent is still delivered. NULL is allowed; returns NULL. Views stay valid.
+ * Closes the end; what was sent is still delivered. NULL is allowed; returns NULL. Views stay valid, a loan
+ * that is out does not: do not commit or cancel it any more.
  * Waits only on exec:, where the end of its input tells the command to end: up to options.linger_ns until it
  * is asked to (SIGTERM) and a second more until it is made to (SIGKILL).
  */

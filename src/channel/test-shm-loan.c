@@ -374,6 +374,16 @@ TEST_EACH(what_is_finished_between_a_loan_and_its_commit_is_not_sent, size_name)
     close_pair(ch);
 }
 
+TEST_EACH(a_loan_that_is_out_when_its_channel_is_closed_is_not_sent, size_name)
+{
+    struct naru_channel *ch[2];
+
+    (void)lend(ch, "shm:", size_of(index));
+    ch[0] = naru_channel_close(ch[0]);
+    CHECK_INT(naru_recv(ch[1], NULL, 0, NARU_FOREVER), -EPIPE);
+    ch[1] = naru_channel_close(ch[1]);
+}
+
 TEST_EACH(a_receiver_that_leaves_between_a_loan_and_its_commit_is_noticed, size_name)
 {
     struct naru_channel *ch[2];
