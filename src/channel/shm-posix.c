@@ -74,31 +74,28 @@ static void posix_leave(struct named_seat *seat)
 
 static int posix_parse(struct url *url, struct named_place *ret_place)
 {
-    const char *name = url->target + (url->target[0] == '/');
-    size_t length = strlen(name), suffix = sizeof next_suffix - 1;
+    size_t suffix = sizeof next_suffix - 1, length;
+    const char *name;
+    int r = publish_shm_path(url, suffix, ret_place->path, sizeof ret_place->path);
 
+    if (r < 0)
+        return r;
+    name = ret_place->path + sizeof SHM_DIRECTORY;
+    length = strlen(name);
     if (length > suffix && strcmp(name + length - suffix, next_suffix) == 0)
         return error_set(EINVAL,
                          "%s: a name that ends in %s is for the next segment of shm+posix:/%.*s; choose "
                          "another name",
                          url->text, next_suffix, (int)(length - suffix), name);
-    if (!*name || strchr(name, '/') || *name == '.' || length > NAME_MAX - suffix)
-        return error_set(EINVAL,
-                         "%s: expected a name of 1 to %zu bytes without '/', and no '.' before it, as in "
-                         "shm+posix:/name",
-                         url->text, NAME_MAX - suffix);
-    (void)snprintf(ret_place->path, sizeof ret_place->path, SHM_DIRECTORY "/%s", name);
     return 0;
 }
 
 static int open_failed(const char *what, const char *path, int r)
 {
-    if (r == -EINVAL || r == -ELOOP)
-        return error_set(EEXIST,
-                         "%s: %s is in the way, which is no shared memory; remove it, or choose "
-                         "another name",
-                         what, path);
-    return error_set(-r, "%s: cannot open %s: %s%s", what, path, error_text(-r), publish_advice(-r));
+    if (r == -EINVAL)
+        return publish_in_the_way(EEXIST, what, path);
+    return error_set(-r, "%s: cannot open %s: %s%s", what, path, error_text(-r),
+                     publish_advice(PUBLISH_OPENING, -r));
 }
 
 static bool is_channel(int fd)
@@ -212,10 +209,12 @@ static int make_at(const struct named_place *place, const struct named_order *or
         r = publish_create(path, order->mode, bytes, fill, &filling, ret_fd);
         if (filling.told < 0)
             return filling.told;
-        if (r != -EEXIST)
-            return r == 0 ? 0
-                          : error_set(-r, "%s: no room for %zu bytes of shared memory: %s%s", place->what,
-                                      bytes, error_text(-r), publish_advice(-r));
+        if (r < 0 && r != -EEXIST)
+            return error_set(-r, "%s: %s %zu bytes of shared memory: %s%s", place->what,
+                             r == -ENOSPC ? "no room for" : "cannot make", bytes, error_text(-r),
+                             publish_advice(PUBLISH_MAKING, -r));
+        if (r == 0)
+            return 0;
     }
     return error_set(EAGAIN, "%s: others keep making and removing it", place->what);
 }

@@ -170,6 +170,21 @@ TEST(a_name_that_only_was_removed_is_taken_again_at_the_next_accept)
     naru_listener_close(l);
 }
 
+/* The same names as those of plain shared memory, which listed names may be of. */
+TEST(a_name_may_begin_with_a_dot)
+{
+    struct naru_segment *segment = NULL;
+    struct naru_listener *l = NULL;
+
+    check_serves("shm+posix:/.hidden");
+    CHECK_INT(symlink("/dev/null", "/dev/shm/.hidden"), 0);
+    CHECK_INT(naru_listen("shm+posix:/.hidden", NULL, &l), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "/dev/shm/.hidden is in the way");
+    CHECK_INT(unlink("/dev/shm/.hidden"), 0);
+    CHECK_INT(naru_segment_open("shm+posix:/.hidden?unlink", 4096, NULL, &segment), 0);
+    naru_segment_close(segment);
+}
+
 /* What the next segment is called meanwhile. */
 TEST(what_stands_at_the_name_of_the_next_segment_is_said_and_no_channel_is_called_so)
 {

@@ -22,12 +22,11 @@ enum { RACES_MAX = 1000 };
 static int failed(const struct segment_request *request, const char *path, int r, bool creating)
 {
     if (r == -EINVAL)
-        return error_set(EINVAL, "%s: %s is no regular file and cannot be shared memory", request->url->text,
-                         path);
+        return publish_in_the_way(EINVAL, request->url->text, path);
     if (r == -ENOENT && creating)
         return error_set(ENOENT, "%s: the directory of %s does not exist", request->url->text, path);
     return error_set(-r, "%s: cannot %s %s: %s%s", request->url->text, creating ? "make" : "open", path,
-                     error_text(-r), publish_advice(-r));
+                     error_text(-r), publish_advice(creating ? PUBLISH_MAKING : PUBLISH_OPENING, -r));
 }
 
 static int open_existing(const struct segment_request *request, const char *path, int extra_flags,
@@ -96,23 +95,10 @@ static int file_remove(struct url *url, const struct naru_segment *own)
     return remove_path(url, url->target, own);
 }
 
-/* "/name" or "name" to /dev/shm/name; shm_open(3) takes one slash, in front. */
-static int posix_path(const struct url *url, char *buffer, size_t capacity)
-{
-    const char *name = url->target + (url->target[0] == '/');
-
-    if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-        strlen(name) > NAME_MAX)
-        return error_set(EINVAL, "%s: expected a name of 1 to %d bytes without '/', as in shm+posix:/name",
-                         url->text, NAME_MAX);
-    (void)snprintf(buffer, capacity, SHM_DIRECTORY "/%s", name);
-    return 0;
-}
-
 static int posix_open(const struct segment_request *request, struct naru_segment *segment)
 {
     char path[sizeof SHM_DIRECTORY + 1 + NAME_MAX];
-    int r = posix_path(request->url, path, sizeof path);
+    int r = publish_shm_path(request->url, 0, path, sizeof path);
 
     return r < 0 ? r : open_path(request, path, O_NOFOLLOW, segment);
 }
@@ -120,7 +106,7 @@ static int posix_open(const struct segment_request *request, struct naru_segment
 static int posix_remove(struct url *url, const struct naru_segment *own)
 {
     char path[sizeof SHM_DIRECTORY + 1 + NAME_MAX];
-    int r = posix_path(url, path, sizeof path);
+    int r = publish_shm_path(url, 0, path, sizeof path);
 
     return r < 0 ? r : remove_path(url, path, own);
 }

@@ -38,7 +38,7 @@ int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret
     struct stat status;
 
     if (fd < 0)
-        return -errno;
+        return errno == ELOOP && (open_flags & O_NOFOLLOW) ? -EINVAL : -errno;
     if (fstat(fd, &status) < 0)
         return -errno;
     if (!S_ISREG(status.st_mode))
@@ -254,13 +254,24 @@ int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int
     return create_beside(path, mode, size, fill, argument, ret_fd); /* no O_TMPFILE, or no /proc to link by */
 }
 
-const char *publish_advice(int code)
+static const char *permission_advice(enum publish_doing doing, int code)
+{
+    switch (doing) {
+    case PUBLISH_MAKING:
+        return "; who may make files there the permission bits of the directory decide";
+    case PUBLISH_CHANGING: /* it is open: neither its permission bits nor the directory's count any more */
+        return code == EPERM ? "; it is sealed against that (F_ADD_SEALS in fcntl(2))" : "";
+    default:
+        return "; its owner decides by its permission bits (?mode= when it is made)";
+    }
+}
+
+const char *publish_advice(enum publish_doing doing, int code)
 {
     switch (code) {
     case ENOSPC:
-        return "; free some space, for /dev/shm by removing what `ls -l /dev/shm` shows or "
-               "by a "
-               "larger size= of its mount";
+        return "; free some space, for /dev/shm by removing what `ls -l /dev/shm` shows or by a larger size= "
+               "of its mount";
     case EOPNOTSUPP:
         return "; this file system cannot reserve space (fallocate), so a full disk would kill the program: "
                "use another one";
@@ -268,7 +279,7 @@ const char *publish_advice(int code)
         return "; see `ulimit -f` and the file system's largest file";
     case EACCES:
     case EPERM:
-        return "; its owner decides by its permission bits (?mode= when it is made)";
+        return permission_advice(doing, code);
     case ENOENT:
         return "; make it with ?create and a size";
     case EEXIST:
@@ -276,6 +287,29 @@ const char *publish_advice(int code)
     default:
         return "";
     }
+}
+
+int publish_in_the_way(int code, const char *what, const char *path)
+{
+    return error_set(code,
+                     "%s: %s is in the way, which is no regular file, so no shared memory; remove it, or "
+                     "choose another name",
+                     what, path);
+}
+
+int publish_shm_path(const struct url *url, size_t longer, char *buffer, size_t capacity)
+{
+    const char *name = url->target + (url->target[0] == '/');
+    size_t most = NAME_MAX - longer;
+
+    if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+        strlen(name) > most)
+        return error_set(EINVAL,
+                         "%s: expected a name of 1 to %zu bytes without '/' (neither . nor ..), as in "
+                         "shm+posix:/name",
+                         url->text, most);
+    (void)snprintf(buffer, capacity, SHM_DIRECTORY "/%s", name);
+    return 0;
 }
 
 int publish_list_shm(int (*each)(const char *name, const struct stat *status, void *argument), void *argument)

@@ -11,10 +11,13 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "base/url.h"
+
 #define SHM_DIRECTORY "/dev/shm" /* where glibc's shm_open(3) and sem_open(3) put theirs */
 
 /* Opens the regular file at path for reading, and writing unless open_flags say O_RDONLY. O_NOFOLLOW may be
- * added. 0, or -errno without a sentence; -EINVAL when it is no regular file. */
+ * added. 0, or -errno without a sentence; -EINVAL when it is no regular file, but a symbolic link that is not
+ * to be followed, say: publish_in_the_way() tells that. */
 int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret_status);
 
 /* Makes the file: size bytes reserved, fill(fd, argument) called if not NULL, then linked as path with
@@ -35,8 +38,17 @@ int publish_write_zeros(int fd, size_t size);
  * sentence. For files that nobody else lengthens. */
 int publish_lengthen(int fd, size_t size);
 
-/* Adds to a sentence what helps against that errno: "; /dev/shm is full, ..." or "". */
-const char *publish_advice(int code);
+/* The sentence for what is no regular file. Returns -code. */
+int publish_in_the_way(int code, const char *what, const char *path);
+
+enum publish_doing { PUBLISH_OPENING, PUBLISH_MAKING, PUBLISH_CHANGING };
+
+/* Adds to a sentence what helps against that errno: "; free some space, ..." or "". */
+const char *publish_advice(enum publish_doing doing, int code);
+
+/* "/name" or "name" to /dev/shm/name; shm_open(3) takes one slash, in front. longer: bytes that other names
+ * have beyond it. 0 or -EINVAL, explained. */
+int publish_shm_path(const struct url *url, size_t longer, char *buffer, size_t capacity);
 
 /* Calls for each regular file in SHM_DIRECTORY, in no order, until a call gives something other than 0; that,
  * or the explained -errno where the directory cannot be read. */

@@ -345,7 +345,7 @@ int naru_segment_resize(struct naru_segment *segment, size_t size)
         return error_set(-r, "%s: cannot grow from %zd to %zu bytes: %s%s", segment->url, now, size,
                          error_text(-r),
                          kept && r == -ENOSPC ? "; the system keeps no more huge pages (vm.nr_hugepages)"
-                                              : publish_advice(-r));
+                                              : publish_advice(PUBLISH_CHANGING, -r));
     return naru_segment_refresh(segment, NULL);
 }
 
@@ -401,7 +401,7 @@ static int write_file(struct naru_segment *segment, uint64_t offset, const char 
             int code = errno;
 
             return error_set(code, "%s: cannot write: %s%s", segment->url, error_text(code),
-                             publish_advice(code));
+                             publish_advice(PUBLISH_CHANGING, code));
         }
     }
     return 0;

@@ -21,7 +21,7 @@ enum { RACES_MAX = 1000 };
 
 static int failed(const struct url *url, int code, const char *what)
 {
-    const char *advice = publish_advice(code);
+    const char *advice = publish_advice(PUBLISH_OPENING, code);
 
     if (code == ENOSPC)
         advice = "; `ipcs -m` shows them, `ipcrm -m` removes one, /proc/sys/kernel/shmmni is the limit";

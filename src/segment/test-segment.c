@@ -426,12 +426,14 @@ TEST(what_makes_no_sense_is_refused_with_a_sentence)
         {"mmap:", 1, -EINVAL, "expected a path"},
         {"mmap:///nowhere/file", 1, -ENOENT, "directory"},
         {"mmap:///dev/null", 0, -EINVAL, "no regular file"},
+        {"shm+posix:/naru-link?create=no", 0, -EINVAL, "in the way"},
         {"mmap:///tmp?create=maybe", 1, -EINVAL, "no|yes|new"},
         {"memfd:", SIZE_MAX, -EINVAL, "address space"},
         {"memfd:", SIZE_MAX / 8, -ENOMEM, "Cannot allocate memory"},
         {"shm+posix:/naru-absurd", SIZE_MAX / 8, -ENOMEM, "Cannot allocate memory"},
     };
 
+    CHECK_INT(symlink("/dev/null", "/dev/shm/naru-link"), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct naru_segment *segment = NULL;
 
@@ -439,5 +441,33 @@ TEST(what_makes_no_sense_is_refused_with_a_sentence)
         CHECK_CONTAINS(naru_explain(), cases[i].part);
         CHECK(segment == NULL);
     }
+    CHECK_INT(unlink("/dev/shm/naru-link"), 0);
     CHECK_INT(naru_segment_remove("memfd:"), -ENOTSUP);
+}
+
+TEST(of_a_refusal_it_is_said_whose_permission_bits_it_was)
+{
+    const char *theirs = test_format("mmap://%s/theirs", test_directory());
+    const char *new = test_format("mmap://%s/new", test_directory());
+    struct naru_segment *segment = NULL;
+    int pid;
+
+    test_need_root();
+    CHECK_INT(chmod(test_directory(), 0755), 0);
+    CHECK_INT(naru_segment_open(theirs, SIZE, NULL, &segment), 0);
+    naru_segment_close(segment);
+    pid = test_fork_as_nobody();
+    if (pid == 0) {
+        CHECK_INT(naru_segment_open(theirs, 0, NULL, &segment), -EACCES);
+        CHECK_CONTAINS(naru_explain(), "its owner decides");
+        CHECK_INT(naru_segment_open(new, SIZE, NULL, &segment), -EACCES);
+        CHECK_CONTAINS(naru_explain(), "of the directory");
+        _exit(0);
+    }
+    test_join(pid);
+    CHECK_INT(naru_segment_open("memfd:", SIZE, NULL, &segment), 0);
+    CHECK_INT(fcntl(naru_segment_fd(segment), F_ADD_SEALS, F_SEAL_GROW), 0);
+    CHECK_INT(naru_segment_resize(segment, (size_t)2 * SIZE), -EPERM);
+    CHECK_CONTAINS(naru_explain(), "sealed");
+    naru_segment_close(segment);
 }

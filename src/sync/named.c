@@ -46,13 +46,14 @@ static int make_path(enum naru_sync_kind kind, const char *name, char *path, siz
     return 0;
 }
 
-static int failed(const struct opening *opening, int r, const char *what)
+static int failed(const struct opening *opening, int r, const char *what, enum publish_doing doing)
 {
     return error_set(-r, "%s '%s': cannot %s %s: %s%s", naru_sync_kind_name(opening->kind), opening->name,
                      what, opening->path, error_text(-r),
-                     r == -ENOENT   ? "; nobody has made it yet"
-                     : r == -EACCES ? "; its maker decides who may use it (options.mode, --mode)"
-                                    : publish_advice(-r));
+                     r == -ENOENT ? "; nobody has made it yet"
+                     : r == -EACCES && doing == PUBLISH_OPENING
+                         ? "; its maker decides who may use it (options.mode, --mode)"
+                         : publish_advice(doing, -r));
 }
 
 static int map(const struct opening *opening, int fd, void **ret_object)
@@ -64,7 +65,7 @@ static int map(const struct opening *opening, int fd, void **ret_object)
                          naru_sync_kind_name(opening->kind), opening->name, opening->path,
                          mapping_text(EAGAIN));
     if (object == MAP_FAILED)
-        return failed(opening, -errno, "map");
+        return failed(opening, -errno, "map", PUBLISH_OPENING);
     *ret_object = object;
     return 0;
 }
@@ -94,7 +95,7 @@ static int open_existing(const struct opening *opening, void **ret_object)
         return error_set(EPROTO, "%s '%s': %s is no regular file", naru_sync_kind_name(opening->kind),
                          opening->name, opening->path);
     if (r < 0)
-        return r == -ENOENT ? r : failed(opening, r, "open");
+        return r == -ENOENT ? r : failed(opening, r, "open", PUBLISH_OPENING);
     if ((uint64_t)status.st_size < opening->size)
         return error_set(EPROTO, "%s '%s': %s has %lld bytes where %zu were expected; remove it",
                          naru_sync_kind_name(opening->kind), opening->name, opening->path,
@@ -140,13 +141,13 @@ int named_open(enum naru_sync_kind kind, const char *name, const struct naru_syn
             if (r != -ENOENT)
                 return r;
             if (create == NARU_CREATE_NO)
-                return failed(&opening, r, "open");
+                return failed(&opening, r, "open", PUBLISH_OPENING);
         }
         r = make(&opening, mode, ret_object);
         if (r == 0 || opening.told < 0)
             return r;
         if (r != -EEXIST || create == NARU_CREATE_NEW)
-            return failed(&opening, r, "make");
+            return failed(&opening, r, "make", PUBLISH_MAKING);
     }
     return error_set(EAGAIN, "%s '%s': others keep making and removing it", naru_sync_kind_name(kind), name);
 }
@@ -168,7 +169,7 @@ int naru_sync_remove(enum naru_sync_kind kind, const char *name)
     if (errno == EACCES || errno == EPERM)
         return error_set(errno, "%s '%s': cannot remove %s: %s; its owner may, and root",
                          naru_sync_kind_name(kind), name, opening.path, error_text(errno));
-    return failed(&opening, -errno, "remove");
+    return failed(&opening, -errno, "remove", PUBLISH_OPENING);
 }
 
 /* "naru.mutex.jobs" to its kind and "jobs"; false: none of ours. */

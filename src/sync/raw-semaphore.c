@@ -52,7 +52,7 @@ struct request {
 
 static int failed(const char *url, int code, const char *what)
 {
-    const char *advice = code == ENOENT ? "; ?create makes it" : publish_advice(code);
+    const char *advice = code == ENOENT ? "; ?create makes it" : publish_advice(PUBLISH_OPENING, code);
 
     if (code == ENOSPC && strncmp(url, "sem+sysv:", strlen("sem+sysv:")) == 0)
         advice = "; /proc/sys/kernel/sem has the limits, `ipcs -s` shows what is there";

@@ -289,7 +289,7 @@ TEST(what_is_none_of_ours_is_refused)
     CHECK_CONTAINS(naru_explain(), "no event but a mutex");
     CHECK_INT(unlink(other), 0);
     CHECK_INT(symlink(path, other), 0);
-    CHECK_INT(naru_event_open(name, NULL, NARU_EVENT_AUTO, &event), -ELOOP);
+    CHECK_INT(naru_event_open(name, NULL, NARU_EVENT_AUTO, &event), -EPROTO);
     CHECK_INT(unlink(other), 0);
     /* The namespace its pids belong to (naru/sync.h). */
     ((uint32_t *)(void *)mutex)[3] ^= 1;
