@@ -73,6 +73,12 @@ void fork_release(void)
     end_undisturbed();
 }
 
+void fork_keep_blocked(const sigset_t *set)
+{
+    if (undisturbed.depth > 0)
+        (void)sigorset(&undisturbed.signals, &undisturbed.signals, set);
+}
+
 static void lock_guards(void)
 {
     begin_undisturbed();

@@ -13,6 +13,7 @@
 #ifndef NARU_BASE_FORK_H
 #define NARU_BASE_FORK_H
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -60,6 +61,10 @@ void fork_close(int *fd);
  * pthread_cancel(3) end it. Around calls that do not wait, only, and no fork in between. May be nested. */
 void fork_hold(void);
 void fork_release(void);
+
+/* For who blocks signals to stay so and may have forks held off: fork_release() gives back the mask that
+ * there was, with these in it. */
+void fork_keep_blocked(const sigset_t *set);
 
 /* Takes ownership of what nobody owns. true: this very call did, and the caller adds the descriptors. */
 bool fork_guard_claim(struct fork_guard *guard);
