@@ -172,9 +172,11 @@ void channel_unwatch(struct naru_channel *ch)
     ch->armed = ch->room = false;
 }
 
-static int open_epoll(struct naru_channel *ch)
+/* *ret_our_own: it failed before anything of the channel's was looked at. */
+static int open_epoll(struct naru_channel *ch, bool *ret_our_own)
 {
     int r = 0;
+    bool our_own;
 
     ch->fd = epoll_create1(EPOLL_CLOEXEC);
     ch->ready_fd = ch->fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -182,6 +184,7 @@ static int open_epoll(struct naru_channel *ch)
         r = -errno;
     if (r == 0)
         r = watch(ch, ch->ready_fd, EPOLLIN);
+    our_own = r < 0;
     if (r == 0)
         r = watch_connection(ch);
     if (r == 0)
@@ -190,18 +193,25 @@ static int open_epoll(struct naru_channel *ch)
         ch->fd = fd_close(ch->fd);
         ch->ready_fd = fd_close(ch->ready_fd);
     }
+    *ret_our_own = our_own;
     return r;
 }
 
 static int make_fd(struct naru_channel *ch)
 {
+    bool our_own = false;
     int r;
 
     fork_hold();
-    r = open_epoll(ch);
+    r = open_epoll(ch, &our_own);
     fork_release();
     if (r == 0)
         return 0;
+    if (our_own && (r == -EPERM || r == -ENOSYS))
+        return error_set(-r,
+                         "%s: cannot make a descriptor to poll: a sandbox (seccomp) forbids epoll_create1, "
+                         "eventfd2 or epoll_ctl: allow them, or receive with a timeout",
+                         ch->url);
     if (r == -EPERM)
         return error_set(ENOTSUP, "%s: the kernel cannot poll this kind of file (epoll_ctl(2), EPERM)",
                          ch->url);

@@ -121,6 +121,18 @@ static ssize_t receive(struct naru_channel *ch, struct packet *packet, struct ms
     return n;
 }
 
+/* The packet was to be sent first: if none is there, nothing that came before was written by naru. Anything
+ * else is our own kernel's word, and the message stays. */
+static int not_received(struct naru_channel *ch, uint32_t count)
+{
+    if (errno == EAGAIN || errno == ECONNRESET)
+        return shm_say_broken(ch);
+    return error_set(errno,
+                     "%s: cannot receive the %" PRIu32 " descriptors of the next message (recvmsg): %s%s",
+                     ch->url, count, error_text(errno),
+                     errno == EPERM || errno == ENOSYS ? "; a sandbox (seccomp) forbids the call" : "");
+}
+
 int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct naru_message *m)
 {
     const struct shm *shm = ch->state;
@@ -140,7 +152,7 @@ int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct 
             ch->url, found->fds, DISCARD_MOST);
     n = receive(ch, &packet, &header, &control);
     if (n < 0)
-        return shm_say_broken(ch); /* none is there: it was to be sent first */
+        return not_received(ch, found->fds);
     count = socket_take_fds(ch, &header, fds);
     if (header.msg_flags & MSG_TRUNC || n != (ssize_t)sizeof packet || found->lane != 0 ||
         packet.position != shm->link.rx.position || packet.count != found->fds || count > found->fds ||

@@ -87,12 +87,13 @@ static bool can_populate(void)
 static int reserve(int fd, const struct sealed *memory)
 {
     size_t first = before_pool(memory), all = first + memory->pool;
-    int r;
+    bool by_use = can_populate();
+    int r = by_use ? 0 : publish_reserve(fd, all);
 
-    if (!can_populate())
-        return publish_reserve(fd, all);
-    r = publish_write_zeros(fd, first);
-    return r < 0 || memory->pool == 0 ? r : publish_lengthen(fd, all);
+    if (r ==
+        0) /* also then: a peer that a sandbox does not keep from populating looks for what was written */
+        r = publish_write_zeros(fd, first);
+    return r < 0 || memory->pool == 0 || !by_use ? r : publish_lengthen(fd, all);
 }
 
 int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write)
@@ -120,7 +121,10 @@ static int explain_reserve(const char *what, size_t bytes, int code)
         return error_set(code, "%s: cannot reserve shared memory (%s): %s%s", what,
                          can_populate() ? "pwritev" : "fallocate", error_text(code), advice(code));
     return error_set(code, "%s: no room for %zu bytes of shared memory: %s%s", what, bytes, error_text(code),
-                     code == EFBIG ? "; this process's limit counts for it, too (ulimit -f)" : "");
+                     code == EFBIG
+                         ? "; this process's limit counts for it, too (ulimit -f); less does with a "
+                           "smaller ?ring= and ?pool="
+                         : "");
 }
 
 /* So that nobody can do more than read, and nothing goes away underneath. */
@@ -171,14 +175,26 @@ int sealed_make_more(const char *what, const char *label, size_t plain, size_t r
 
 /* Whether what the kernel has to have reserved is. What is reserved stays, as nobody can punch holes
  * (F_SEAL_FUTURE_WRITE). A hole would be filled at our expense, and be SIGBUS where there is no room for it.
- * Of the pool nothing needs to be, where sealed_populate() asks first. */
-static bool is_reserved(int fd, const struct stat *status, const struct sealed *memory)
+ * Of the pool nothing needs to be, where sealed_populate() asks first. 0 or explained: -EPROTO; or another
+ * errno, where this process may not ask. */
+static int check_reserved(const char *what, int fd, const struct stat *status, const struct sealed *memory)
 {
     uint64_t first = before_pool(memory), all = first + memory->pool;
+    bool by_use = memory->pool > 0 && can_populate();
+    int refused = by_use || memory->pool == 0 || errno == EINVAL ? 0 : errno; /* EINVAL: an older kernel */
+    off_t hole = by_use ? lseek(fd, 0, SEEK_HOLE) : 0;
 
-    if (memory->pool == 0 || !can_populate())
-        return (uint64_t)status->st_blocks >= all / 512; /* stat(2): blocks are of 512 bytes */
-    return lseek(fd, 0, SEEK_HOLE) >= (off_t)first;
+    if (hole < 0)
+        return error_set(errno, "%s: cannot ask what is reserved of memory (lseek): %s%s", what,
+                         error_text(errno), advice(errno));
+    if (by_use ? hole >= (off_t)first
+               : (uint64_t)status->st_blocks >= all / 512) /* stat(2): blocks are of 512 bytes */
+        return 0;
+    if (refused)
+        return error_set(refused, "%s: cannot reserve memory when it is used (madvise): %s%s", what,
+                         error_text(refused), advice(refused));
+    return error_set(EPROTO, "%s: the peer passed %" PRIu64 " bytes of memory, not all of them reserved",
+                     what, first);
 }
 
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
@@ -214,9 +230,9 @@ int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size
     memory.pool = (size_t)status.st_size - first;
     if (memory.pool % (size_t)sysconf(_SC_PAGESIZE) != 0)
         return error_set(EPROTO, "%s: the peer passed memory that is not whole pages", what);
-    if (!is_reserved(fd, &status, &memory))
-        return error_set(EPROTO, "%s: the peer passed %zu bytes of memory, not all of them reserved", what,
-                         first);
+    r = check_reserved(what, fd, &status, &memory);
+    if (r < 0)
+        return r;
     if (memory.pool > mapped_most)
         memory.pool = mapped_most;
     r = map(what, fd, PROT_READ, &memory);
