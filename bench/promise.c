@@ -33,6 +33,7 @@ static const struct limit limits[] = {
     {"lent", "16 B", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.9, 0},
     {"lent", "bare", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.9, 0},
     {"touched", "control", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.95, 0},
+    {"touched 4M", "control", STREAM, 1024 * 1024, SIZE_MAX, 1 / 0.95, 0},
     {"spin", "nng", PINGPONG, 0, 64, 0, 40},
     {"spin", "zmq", PINGPONG, 0, 64, 0, 40},
     {"sleep", "nng", PINGPONG, 0, 64, 0, 2.5},
