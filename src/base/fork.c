@@ -28,67 +28,65 @@ static struct list guards = LIST_HEAD_INIT(guards);
 static const pthread_rwlock_t holding_initial = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static pthread_rwlock_t holding = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
-/* While a thread has `holding` or `lock`, no handler runs in it, which might fork() and wait for itself, and
- * no pthread_cancel(3) ends it there. What it does itself (SIGSEGV and its like) is not held back. */
+/* How often this thread holds them: a second read lock, behind a fork that waits for the first, would never
+ * come; and a handler may fork() in this very thread, which must not wait for itself. So a count is up before
+ * its lock is taken and down after it is given back. While it is up, no pthread_cancel(3) ends the thread. */
 static _Thread_local struct {
-    unsigned depth; /* a second read lock, behind a fork that waits for the first, would never come */
-    sigset_t signals;
+    volatile sig_atomic_t holding, lock;
     int cancel_state;
-} undisturbed;
+} has;
 
-static void begin_undisturbed(void)
+/* Counted in each child whose fork came in the middle of its own thread's list surgery: it forgets the list.
+ */
+static unsigned epoch;
+
+static void begin_holding(int (*take)(pthread_rwlock_t *))
 {
-    static const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
-    sigset_t others;
+    int cancel_state;
 
-    if (undisturbed.depth == 0) {
-        (void)sigfillset(&others);
-        for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++)
-            (void)sigdelset(&others, own_faults[i]);
-        (void)pthread_sigmask(SIG_BLOCK, &others, &undisturbed.signals);
-        (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &undisturbed.cancel_state);
-    }
-    undisturbed.depth++; /* only now: a handler that comes before this has a beginning and end of its own */
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    has.holding = has.holding + 1;
+    if (has.holding > 1)
+        return;
+    has.cancel_state = cancel_state;
+    (void)take(&holding);
 }
 
-static void end_undisturbed(void)
+static void end_holding(void)
 {
-    if (--undisturbed.depth > 0)
+    int cancel_state = has.cancel_state;
+
+    if (has.holding > 1) {
+        has.holding = has.holding - 1;
         return;
-    (void)pthread_setcancelstate(undisturbed.cancel_state, NULL);
-    (void)pthread_sigmask(SIG_SETMASK, &undisturbed.signals, NULL);
+    }
+    (void)pthread_rwlock_unlock(&holding);
+    has.holding = 0;
+    (void)pthread_setcancelstate(cancel_state, NULL);
 }
 
 void fork_hold(void)
 {
-    begin_undisturbed();
-    if (undisturbed.depth == 1)
-        (void)pthread_rwlock_rdlock(&holding);
+    begin_holding(pthread_rwlock_rdlock);
 }
 
 void fork_release(void)
 {
-    if (undisturbed.depth == 1)
-        (void)pthread_rwlock_unlock(&holding);
-    end_undisturbed();
-}
-
-void fork_keep_blocked(const sigset_t *set)
-{
-    if (undisturbed.depth > 0)
-        (void)sigorset(&undisturbed.signals, &undisturbed.signals, set);
+    end_holding();
 }
 
 static void lock_guards(void)
 {
-    begin_undisturbed();
-    (void)pthread_mutex_lock(&lock);
+    has.lock = has.lock + 1;
+    if (has.lock == 1)
+        (void)pthread_mutex_lock(&lock);
 }
 
 static void unlock_guards(void)
 {
-    (void)pthread_mutex_unlock(&lock);
-    end_undisturbed();
+    if (has.lock == 1)
+        (void)pthread_mutex_unlock(&lock);
+    has.lock = has.lock - 1;
 }
 
 void fork_close(int *fd)
@@ -100,16 +98,14 @@ void fork_close(int *fd)
 
 static void before_fork(void)
 {
-    begin_undisturbed();
-    (void)pthread_rwlock_wrlock(&holding);
-    (void)pthread_mutex_lock(&lock);
+    begin_holding(pthread_rwlock_wrlock);
+    lock_guards();
 }
 
 static void after_fork_in_parent(void)
 {
-    (void)pthread_mutex_unlock(&lock);
-    (void)pthread_rwlock_unlock(&holding);
-    end_undisturbed();
+    unlock_guards();
+    end_holding();
 }
 
 /* Closes a descriptor that may stand in more than one place, and leaves -1 in all of them. */
@@ -140,12 +136,20 @@ static void close_guarded(struct fork_guard *guard)
 static void after_fork_in_child(void)
 {
     atomic_store_explicit(fork_word, 0, memory_order_relaxed); /* a wiped page is 0; other memory is not */
+    if (has.lock > 1) { /* the handler came in the middle of a change of it */
+        list_init(&guards);
+        epoch++;
+    }
     while (!list_is_empty(&guards))
         close_guarded(list_entry(guards.next, struct fork_guard, node));
-    (void)pthread_mutex_unlock(&lock);
+    unlock_guards();
     TSAN_UNLOCKED(&holding);
     holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
-    end_undisturbed();
+    has.holding = has.holding - 1;
+    if (has.holding > 0)
+        (void)pthread_rwlock_rdlock(&holding); /* what the handler interrupted gives it back */
+    else
+        (void)pthread_setcancelstate(has.cancel_state, NULL);
 }
 
 __attribute__((constructor)) static void watch_forks(void)
@@ -188,6 +192,7 @@ static void guard_clear(struct fork_guard *guard, uint64_t owner)
     for (int i = 0; i < FORK_GUARD_FDS; i++)
         guard->fds[i] = NULL;
     list_init(&guard->node);
+    guard->epoch = epoch;
 }
 
 void fork_guard_init(struct fork_guard *guard)
@@ -217,7 +222,10 @@ void fork_guard_add(struct fork_guard *guard, int *fd)
 void fork_guard_deinit(struct fork_guard *guard)
 {
     lock_guards();
-    list_remove(&guard->node);
+    if (guard->epoch == epoch)
+        list_remove(&guard->node);
+    else
+        list_init(&guard->node); /* its list is forgotten */
     unlock_guards();
 }
 

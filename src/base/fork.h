@@ -13,7 +13,6 @@
 #ifndef NARU_BASE_FORK_H
 #define NARU_BASE_FORK_H
 
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +27,7 @@ struct fork_guard {
     _Atomic uint64_t generation;
     int *fds[FORK_GUARD_FDS]; /* descriptors to close in a child, and set to -1 there */
     struct list node;
+    unsigned epoch; /* of the list in which it is */
 };
 
 /* Changes with each fork() on the child's side, never 0. */
@@ -57,14 +57,11 @@ void fork_guard_close(struct fork_guard *guard);
 void fork_close(int *fd);
 
 /* Between these no other thread forks, so that no child gets a copy of a descriptor that is made and not
- * guarded yet, or closed and still in its guard. Nor does a handler run in this thread, nor does
- * pthread_cancel(3) end it. Around calls that do not wait, only, and no fork in between. May be nested. */
+ * guarded yet, or closed and still in its guard; nor does pthread_cancel(3) end this one. Around calls that
+ * do not wait, only, and no fork in between. May be nested. A handler that interrupts this thread may fork,
+ * and then nothing is held off: its child may have such a copy. */
 void fork_hold(void);
 void fork_release(void);
-
-/* For who blocks signals to stay so and may have forks held off: fork_release() gives back the mask that
- * there was, with these in it. */
-void fork_keep_blocked(const sigset_t *set);
 
 /* Takes ownership of what nobody owns. true: this very call did, and the caller adds the descriptors. */
 bool fork_guard_claim(struct fork_guard *guard);

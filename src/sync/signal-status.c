@@ -117,15 +117,10 @@ static int thread_reception(const struct signal_status *thread, uint64_t set)
     const uint64_t not_for_programs =
         naru_signal_bit(SIGKILL) | naru_signal_bit(SIGSTOP) | naru_signal_bit(32) | naru_signal_bit(33);
 
-    /* What naru itself leaves open for a moment: begin_undisturbed(), base/fork.c. */
-    const uint64_t own_faults = naru_signal_bit(SIGSEGV) | naru_signal_bit(SIGBUS) | naru_signal_bit(SIGFPE) |
-                                naru_signal_bit(SIGILL) | naru_signal_bit(SIGTRAP) | naru_signal_bit(SIGSYS) |
-                                naru_signal_bit(SIGABRT);
-    uint64_t open = ~(thread->sets.blocked | not_for_programs);
-
     if (set & ~thread->sets.blocked)
         return SIGNAL_OPEN;
-    if ((open == own_faults || (open == 0 && thread->state == 'R')) && thread->pid != gettid())
+    if ((thread->sets.blocked | not_for_programs) == UINT64_MAX && thread->state == 'R' &&
+        thread->pid != gettid())
         return SIGNAL_UNSURE;
     return SIGNAL_BLOCKED;
 }

@@ -13,7 +13,6 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fork.h"
 #include "base/fd.h"
 #include "base/sized.h"
 
@@ -362,7 +361,6 @@ int signal_block_everywhere(uint64_t set, const char *doing)
         r = change_blocked(SIG_BLOCK, &converted, NULL);
     if (r < 0)
         return r;
-    fork_keep_blocked(&converted);
     r = look_at_own_threads(set, &thread);
     if (r < 0)
         return error_set(-r, "%s: looking at this process's threads in /proc/self/task: %s", doing,
