@@ -5,26 +5,33 @@
  * to the pool, and their descriptions are records like the others.
  */
 #include "channel/shm.h"
+
+#include <errno.h>
+
 #include "shm/copy.h"
 
 /* One that is too large for the ring. As add(). */
-static int add_large(struct naru_channel *ch, struct ring_batch *batch, const struct naru_message *m,
-                     size_t length)
+static enum ring_state add_large(struct naru_channel *ch, struct ring_batch *batch,
+                                 const struct naru_message *m, size_t length, int *ret_failure)
 {
     struct shm *shm = ch->state;
+    enum ring_state state = pool_find(&shm->pool, length);
     struct shm_chunk chunk;
     uint8_t *payload;
     unsigned slot;
-    int r = (int)pool_find(&shm->pool, length);
+    int r;
 
-    if (r == RING_OK)
-        r = shm_take_chunk(ch, length, &slot);
-    if (r != RING_OK)
-        return r;
-    r = (int)ring_batch_add(shm_link_tx(&shm->link, shm->lane), batch, RECORD_CHUNK, sizeof chunk, &payload);
-    if (r != RING_OK) {
+    if (state != RING_OK)
+        return state;
+    r = shm_take_chunk(ch, length, &slot);
+    if (r < 0) {
+        *ret_failure = r;
+        return RING_FULL;
+    }
+    state = ring_batch_add(shm_link_tx(&shm->link, shm->lane), batch, RECORD_CHUNK, sizeof chunk, &payload);
+    if (state != RING_OK) {
         pool_cancel(&shm->pool, slot);
-        return r;
+        return state;
     }
     (void)message_gather(m, pool_data(&shm->pool, slot), length);
     chunk = pool_send(&shm->pool, slot, (uint32_t)length);
@@ -32,21 +39,22 @@ static int add_large(struct naru_channel *ch, struct ring_batch *batch, const st
     return RING_OK;
 }
 
-/* One message behind those of the batch, without waiting: RING_OK, RING_FULL, RING_BROKEN; or -ENOMEM,
- * explained. */
-static int add(struct naru_channel *ch, struct ring_batch *batch, const struct naru_message *m)
+/* One message behind those of the batch, without waiting: RING_OK, RING_FULL, RING_BROKEN. Where it is this
+ * machine's memory that there is no room in, *ret_failure is -ENOMEM, explained. */
+static enum ring_state add(struct naru_channel *ch, struct ring_batch *batch, const struct naru_message *m,
+                           int *ret_failure)
 {
     struct shm *shm = ch->state;
     size_t length = message_length(m);
+    enum ring_state state;
     uint8_t *payload;
-    int r;
 
     if (length > shm->inline_max)
-        return add_large(ch, batch, m, length);
-    r = (int)ring_batch_add(shm_link_tx(&shm->link, shm->lane), batch, RECORD_DATA, (uint32_t)length,
-                            &payload);
-    if (r != RING_OK)
-        return r;
+        return add_large(ch, batch, m, length, ret_failure);
+    state =
+        ring_batch_add(shm_link_tx(&shm->link, shm->lane), batch, RECORD_DATA, (uint32_t)length, &payload);
+    if (state != RING_OK)
+        return state;
     if (m->iov_count == 1 && length > 0)
         copy_fresh(payload, m->iov->iov_base, length);
     else
@@ -65,6 +73,7 @@ static bool goes_along(const struct naru_message *first, const struct naru_messa
 ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, size_t n, bool block)
 {
     struct shm *shm = ch->state;
+    enum ring_state state = RING_OK;
     struct ring_batch batch;
     uint8_t *payload;
     size_t sent = 0;
@@ -84,12 +93,12 @@ ssize_t shm_send_batch(struct naru_channel *ch, const struct naru_message *m, si
         return r;
     batch = ring_batch_begin(shm_link_tx(&shm->link, shm->lane));
     while (sent < n && goes_along(m, message_at(m, sent)) &&
-           (r = add(ch, &batch, message_at(m, sent))) == RING_OK)
+           (state = add(ch, &batch, message_at(m, sent), &r)) == RING_OK)
         sent++;
-    if (r == RING_BROKEN)
+    if (state == RING_BROKEN)
         r = shm_say_broken(ch);
     if (sent == 0) /* the first had room: it is this machine's memory that it lacks */
-        return r;
+        return r < 0 ? r : -EAGAIN;
     ring_batch_publish(shm_link_tx(&shm->link, shm->lane), &batch);
     waker_published(&shm->link.their_receiver);
     return (ssize_t)sent;
