@@ -46,6 +46,14 @@ const struct timespec *deadline_left_timespec(int64_t deadline, struct timespec 
     return storage;
 }
 
+int64_t backoff_until(int64_t *step, int64_t deadline)
+{
+    int64_t left = deadline_left(deadline);
+
+    *step = *step == 0 ? NARU_US(50) : *step < NARU_MS(5) ? *step * 2 : NARU_MS(10);
+    return *step < left ? clock_now() + *step : deadline;
+}
+
 bool backoff_sleep(int64_t *step, int64_t deadline)
 {
     struct timespec pause;
@@ -53,12 +61,7 @@ bool backoff_sleep(int64_t *step, int64_t deadline)
 
     if (left == 0)
         return false;
-    if (*step == 0)
-        *step = NARU_US(50);
-    else if (*step < NARU_MS(10))
-        *step *= 2;
-    if (*step > NARU_MS(10))
-        *step = NARU_MS(10);
+    (void)backoff_until(step, deadline);
     pause.tv_sec = 0;
     pause.tv_nsec = *step < left ? *step : left;
     (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause,

@@ -26,9 +26,11 @@ int64_t deadline_left(int64_t deadline);
 /* The same as a timespec for ppoll(2) and futex(2), or NULL for no limit. */
 const struct timespec *deadline_left_timespec(int64_t deadline, struct timespec *storage);
 
-/* For waits that nothing announces: sleeps 50 us at first, twice as long each time, 10 ms at most, and not
- * past the deadline. Set *step to 0 before the first. false: the deadline was already past, and it did not
- * sleep. */
+/* For waits that nothing announces: until when to sleep before the next look, 50 us at first, twice as long
+ * each time, 10 ms at most, and not past the deadline. Set *step to 0 before the first. */
+int64_t backoff_until(int64_t *step, int64_t deadline);
+
+/* Sleeps so long. false: the deadline was already past, and it did not sleep. */
 bool backoff_sleep(int64_t *step, int64_t deadline);
 
 #endif

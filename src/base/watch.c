@@ -172,17 +172,9 @@ bool watch_drain(struct watch *w)
 static int sleep_once(struct watch *w, int64_t deadline)
 {
     struct pollfd poll_fd = {.fd = w->fd, .events = POLLIN};
-    int64_t until = deadline;
-    int ready;
+    int64_t until = w->weak && deadline_left(deadline) > 0 ? backoff_until(&w->step, deadline) : deadline;
+    int ready = fd_poll(&poll_fd, 1, until);
 
-    if (w->weak && deadline_left(deadline) > 0) {
-        int64_t now = clock_now();
-
-        w->step = w->step == 0 ? NARU_US(50) : w->step < NARU_MS(5) ? w->step * 2 : NARU_MS(10);
-        if (deadline == NARU_FOREVER || deadline - now > w->step)
-            until = now + w->step;
-    }
-    ready = fd_poll(&poll_fd, 1, until);
     if (ready < 0)
         return error_set(-ready, "waiting for %s: %s", w->path, error_text(-ready));
     if (ready == 0 && until == deadline)

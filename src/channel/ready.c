@@ -69,20 +69,14 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
 {
     int direction = direction_of(event);
     struct pollfd interrupt = {.fd = ch->interrupt_fd[direction], .events = POLLIN};
-    int64_t left = deadline_left(deadline);
-    int64_t step;
     int ready;
 
     if (channel_take_interruption(ch, direction))
         return error_expected(ECANCELED);
-    if (left == 0)
+    if (deadline_left(deadline) == 0)
         return error_expected(ETIMEDOUT);
-    step = ch->backoff[direction] ? ch->backoff[direction] * 2 : NARU_US(50);
-    if (step > NARU_MS(10))
-        step = NARU_MS(10);
-    ch->backoff[direction] = step;
     PROBE3(sleep, ch, ch->url, event);
-    ready = fd_poll(&interrupt, ch->interruptible ? 1 : 0, clock_now() + (step < left ? step : left));
+    ready = fd_poll(&interrupt, ch->interruptible ? 1 : 0, backoff_until(&ch->backoff[direction], deadline));
     PROBE4(wake, ch, ch->url, event, ready);
     return channel_take_interruption(ch, direction) ? error_expected(ECANCELED) : 0;
 }
