@@ -143,7 +143,8 @@ static void after_fork_in_child(void)
     while (!list_is_empty(&guards))
         close_guarded(list_entry(guards.next, struct fork_guard, node));
     unlock_guards();
-    TSAN_UNLOCKED(&holding);
+    if (has.holding == 1)
+        TSAN_UNLOCKED(&holding);
     holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
     has.holding = has.holding - 1;
     if (has.holding > 0)
