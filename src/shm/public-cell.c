@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "naru/shm.h"
+#include "shm/public.h"
 #include "shm/validate.h"
 
 static_assert(sizeof(struct cell) <= sizeof(struct naru_cell), "a handle holds it");
@@ -20,17 +21,10 @@ size_t naru_cell_size(size_t capacity, unsigned slots)
     return (size_t)cell_bytes(capacity, slots);
 }
 
-static int check_address(const void *memory)
-{
-    if (memory && (uintptr_t)memory % SHM_LINE == 0)
-        return 0;
-    return error_set(EINVAL, "cell at %p: expected memory aligned to %d bytes", memory, SHM_LINE);
-}
-
 int naru_cell_init(void *memory, size_t bytes, size_t capacity, unsigned slots)
 {
     uint64_t need = cell_bytes(capacity, slots);
-    int r = check_address(memory);
+    int r = public_check_address("cell", memory);
 
     if (r < 0)
         return r;
@@ -46,7 +40,7 @@ int naru_cell_init(void *memory, size_t bytes, size_t capacity, unsigned slots)
 
 int naru_cell_attach(void *memory, size_t bytes, struct naru_cell *ret_cell)
 {
-    int r = check_address(memory);
+    int r = public_check_address("cell", memory);
 
     if (r < 0)
         return r;
@@ -136,23 +130,22 @@ void naru_cell_wake(struct naru_cell *cell)
     doze_wake(&cell_of(cell)->page->asleep);
 }
 
-enum { LOOKS = 100 };
+static uint64_t read_version(const void *cell)
+{
+    return naru_cell_version(cell);
+}
+
+static int look_at_cell(const char *where, const void *cell, size_t bytes)
+{
+    (void)bytes;
+    return validate_cell(where, cell);
+}
 
 int naru_cell_validate(const void *memory, size_t bytes)
 {
+    static const struct public_look look = {read_version, look_at_cell};
     struct naru_cell cell;
     int r = naru_cell_attach((void *)(uintptr_t)memory, bytes, &cell); /* which does not write */
-    char what[64];
 
-    if (r < 0)
-        return r;
-    (void)snprintf(what, sizeof what, "cell at %p", memory);
-    for (int i = 0; i < LOOKS; i++) {
-        uint64_t version = naru_cell_version(&cell);
-
-        r = validate_cell(what, cell_of(&cell));
-        if (r == 0 || version == naru_cell_version(&cell))
-            return r;
-    }
-    return error_set(EAGAIN, "%s: it changes faster than it can be looked at", what);
+    return r < 0 ? r : public_validate("cell", memory, &look, &cell, bytes);
 }

@@ -10,6 +10,7 @@
 #include "naru/shm.h"
 #include "shm/doze.h"
 #include "shm/flat.h"
+#include "shm/public.h"
 #include "shm/validate.h"
 
 #define NOWHERE UINT64_MAX /* no position: they are multiples of 8 */
@@ -53,17 +54,10 @@ size_t naru_ring_size(size_t capacity)
     return is_capacity(capacity) ? sizeof(struct flat_page) + capacity : 0;
 }
 
-static int check_address(const void *memory)
-{
-    if (memory && (uintptr_t)memory % SHM_LINE == 0)
-        return 0;
-    return error_set(EINVAL, "ring at %p: expected memory aligned to %d bytes", memory, SHM_LINE);
-}
-
 int naru_ring_init(void *memory, size_t bytes)
 {
     size_t capacity = FLAT_CAPACITY_LEAST;
-    int r = check_address(memory);
+    int r = public_check_address("ring", memory);
 
     if (r < 0)
         return r;
@@ -78,7 +72,7 @@ int naru_ring_init(void *memory, size_t bytes)
 
 static int check_ring(const void *memory, size_t bytes, uint64_t *ret_capacity)
 {
-    int r = check_address(memory);
+    int r = public_check_address("ring", memory);
 
     if (r < 0)
         return r;
@@ -334,25 +328,29 @@ int naru_ring_info(const void *memory, size_t bytes, struct naru_ring_info *ret_
     return 0;
 }
 
-enum { LOOKS = 100 };
+/* What was taken meanwhile may have been overwritten while it was looked at. */
+static uint64_t read_taken(const void *page)
+{
+    return atomic_load_explicit(&((const struct flat_page *)page)->taken, memory_order_acquire);
+}
+
+static int look_at_ring(const char *where, const void *page, size_t bytes)
+{
+    return validate_flat(where, page, bytes);
+}
 
 int naru_ring_validate(const void *memory, size_t bytes)
 {
-    const struct flat_page *page = memory;
-    int r = check_address(memory);
-    char what[64];
+    static const struct public_look look = {read_taken, look_at_ring};
+    int r = public_check_address("ring", memory);
 
     if (r < 0)
         return r;
-    (void)snprintf(what, sizeof what, "ring at %p", memory);
-    for (int i = 0; i < LOOKS; i++) {
-        uint64_t taken = bytes < sizeof *page ? 0 : atomic_load_explicit(&page->taken, memory_order_acquire);
+    if (bytes < sizeof(struct flat_page)) { /* there is no count to be read */
+        char where[64];
 
-        r = validate_flat(what, page, bytes);
-        /* What was taken meanwhile may have been overwritten while we looked at it. */
-        if (r == 0 || bytes < sizeof *page ||
-            taken == atomic_load_explicit(&page->taken, memory_order_acquire))
-            return r;
+        (void)snprintf(where, sizeof where, "ring at %p", memory);
+        return validate_flat(where, memory, bytes);
     }
-    return error_set(EAGAIN, "%s: it changes faster than it can be looked at", what);
+    return public_validate("ring", memory, &look, memory, bytes);
 }
