@@ -6,58 +6,53 @@
  * the right one, would be shown as the address for good (ss(8), getpeername(2)). And the umask is the whole
  * process's.
  *
- * But it is that of those who share a working directory (CLONE_FS of clone(2)), and a socket that is bound
- * belongs to whoever has it open. So a child that shares memory, as that of vfork(2), sets a umask of its own
- * and binds, while the calling thread waits. It sends no SIGCHLD and nobody else's wait(2) finds it
- * (__WCLONE). It runs nothing but system calls made by number: libc's functions, and what sanitizers put
- * around them, would take it for the thread whose memory it has.
+ * But it is that of the threads that share a working directory, which unshare(2) lets any of them leave: so a
+ * thread of its own, with a umask of its own, binds, while the caller waits.
  */
 #include "channel/unix-bind.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-enum { STACK = 16 * 1024 /* bytes; glibc's clone(2) and syscall(2) take some hundred */ };
+#include <stdbool.h>
+#include <sys/stat.h>
 
 struct order {
     int fd;
     const struct sockaddr *address;
     socklen_t length;
+    bool done;
+    int failed; /* then: 0 or errno */
 };
 
-/* errno is the thread's, and a tool that emulates clone(2) may give a copy of memory: so it is the exit
- * status, which has room for each. */
-__attribute__((no_sanitize("address", "thread", "undefined"))) static int bind_without_umask(void *argument)
+static void *bind_without_umask(void *argument)
 {
-    const struct order *o = argument;
+    struct order *o = argument;
 
-    (void)syscall(SYS_umask, 0);
-    return syscall(SYS_bind, o->fd, o->address, o->length) < 0 ? errno : 0;
+    if (unshare(CLONE_FS) < 0)
+        return NULL;
+    (void)umask(0);
+    o->failed = bind(o->fd, o->address, o->length) < 0 ? errno : 0;
+    o->done = true;
+    return NULL;
 }
 
 int unix_bind_exactly(int fd, const struct sockaddr *address, socklen_t length)
 {
-    _Alignas(16) char stack[STACK]; /* clone(2): its end is where it begins, as it grows down */
-    struct order order = {fd, address, length};
+    struct order order = {.fd = fd, .address = address, .length = length};
     sigset_t all, usual;
-    int child, status, r;
+    pthread_t thread;
+    int r;
 
     (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &usual); /* a handler would run in the child, in our memory */
-    child = clone(bind_without_umask, stack + STACK, CLONE_VM | CLONE_VFORK, &order);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &usual); /* the program's signals are its own threads' */
+    r = pthread_create(&thread, NULL, bind_without_umask, &order);
     (void)pthread_sigmask(SIG_SETMASK, &usual, NULL);
-    if (child < 0)
+    if (r == 0)
+        (void)pthread_join(thread, NULL);
+    if (!order.done)
         return bind(fd, address, length);
-    do
-        r = waitpid(child, &status, (int)__WCLONE);
-    while (r < 0 && errno == EINTR);
-    if (r < 0 ||
-        !WIFEXITED(status)) /* killed, by a filter of system calls maybe: before, or after it had bound */
-        return bind(fd, address, length);
-    errno = WEXITSTATUS(status);
-    return errno ? -1 : 0;
+    errno = order.failed;
+    return order.failed ? -1 : 0;
 }

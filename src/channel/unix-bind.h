@@ -7,7 +7,8 @@
 
 /*
  * As bind(2), but that a socket's file does not lose the bits of the umask: its mode is what fchmod(2) has
- * said of fd. Where no process can be made for the moment (RLIMIT_NPROC, a sandbox) it is as bind(2).
+ * said of fd. Where no thread is to be had for it (RLIMIT_NPROC), or a sandbox forbids unshare(2), it is as
+ * bind(2).
  */
 int unix_bind_exactly(int fd, const struct sockaddr *address, socklen_t length);
 
