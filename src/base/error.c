@@ -32,7 +32,8 @@ static void keep(const char *whole, size_t length)
 
 /* Of a longer one; on the heap, as a thread's stack may be of 16 KiB. Without memory its beginning has to do.
  */
-static void keep_long(const char *beginning, size_t length, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void keep_long(const char *beginning, size_t length,
+                                                            const char *format, va_list args)
 {
     char *whole = malloc(length + 1);
 
