@@ -216,6 +216,26 @@ TEST(a_segment_that_cannot_be_locked_says_so)
     as_user(segments_locked);
 }
 
+static void named_channels_locked(void)
+{
+    const char *const urls[] = {test_format("shm+posix:/naru-locked-%d", getpid()),
+                                test_format("shm+sysv:0x%x", getpid())};
+
+    lock_the_future(MIB);
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        struct naru_listener *l = NULL;
+
+        CHECK_INT(naru_listen(test_format("%s?ring=2M", urls[i]), NULL, &l), -ENOMEM);
+        CHECK_CONTAINS(naru_explain(), "`ulimit -l`");
+        CHECK_INT(naru_remove(urls[i]), -ENOENT); /* undone */
+    }
+}
+
+TEST(a_named_channel_whose_segment_cannot_be_locked_says_so)
+{
+    as_user(named_channels_locked);
+}
+
 #else
 
 TEST(memory_is_locked_where_no_sanitizer_has_most_of_it)

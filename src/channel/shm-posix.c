@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/holder.h"
+#include "base/mapping.h"
 #include "channel/shm-named.h"
 #include "channel/table.h"
 #include "segment/publish.h"
@@ -166,7 +167,8 @@ static int map(const char *what, const char *path, int fd, size_t bytes, void **
         return NAMED_NOBODY;
     *ret_data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, other, 0);
     if (*ret_data == MAP_FAILED)
-        return error_set(errno, "%s: cannot map %zu bytes: %s", what, bytes, error_text(errno));
+        return error_set(mapping_code(errno), "%s: cannot map %zu bytes: %s", what, bytes,
+                         mapping_text(errno));
     return 0;
 }
 
@@ -184,8 +186,8 @@ static int fill(int fd, void *argument)
     void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     if (data == MAP_FAILED)
-        return f->told =
-                   error_set(errno, "%s: cannot map %zu bytes: %s", f->place->what, bytes, error_text(errno));
+        return f->told = error_set(mapping_code(errno), "%s: cannot map %zu bytes: %s", f->place->what, bytes,
+                                   mapping_text(errno));
     shared_fill(data, f->order->ring, 0, f->order->word);
     (void)munmap(data, bytes);
     if (!take_lock(fd, SEAT_LISTENER))
