@@ -380,6 +380,22 @@ static int no_channel(const char *what, const struct named_found *found)
                      what);
 }
 
+static bool sysv_is_named(const struct named_place *place, const struct named_seat *seat)
+{
+    struct shmid_ds status;
+
+    (void)place;
+    return shmctl(seat->id, IPC_STAT, &status) == 0 && (status.shm_perm.mode & SHM_DEST) == 0;
+}
+
+/* What has not been filled yet when it is looked at may have been by the time that MAKING is asked for, and
+ * may have been taken away since. */
+static bool is_strange(const struct named_place *place, const struct named_seat *seat,
+                       const struct named_found *found)
+{
+    return found->bytes < SHM_PAGE || (!shared_is_one(found->data) && sysv_is_named(place, seat));
+}
+
 static int sysv_find(struct named_place *place, struct named_seat *seat, struct named_found *ret_found)
 {
     const struct shm_shared *header;
@@ -395,7 +411,7 @@ static int sysv_find(struct named_place *place, struct named_seat *seat, struct 
     header = found.data;
     seat->set = semget(place->key, 0, 0);
     if (found.bytes < SHM_PAGE || !shared_is_one(header)) {
-        if (seat->set < 0 || value_of(seat->set, MAKING) <= 0)
+        if ((seat->set < 0 || value_of(seat->set, MAKING) <= 0) && is_strange(place, seat, &found))
             return no_channel(place->what, &found);
         (void)munmap(found.data, found.bytes);
         return NAMED_NOBODY;
@@ -412,14 +428,6 @@ static int sysv_find(struct named_place *place, struct named_seat *seat, struct 
     else
         (void)munmap(found.data, found.bytes);
     return r == -EAGAIN ? NAMED_NOBODY : r;
-}
-
-static bool sysv_is_named(const struct named_place *place, const struct named_seat *seat)
-{
-    struct shmid_ds status;
-
-    (void)place;
-    return shmctl(seat->id, IPC_STAT, &status) == 0 && (status.shm_perm.mode & SHM_DEST) == 0;
 }
 
 static void sysv_unlisten(struct named_place *place, const struct named_seat *seat)
