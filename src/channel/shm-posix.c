@@ -248,43 +248,41 @@ static int take_name(const struct named_place *place, const struct named_order *
     return error_set(EAGAIN, "%s: others keep making and removing it", place->what);
 }
 
-/* A segment of ours under the name. 0, NAMED_TAKEN or explained. */
-static int make_named(const struct named_place *place, const struct named_order *order, int *ret_fd)
+/* Into the seat. From next, where nobody else looks for it: what fails after the name was taken would leave a
+ * listener without one. 0 or explained. */
+static int map_next(const struct named_place *place, const struct named_order *order, const char *next,
+                    int fd, struct named_seat *seat)
+{
+    void *data;
+    int r = map(place->what, next, fd, shared_size(order->ring), &data);
+
+    if (r == NAMED_NOBODY)
+        return error_set(ENOENT, "%s: the segment was removed while it was being made", place->what);
+    return r < 0 ? r : shm_named_map(place->what, data, order->ring, seat);
+}
+
+/* A segment of ours under the name. Until that it is at NAME.next, and what has the name keeps it. */
+static int posix_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
 {
     char next[sizeof place->path + sizeof next_suffix];
+    FD_CLEANUP int fd = -1;
     int r = order->old ? 0 : remove_dead(place->what, place->path); /* before much is made for nothing */
 
     if (r < 0 && r != -ENOENT)
         return r;
     next_path(place, next, sizeof next);
-    r = make_at(place, order, next, ret_fd);
+    r = make_at(place, order, next, &fd);
     if (r == -EADDRINUSE && order->old) /* whoever is about to listen will find us there, if we are */
         return is_old(place, order) ? -EAGAIN : NAMED_TAKEN;
     if (r < 0)
         return r;
-    r = take_name(place, order, next);
-    if (r != 0)
-        (void)unlink(next);
-    return r;
-}
-
-static int posix_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
-{
-    FD_CLEANUP int fd = -1;
-    void *data;
-    int r = make_named(place, order, &fd);
-
-    if (r != 0)
-        return r;
-    r = map(place->what, place->path, fd, shared_size(order->ring), &data);
-    if (r == NAMED_NOBODY)
-        r = error_set(ENOENT, "%s: the segment was removed while it was being made", place->what);
+    r = map_next(place, order, next, fd, seat);
     if (r == 0)
-        r = shm_named_map(place->what, data, order->ring, seat);
-    if (r < 0 && fd_is_path(fd, place->path))
-        (void)unlink(place->path);
+        r = take_name(place, order, next);
     if (r == 0)
         *seat->fd = fd_steal(&fd);
+    else if (fd_is_path(fd, next))
+        (void)unlink(next);
     return r;
 }
 

@@ -268,6 +268,31 @@ TEST(a_full_dev_shm_is_said_at_the_opening)
     CHECK(umount("/dev/shm") == 0);
 }
 
+TEST(without_descriptors_a_listener_keeps_its_name_and_who_has_come)
+{
+    struct naru_listener *l = listen_at(urls[0]), *other = NULL;
+    struct naru_channel *far = connect_to(urls[0]), *near = NULL;
+    int r = -EMFILE;
+
+    for (size_t more = 0; r < 0; more++) {
+        test_limit_descriptors(more);
+        r = naru_accept(l, NARU_NOWAIT, &near);
+        test_limit_descriptors(SIZE_MAX);
+        CHECK(r == 0 ? more > 1 : r == -EMFILE);
+        CHECK_INT(naru_listen(urls[0], NULL, &other), -EADDRINUSE);
+        CHECK(access("/dev/shm/named.next", F_OK) < 0 && errno == ENOENT);
+    }
+    check_carries(far, near);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    far = connect_to(urls[0]);
+    near = accept_from(l);
+    check_carries(far, near);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    naru_listener_close(l);
+}
+
 TEST(a_ring_larger_than_shmmax_is_said_at_the_opening)
 {
     int fd = open("/proc/sys/kernel/shmmax", O_RDWR | O_CLOEXEC);
