@@ -173,6 +173,7 @@ struct named_listener {
     struct named_seat *waiting; /* whose descriptor is l->lock_fd; NULL: stopped, and the last was accepted */
     bool stopped;               /* nobody joins the waiting seat but who has */
     bool shut;                  /* and nobody has */
+    int64_t step;               /* of the looks whether who has joined can be accepted by now */
 };
 
 /* Whether the waiting seat is a connection. What a peer that is mad stores there makes it one. */
@@ -249,6 +250,7 @@ static int replace_waiting(struct naru_listener *l, struct naru_channel *ch)
     l->lock_fd = fd;
     next->fd = &l->lock_fd;
     n->waiting = next;
+    n->step = 0;
     return 0;
 }
 
@@ -291,12 +293,16 @@ int shm_named_stop(struct naru_listener *l)
     return 0;
 }
 
-/* That the name was removed nobody tells. */
+/* Nobody tells that the name was removed; nor, once somebody has joined, that the next segment can be made. */
 void shm_named_await(struct naru_listener *l, int64_t deadline)
 {
     struct named_listener *n = l->state;
     int64_t until = clock_now() + 100 * bell_slice_ns; /* a second */
 
+    if (has_joined(n->waiting->memory.header)) {
+        (void)backoff_sleep(&n->step, deadline);
+        return;
+    }
     (void)futex_wait(&n->waiting->memory.header->joined, 0, until < deadline ? until : deadline);
 }
 

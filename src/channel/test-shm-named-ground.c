@@ -9,6 +9,7 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "channel/test-shm-named.h"
@@ -185,6 +186,27 @@ TEST(a_name_may_begin_with_a_dot)
     naru_segment_close(segment);
 }
 
+/* At the name of the next segment, what the listener has made. */
+static int put_at_next(void)
+{
+    char header[4096];
+    int from = open("/dev/shm/named", O_RDONLY | O_CLOEXEC);
+    int fd = open("/dev/shm/named.next", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    CHECK(from >= 0 && fd >= 0);
+    CHECK_INT(read(from, header, sizeof header), sizeof header);
+    CHECK_INT(write(fd, header, sizeof header), sizeof header);
+    close(from);
+    return fd;
+}
+
+static bool lock_seat(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+
+    return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
 /* What the next segment is called meanwhile. */
 TEST(what_stands_at_the_name_of_the_next_segment_is_said_and_no_channel_is_called_so)
 {
@@ -198,6 +220,34 @@ TEST(what_stands_at_the_name_of_the_next_segment_is_said_and_no_channel_is_calle
     CHECK_CONTAINS(naru_explain(), "/dev/shm/named.next");
     naru_segment_close(segment);
     check_serves(urls[0]);
+}
+
+static int64_t cpu_time(void)
+{
+    struct timespec used;
+
+    CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0);
+    return NARU_S(used.tv_sec) + used.tv_nsec;
+}
+
+TEST(while_another_is_at_the_name_of_the_next_segment_who_accepts_sleeps)
+{
+    struct naru_listener *l = listen_at(urls[0]);
+    struct naru_channel *far, *near = NULL;
+    int fd = put_at_next(); /* a live listener's, as of one that is stopped there */
+    int64_t before;
+
+    CHECK(lock_seat(fd));
+    far = connect_to(urls[0]);
+    before = cpu_time();
+    CHECK_INT(naru_accept(l, NARU_MS(500), &near), -ETIMEDOUT);
+    CHECK(cpu_time() - before < NARU_MS(100));
+    close(fd);
+    near = accept_from(l);
+    check_carries(far, near);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    naru_listener_close(l);
 }
 
 enum { CONTENDERS = 4, CONTESTS = 200 };
