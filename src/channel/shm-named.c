@@ -293,7 +293,7 @@ int shm_named_stop(struct naru_listener *l)
     return 0;
 }
 
-/* Nobody tells that the name was removed; nor, once somebody has joined, that the next segment can be made. */
+/* Nobody tells that the name was removed, nor, once somebody has joined, that there can be a next segment. */
 void shm_named_await(struct naru_listener *l, int64_t deadline)
 {
     struct named_listener *n = l->state;

@@ -313,14 +313,15 @@ static void posix_unlisten(struct named_place *place, const struct named_seat *s
         (void)unlink(place->path);
 }
 
+/* Of a listener that was killed before it had the name all that there is may be the next segment. */
 static int posix_remove(struct named_place *place)
 {
     char next[sizeof place->path + sizeof next_suffix], holder[HOLDER_NAME];
     int r = remove_dead(place->what, place->path);
 
     next_path(place, next, sizeof next);
-    if (r == 0 || r == -ENOENT)
-        (void)remove_dead(place->what, next);
+    if ((r == 0 || r == -ENOENT) && remove_dead(place->what, next) == 0)
+        return 0;
     if (r == -ENOENT)
         return error_set(ENOENT, "%s: there is no shared memory of that name", place->what);
     return r == -EADDRINUSE ? error_set(EBUSY, "%s: %s listens there; end it first", place->what,

@@ -222,6 +222,21 @@ TEST(what_stands_at_the_name_of_the_next_segment_is_said_and_no_channel_is_calle
     check_serves(urls[0]);
 }
 
+TEST(of_a_listener_that_was_killed_before_it_had_the_name_the_rest_is_removed)
+{
+    struct naru_listener *l = listen_at(urls[0]);
+    int fd = put_at_next();
+
+    naru_listener_close(l);
+    CHECK(lock_seat(fd));
+    CHECK_INT(naru_remove(urls[0]), -ENOENT); /* it lives */
+    CHECK_INT(access("/dev/shm/named.next", F_OK), 0);
+    close(fd);
+    CHECK_INT(naru_remove(urls[0]), 0);
+    CHECK(access("/dev/shm/named.next", F_OK) < 0 && errno == ENOENT);
+    CHECK_INT(naru_remove(urls[0]), -ENOENT);
+}
+
 static int64_t cpu_time(void)
 {
     struct timespec used;
