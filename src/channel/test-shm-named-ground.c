@@ -4,10 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/ipc.h>
 #include <sys/mount.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -184,6 +188,46 @@ TEST(a_name_may_begin_with_a_dot)
     CHECK_INT(unlink("/dev/shm/.hidden"), 0);
     CHECK_INT(naru_segment_open("shm+posix:/.hidden?unlink", 4096, NULL, &segment), 0);
     naru_segment_close(segment);
+}
+
+static void check_in_the_way(const char *path)
+{
+    struct naru_channel *ch = NULL;
+    struct naru_segment *segment = NULL;
+    struct naru_listener *l = NULL;
+
+    CHECK_INT(naru_listen(urls[0], NULL, &l), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), test_format("%s is in the way", path));
+    if (strcmp(path, "/dev/shm/named") != 0)
+        return;
+    CHECK_INT(naru_connect(urls[0], NULL, patience, &ch), -EEXIST);
+    CHECK_CONTAINS(naru_explain(), "is in the way");
+    CHECK_INT(naru_remove(urls[0]), -EEXIST);
+    CHECK_INT(naru_segment_open(urls[0], 0, NULL, &segment), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "is in the way");
+}
+
+TEST(what_is_no_regular_file_is_in_the_way)
+{
+    static const char *const paths[] = {"/dev/shm/named", "/dev/shm/named.next"};
+
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        CHECK_INT(mkdir(paths[i], 0700), 0);
+        check_in_the_way(paths[i]);
+        CHECK_INT(rmdir(paths[i]), 0);
+        (void)strcpy(address.sun_path, paths[i]);
+        CHECK_INT(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+        check_in_the_way(paths[i]);
+        CHECK_INT(unlink(paths[i]), 0);
+        close(fd);
+        CHECK_INT(mkfifo(paths[i], 0600), 0);
+        check_in_the_way(paths[i]);
+        CHECK_INT(unlink(paths[i]), 0);
+    }
+    check_serves(urls[0]);
 }
 
 /* At the name of the next segment, what the listener has made. */

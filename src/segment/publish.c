@@ -30,6 +30,12 @@
 #include "base/error.h"
 #include "base/fd.h"
 
+/* Of open(2): a symbolic link that is not to be followed, a directory that is to be written to, a socket. */
+static bool is_irregular(int code, int open_flags)
+{
+    return code == EISDIR || code == ENXIO || (code == ELOOP && (open_flags & O_NOFOLLOW));
+}
+
 int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret_status)
 {
     /* O_NONBLOCK: a FIFO or device under that name must not make us wait; on regular files it does nothing.
@@ -38,7 +44,7 @@ int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret
     struct stat status;
 
     if (fd < 0)
-        return errno == ELOOP && (open_flags & O_NOFOLLOW) ? -EINVAL : -errno;
+        return is_irregular(errno, open_flags) ? -EINVAL : -errno;
     if (fstat(fd, &status) < 0)
         return -errno;
     if (!S_ISREG(status.st_mode))

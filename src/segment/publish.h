@@ -16,8 +16,8 @@
 #define SHM_DIRECTORY "/dev/shm" /* where glibc's shm_open(3) and sem_open(3) put theirs */
 
 /* Opens the regular file at path for reading, and writing unless open_flags say O_RDONLY. O_NOFOLLOW may be
- * added. 0, or -errno without a sentence; -EINVAL when it is no regular file, but a symbolic link that is not
- * to be followed, say: publish_in_the_way() tells that. */
+ * added. 0, or -errno without a sentence; -EINVAL when it is no regular file, but a directory, a socket or a
+ * symbolic link that is not to be followed, say: publish_in_the_way() tells that. */
 int publish_open(const char *path, int open_flags, int *ret_fd, struct stat *ret_status);
 
 /* Makes the file: size bytes reserved, fill(fd, argument) called if not NULL, then linked as path with
