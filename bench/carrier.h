@@ -42,6 +42,7 @@ struct link; /* a carrier's own */
 
 struct carrier {
     const char *mechanism; /* the row's name: "unix-stream" */
+    size_t min_message;    /* bytes */
     size_t max_message;    /* bytes; 0: no limit of its own */
     bool plain;            /* a floor: with the plainest receive there is; see floor.h */
     bool answers;          /* carries ping-pong alone: an answer says that there is room again */

@@ -5,9 +5,9 @@
  * nobody sleeps, ends, counts, or sends anything else.
  *
  *  - The sender has as many chunks as naru's pool has room for of 1 MiB. It takes one that is free, and
- * stores a descriptor (length, chunk) into a ring of words. A bit of the word says which time around the ring
- * it is of, so nothing has to be zeroed; and as the ring has a word for every chunk, nobody has to say how
- * far he has read.
+ *    stores a descriptor (length, chunk) into a ring of words. A bit of the word says which time around the
+ *    ring it is of, so nothing has to be zeroed; and as the ring has a word for every chunk, nobody has to
+ *    say how far he has read.
  *  - The receiver takes the word, and gives the chunk back by one store into a ring of its own, likewise. The
  *    sender looks there when it has none, and takes all that have come back.
  *
@@ -59,15 +59,14 @@ static int open_link(const struct carrier *carrier, const struct load *load, str
 {
     struct link *link = calloc(1, sizeof *link);
 
-    (void)carrier;
     if (!link || !(link->both = duo_share(2 * sizeof *link->both))) {
         free(link);
         return duo_fail(-ENOMEM, "out of memory");
     }
-    if (load->size <= 2 * SHORTER_STOP) {
+    if (load->size < carrier->min_message) {
         close_link(link);
-        return duo_fail(-EINVAL, "its length tells a message's number: that takes more than %d bytes",
-                        2 * SHORTER_STOP);
+        return duo_fail(-EINVAL, "its length tells a message's number: that takes %zu bytes at least",
+                        carrier->min_message);
     }
     while (link->free_count < CHUNKS) {
         link->free[link->free_count] = (uint8_t)link->free_count;
@@ -232,6 +231,7 @@ static ssize_t recv_called(struct link *link, void *buffer, size_t capacity, con
 }
 
 const struct carrier floor_shm_lend = {.mechanism = "shm-lend",
+                                       .min_message = 2 * SHORTER_STOP + 1,
                                        .lending = LENDING_UNTOUCHED,
                                        .open = open_link,
                                        .attach = attach,
@@ -239,6 +239,7 @@ const struct carrier floor_shm_lend = {.mechanism = "shm-lend",
                                        .send = send_bare,
                                        .recv = recv_bare};
 const struct carrier floor_shm_lend_calls = {.mechanism = "shm-lend-calls",
+                                             .min_message = 2 * SHORTER_STOP + 1,
                                              .lending = LENDING_UNTOUCHED,
                                              .open = open_link,
                                              .attach = attach,

@@ -37,7 +37,7 @@ static void carries_everything(const struct carrier *carrier)
         for (size_t size = ENGINE_SIZE_MIN; size <= 4096; size *= 32) {
             const struct engine_result *result;
 
-            if ((carrier->max_message && size > carrier->max_message) ||
+            if (size < carrier->min_message || (carrier->max_message && size > carrier->max_message) ||
                 (carrier->answers && pattern != PATTERN_PINGPONG))
                 continue;
             result = run(carrier, (enum pattern)pattern, size, 0, why);

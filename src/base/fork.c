@@ -75,18 +75,31 @@ void fork_release(void)
     end_holding();
 }
 
-static void lock_guards(void)
+static void take_lock(void)
 {
     has.lock = has.lock + 1;
     if (has.lock == 1)
         (void)pthread_mutex_lock(&lock);
 }
 
-static void unlock_guards(void)
+static void give_lock(void)
 {
     if (has.lock == 1)
         (void)pthread_mutex_unlock(&lock);
     has.lock = has.lock - 1;
+}
+
+/* Both, in their order: a handler that comes in between and forks needs none of what others have. */
+static void lock_guards(void)
+{
+    fork_hold();
+    take_lock();
+}
+
+static void unlock_guards(void)
+{
+    give_lock();
+    fork_release();
 }
 
 void fork_close(int *fd)
@@ -99,12 +112,12 @@ void fork_close(int *fd)
 static void before_fork(void)
 {
     begin_holding(pthread_rwlock_wrlock);
-    lock_guards();
+    take_lock();
 }
 
 static void after_fork_in_parent(void)
 {
-    unlock_guards();
+    give_lock();
     end_holding();
 }
 
@@ -135,22 +148,22 @@ static void close_guarded(struct fork_guard *guard)
 
 static void after_fork_in_child(void)
 {
+    bool is_handlers = has.holding > 1; /* its thread was in the middle of something, and may go on with it */
+
     atomic_store_explicit(fork_word, 0, memory_order_relaxed); /* a wiped page is 0; other memory is not */
-    if (has.lock > 1) { /* the handler came in the middle of a change of it */
+    if (has.lock > 1) {
         list_init(&guards);
         epoch++;
     }
     while (!list_is_empty(&guards))
         close_guarded(list_entry(guards.next, struct fork_guard, node));
-    unlock_guards();
-    if (has.holding == 1)
+    give_lock();
+    if (!is_handlers) {
         TSAN_UNLOCKED(&holding);
-    holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
-    has.holding = has.holding - 1;
-    if (has.holding > 0)
-        (void)pthread_rwlock_rdlock(&holding); /* what the handler interrupted gives it back */
-    else
+        holding = holding_initial; /* its writer had another thread id: it cannot be unlocked here */
         (void)pthread_setcancelstate(has.cancel_state, NULL);
+    }
+    has.holding = has.holding - 1;
 }
 
 __attribute__((constructor)) static void watch_forks(void)
