@@ -14,9 +14,9 @@
  * Fork: a handle belongs to the process that made it. In a forked child every call on it returns -ECHILD, and
  * its descriptors are closed there, so that a child cannot keep a dead parent's connection alive;
  * naru_channel_close() in the child frees the memory. That holds also if other threads open and close handles
- * while one forks, and a signal handler may fork whatever it interrupts, for a
- * child that executes something or ends. The ends of naru_channel_pair() and
- * channels opened with options.keep_on_fork are the exception: see naru_channel_adopt().
+ * while one forks. A signal handler may fork, whatever it interrupts, for a child that executes something or
+ * ends. The ends of naru_channel_pair() and channels opened with options.keep_on_fork are the exception: see
+ * naru_channel_adopt().
  *
  * Waiting: timeouts are as in naru/time.h. A signal handler that runs meanwhile does not end a wait
  * (naru_interrupt() does). No call here is async-signal-safe except naru_interrupt().

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "base/fork.h"
 
@@ -32,74 +33,95 @@ static int number_of(const struct dirent *entry)
     return end != entry->d_name && !*end && number >= 0 && number <= INT_MAX ? (int)number : -1;
 }
 
-/* Of that inode, whose number stands before the range, behind the device's. */
-static bool is_lock_on_first(const char *line, ino_t inode)
+/* The numbers that are names in a directory of /proc, on the heap; how many. */
+static size_t list_numbers(const char *path, int **ret_numbers)
 {
-    char where[96], first[32];
-    const char *number;
+    size_t count = 0, room = 0;
+    const struct dirent *entry;
+    int *numbers = NULL;
+    DIR *directory;
+
+    fork_hold();
+    directory = opendir(path);
+    while (directory && (entry = readdir(directory))) {
+        int number = number_of(entry);
+
+        if (number >= 0 && count == room) {
+            int *more = realloc(numbers, (room = 2 * room + 64) * sizeof *more);
+
+            if (!more)
+                break;
+            numbers = more;
+        }
+        if (number >= 0)
+            numbers[count++] = number;
+    }
+    if (directory)
+        (void)closedir(directory);
+    fork_release();
+    *ret_numbers = numbers;
+    return count;
+}
+
+/* The file is named by device and inode, as stat(2) has them on most file systems; where it has others
+ * (btrfs) nobody is found. */
+static bool is_lock_on_first(const char *line, const struct stat *file)
+{
+    char where[96], first[32], wanted[96];
 
     if (sscanf(line, "lock: %*s %*s %*s %*s %*s %95s %31s", where, first) != 2)
         return false;
-    number = strrchr(where, ':');
-    return number && strtoull(number + 1, NULL, 10) == inode && strcmp(first, "0") == 0;
+    (void)snprintf(wanted, sizeof wanted, "%02x:%02x:%llu", major(file->st_dev), minor(file->st_dev),
+                   (unsigned long long)file->st_ino);
+    return strcmp(where, wanted) == 0 && strcmp(first, "0") == 0;
 }
 
-static bool has_lock(int pid, int fd, ino_t inode)
+static bool has_lock(int pid, int fd, const struct stat *wanted)
 {
     char path[PROC_PATH], line[256];
     bool found = false;
     FILE *file;
 
     (void)snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", pid, fd);
+    fork_hold();
     file = fopen(path, "re");
-    if (!file)
-        return false;
-    while (!found && fgets(line, sizeof line, file))
-        found = is_lock_on_first(line, inode);
-    (void)fclose(file);
+    while (file && !found && fgets(line, sizeof line, file))
+        found = is_lock_on_first(line, wanted);
+    if (file)
+        (void)fclose(file);
+    fork_release();
     return found;
 }
 
-static bool process_has_lock(int pid, ino_t inode)
+static bool process_has_lock(int pid, const struct stat *wanted)
 {
     char path[PROC_PATH];
-    const struct dirent *entry;
     bool found = false;
-    DIR *fds;
+    size_t count;
+    int *fds;
 
     (void)snprintf(path, sizeof path, "/proc/%d/fd", pid);
-    fds = opendir(path);
-    if (!fds)
-        return false;
-    while (!found && (entry = readdir(fds))) {
-        int fd = number_of(entry);
-
-        found = fd >= 0 && has_lock(pid, fd, inode);
-    }
-    (void)closedir(fds);
+    count = list_numbers(path, &fds);
+    for (size_t i = 0; i < count && !found; i++)
+        found = has_lock(pid, fds[i], wanted);
+    free(fds);
     return found;
 }
 
 pid_t holder_of_lock(const char *path)
 {
-    const struct dirent *entry;
     struct stat wanted;
     pid_t holder = 0;
-    DIR *processes;
+    size_t count;
+    int *pids;
 
     if (stat(path, &wanted) < 0)
         return 0;
-    fork_hold();
-    processes = opendir("/proc");
-    while (processes && holder == 0 && (entry = readdir(processes))) {
-        int pid = number_of(entry);
-
-        if (pid > 0 && process_has_lock(pid, wanted.st_ino))
-            holder = pid;
-    }
-    if (processes)
-        (void)closedir(processes);
-    fork_release();
+    count = list_numbers("/proc", &pids);
+    for (size_t i = 0; i < count && holder == 0; i++)
+        if (process_has_lock(pids[i], &wanted))
+            holder = pids[i];
+    free(pids);
     return holder;
 }
 
