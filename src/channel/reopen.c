@@ -315,6 +315,7 @@ int reopen_refused(struct naru_channel *ch, int r)
 void reopen_finish(struct naru_channel *ch)
 {
     ch->reopen->next = naru_channel_close(ch->reopen->next);
+    set_timer(ch->reopen, clock_now()); /* for the calls that say it from now on */
 }
 
 /* It was to be tried for so long. */

@@ -113,6 +113,42 @@ TEST(one_that_has_finished_asks_nobody_any_more)
     naru_listener_close(l);
 }
 
+/* Sleeps in an event loop. */
+static void wait_for_ready(struct naru_channel *ch)
+{
+    struct naru_wait item = NARU_INIT(struct naru_wait);
+
+    item.channel = ch;
+    CHECK_INT(naru_wait_any(&item, 1, patience), 1);
+}
+
+/* Lost, and with its next listener, which has not answered it. */
+static struct naru_channel *lose_and_ask(struct naru_listener *l, const struct naru_options *options)
+{
+    struct naru_channel *far = begin_with("?reconnect=yes", options), *near = accept_now(l);
+
+    check_connected(far, near);
+    CHECK(naru_channel_fd(far) >= 0);
+    naru_channel_close(near);
+    CHECK_INT(try_recv(far), -EPIPE);
+    WAIT_UNTIL(try_send(far) == -EAGAIN && test_is_readable(naru_listener_fd(l)));
+    CHECK(!is_ready(far));
+    return far;
+}
+
+TEST(an_event_loop_is_told_that_one_has_finished_which_had_asked_again)
+{
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far = lose_and_ask(l, NULL);
+
+    CHECK_INT(naru_channel_finish(far), 0);
+    wait_for_ready(far);
+    CHECK_INT(try_recv(far), -EPIPE);
+    CHECK(is_ready(far)); /* as at any end */
+    naru_channel_close(far);
+    naru_listener_close(l);
+}
+
 TEST(one_that_nobody_answers_in_its_time_gives_up)
 {
     struct naru_listener *l = listen_there("?service=manual");
