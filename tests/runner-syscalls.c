@@ -28,12 +28,26 @@ static void install(struct sock_filter *instructions, size_t count)
 }
 
 #define LOAD_NUMBER  BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
+#define LOW_HALF(at) ((at) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0)) /* of 64 bits */
 #define RETURN(what) BPF_STMT(BPF_RET | BPF_K, what)
 
 void test_refuse_call(long number, int error)
 {
     struct sock_filter filter[] = {LOAD_NUMBER, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
                                    RETURN(SECCOMP_RET_ERRNO | (unsigned)error), RETURN(SECCOMP_RET_ALLOW)};
+
+    install(filter, sizeof filter / sizeof *filter);
+}
+
+void test_refuse_flags(long number, unsigned bits, int error)
+{
+    struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOW_HALF(offsetof(struct seccomp_data, args[2]))),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1),
+        RETURN(SECCOMP_RET_ERRNO | (unsigned)error),
+        RETURN(SECCOMP_RET_ALLOW)};
 
     install(filter, sizeof filter / sizeof *filter);
 }

@@ -10,6 +10,9 @@
 /* From now on this system call (SYS_...) fails with the errno. */
 void test_refuse_call(long number, int error);
 
+/* Likewise, where its third argument, open(2)'s flags by openat(2), has any of these bits. */
+void test_refuse_flags(long number, unsigned bits, int error);
+
 /* From now on every system call of this thread but write(2) and exit_group(2) kills the process with SIGSYS:
  * a test can still fail and end. */
 void test_forbid_calls(void);

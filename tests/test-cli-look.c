@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* naru ls, create, rm, help and the completions. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "naru/channel.h"
 #include "runner-shell.h"
+#include "runner-syscalls.h"
 #include "runner.h"
 
 TEST(ls_shows_objects_of_other_programs)
@@ -112,6 +117,46 @@ TEST(rm_of_segments_leaves_live_channels_alone)
                 "naru segment $u create 64 && naru segment $u rm && ! naru segment $u size 2> /dev/null",
                 urls[i]));
     SHELL(3, "", "naru segment: mmap:", "naru segment mmap:$PWD/none rm");
+}
+
+/* Where it cannot be told whether somebody listens, the name stays; without System V semaphores, say, or with
+ * no descriptor left (of all that these commands open, naru alone says O_NOFOLLOW). */
+TEST(rm_of_segments_leaves_alone_what_it_cannot_look_at)
+{
+    const char *posix = test_format("shm+posix:/naru-test-%d", getpid());
+    const char *sysv = test_format("shm+sysv:0x%x", 0x6e000000u + (unsigned)getpid());
+    struct naru_listener *first = NULL, *second = NULL;
+    struct naru_channel *ch = NULL;
+    int pid;
+
+    CHECK_INT(naru_listen(posix, NULL, &first), 0);
+    CHECK_INT(naru_listen(sysv, NULL, &second), 0);
+    pid = test_fork();
+    if (pid == 0) {
+        test_refuse_flags(SYS_openat, O_NOFOLLOW, EMFILE);
+        test_refuse_call(SYS_semop, ENOMEM);
+        test_refuse_call(SYS_semtimedop, ENOMEM);
+        SHELL(1, "", "`ulimit -n` allows more", test_format("naru segment %s rm", posix));
+        SHELL(1, "", "`ulimit -n` allows more", test_format("naru rm %s", posix));
+        SHELL(1, "", "cannot take the semaphores", test_format("naru rm %s", sysv));
+        test_child_end();
+    }
+    test_join(pid);
+    CHECK_INT(naru_connect(posix, NULL, 0, &ch), 0);
+    naru_channel_close(ch);
+    CHECK_INT(naru_connect(sysv, NULL, 0, &ch), 0);
+    naru_channel_close(ch);
+    naru_listener_close(first);
+    naru_listener_close(second);
+}
+
+/* As some user: root may write all. */
+TEST(rm_removes_segments_that_their_owner_may_only_read)
+{
+    SHELL(0, "", "",
+          test_format("chmod 755 . ..; cp \"$(command -v naru)\" .; u=shm+posix:/naru-test-$$;"
+                      "%s sh -c './naru segment \"$1?mode=0444\" create 64 && ./naru segment $1 rm' - $u",
+                      geteuid() == 0 ? "setpriv --reuid 65534 --regid 65534 --clear-groups" : ""));
 }
 
 TEST(version_is_told)
