@@ -30,7 +30,8 @@ struct reopen {
     struct naru_channel *spare; /* without guts: what is needed at a loss is there before it */
     struct remains remains;     /* of the last connection */
 
-    struct naru_channel *next; /* to a listener that has not answered yet: meeting.h; or NULL */
+    struct naru_channel *next; /* to a listener that has not answered yet: meeting.h; or has, and the call
+                                  that found it was interrupted; or NULL */
 
     int timer_fd; /* in ch->fd, and open where that is: wakes the event loop for the next attempt; -1: not
                      asked for */
@@ -237,6 +238,17 @@ static void set_timer(const struct reopen *o, int64_t at)
     (void)timerfd_settime(o->timer_fd, TFD_TIMER_ABSTIME, &when, NULL); /* cannot fail: both are valid */
 }
 
+static bool is_unanswered(const struct reopen *o)
+{
+    return o->next && o->next->meeting;
+}
+
+/* While it is lost: the answer wakes the event loop by itself; and next_try was long ago if one answered. */
+static int64_t wake_at(const struct reopen *o)
+{
+    return is_unanswered(o) ? limit_of(o) : o->next_try;
+}
+
 int reopen_watch(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
@@ -253,8 +265,8 @@ int reopen_watch(struct naru_channel *ch)
         return -code;
     }
     if (o->lost)
-        set_timer(o, o->next ? limit_of(o) : o->next_try);
-    return o->next ? meeting_watch(o->next->meeting, ch->fd) : 0;
+        set_timer(o, wake_at(o));
+    return is_unanswered(o) ? meeting_watch(o->next->meeting, ch->fd) : 0;
 }
 
 /* --- a loss --- */
@@ -347,7 +359,7 @@ static int64_t earlier(int64_t a, int64_t b)
 static int await_answer(struct naru_channel *ch, int direction, int64_t timeout_ns)
 {
     struct reopen *o = ch->reopen;
-    int r = o->next->meeting ? meeting_go_on(o->next, direction, &timeout_ns) : 0;
+    int r = is_unanswered(o) ? meeting_go_on(o->next, direction, &timeout_ns) : 0;
 
     if (r == 0)
         return 0;
@@ -385,7 +397,7 @@ static int connect_until(struct naru_channel *ch, int direction, int64_t deadlin
         int r = connect_within(ch, direction, ch->interruptible ? earlier(left, slice) : left, ret_ch);
 
         if (r == 0 && channel_take_interruption(ch, direction)) {
-            (void)naru_channel_close(*ret_ch);
+            ch->reopen->next = *ret_ch; /* the next call's */
             return error_expected(ECANCELED);
         }
         if (r != -ETIMEDOUT && r != -EAGAIN)
@@ -449,10 +461,10 @@ static int reconnect(struct naru_channel *ch, int direction, int64_t *timeout_ns
         r = pause_until(ch, direction, earlier(o->next_try, until));
     if (r == 0)
         r = waits ? connect_until(ch, direction, until, &fresh) : connect_at_once(ch, direction, &fresh);
-    if (o->next)
-        set_timer(o, limit); /* its answer wakes the event loop */
-    else if (r < 0 && r != -ECANCELED)
+    if (r < 0 && r != -ECANCELED && !o->next)
         back_off(o);
+    else if (r < 0)
+        set_timer(o, wake_at(o));
     if (r == -ETIMEDOUT || r == -EAGAIN)
         return deadline_left(limit) == 0 ? gave_up(ch) : error_expected(waits ? ETIMEDOUT : EAGAIN);
     if (r < 0)

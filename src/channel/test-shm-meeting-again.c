@@ -149,6 +149,76 @@ TEST(an_event_loop_is_told_that_one_has_finished_which_had_asked_again)
     naru_listener_close(l);
 }
 
+/* The interruption that ended a send is the receiving thread's, too. */
+static void wait_for_ready_when_interrupted(struct naru_channel *ch)
+{
+    struct naru_wait item = NARU_INIT(struct naru_wait);
+
+    item.channel = ch;
+    CHECK_INT(naru_wait_any(&item, 1, patience), -ECANCELED);
+    wait_for_ready(ch);
+}
+
+TEST(an_interruption_leaves_the_connection_that_it_met_to_the_next_call)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far, *near;
+
+    options.interruptible = 1;
+    far = lose_and_ask(l, &options);
+    near = accept_now(l); /* it has its answer */
+    CHECK_INT(naru_interrupt(far), 0);
+    CHECK_INT(naru_send(far, "x", 1, patience), -ECANCELED);
+    wait_for_ready_when_interrupted(far);
+    CHECK_INT(try_recv(far), -EAGAIN);
+    CHECK_INT(reconnects(far), 1);
+    check_connected(far, near);
+    close_both(far, near);
+    naru_listener_close(l);
+}
+
+TEST(an_interruption_before_a_descriptor_is_asked_for_is_shown_by_it)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far, *near;
+
+    options.interruptible = 1;
+    far = begin_with("?reconnect=yes", &options);
+    near = accept_now(l);
+    check_connected(far, near);
+    naru_channel_close(near);
+    CHECK_INT(try_recv(far), -EPIPE);
+    WAIT_UNTIL(try_send(far) == -EAGAIN && test_is_readable(naru_listener_fd(l)));
+    near = accept_now(l);
+    CHECK_INT(naru_interrupt(far), 0);
+    CHECK_INT(naru_send(far, "x", 1, patience), -ECANCELED);
+    wait_for_ready_when_interrupted(far);
+    check_connected(far, near);
+    close_both(far, near);
+    naru_listener_close(l);
+}
+
+TEST(one_that_is_interrupted_when_it_was_hung_up_on_is_woken_to_ask_the_next)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far, *near;
+
+    options.interruptible = 1;
+    far = lose_and_ask(l, &options);
+    naru_listener_close(l);
+    CHECK_INT(naru_interrupt(far), 0);
+    CHECK_INT(naru_send(far, "x", 1, patience), -ECANCELED);
+    wait_for_ready_when_interrupted(far);
+    l = listen_there("?service=manual");
+    near = reconnect_in_one_thread(l, far);
+    check_connected(far, near);
+    close_both(far, near);
+    naru_listener_close(l);
+}
+
 TEST(one_that_nobody_answers_in_its_time_gives_up)
 {
     struct naru_listener *l = listen_there("?service=manual");
