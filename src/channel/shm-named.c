@@ -19,9 +19,10 @@
  *
  * Up to C4 the connector has changed nothing but a seat, which the kernel frees: the next takes it. From C4
  * on the segment is this connection's alone, accepted even if the connector has gone since, as on a socket.
- * Up to L2 a new segment has no name, and goes with its maker; in between, the one under the name has a free
- * seat 0, by which the next listener knows that it may take it away. Connecting does not wait for L4: what
- * is sent waits in the ring.
+ * Up to L2 nobody joins a new segment: in POSIX shared memory it stands beside the name, at NAME.next, and in
+ * System V's has the key, but a semaphore says that it is being made. Wherever a listener is killed, what it
+ * leaves has a free seat 0, by which the next one knows that it may take it away. Connecting does not wait
+ * for L4: what is sent waits in the ring.
  */
 #include "channel/shm-named.h"
 
