@@ -115,7 +115,9 @@ NARU_API NARU_MUST_CHECK int naru_segment_open(const char *url, size_t size,
  * A segment over a descriptor that came from somewhere else: naru_segment_fd() of another process passed over
  * a unix socket, an inherited memfd, a regular file. Of the options read_only, mirror, huge_pages and
  * prefault count. On success the segment owns fd and closes it; on failure fd stays the caller's. -EINVAL:
- * not a memfd or regular file. -EACCES: not open for what is wanted. -ENOTSUP, -ENOMEM as above.
+ * not a memfd or regular file. -EACCES: not open for what is wanted. -EPERM: sealed against writing
+ * (F_ADD_SEALS in fcntl(2)), and read_only is not set or does not help. -ENOTSUP, -ENOMEM as above; -ENOMEM
+ * also if the system keeps too few huge pages for a memfd of such (vm.nr_hugepages).
  */
 NARU_API NARU_MUST_CHECK int naru_segment_take_fd(int fd, const struct naru_segment_options *options,
                                                   struct naru_segment **ret_segment);

@@ -5,6 +5,7 @@
  * reserved first, and the object is mapped over it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
@@ -27,6 +28,35 @@ static int failed(const struct naru_segment *segment, size_t size, int code)
 {
     return error_set(mapping_code(code), "%s: cannot map %zu bytes: %s", segment->url, size,
                      mapping_text(code));
+}
+
+/* What mmap(2) says of a sealed memfd is EPERM: fcntl(2), "File Sealing". */
+static int sealed(const struct naru_segment *segment, size_t size)
+{
+    void *data = mmap(NULL, size, PROT_READ, MAP_SHARED, segment->fd, 0);
+
+    if (data != MAP_FAILED)
+        (void)munmap(data, size);
+    return error_set(EPERM,
+                     "%s: cannot map %zu bytes: it is sealed against writing (F_ADD_SEALS in fcntl(2)); %s",
+                     segment->url, size,
+                     data != MAP_FAILED
+                         ? "set options.read_only"
+                         : "this kernel maps it for reading neither, unless it was opened for reading only");
+}
+
+/* The object could not be mapped, wherever that was to be. */
+static int object_failed(const struct naru_segment *segment, size_t size, int code)
+{
+    int seals = segment->fd < 0 ? -1 : fcntl(segment->fd, F_GET_SEALS);
+
+    if (code == EPERM && seals > 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
+        return sealed(segment, size);
+    if (code == ENOMEM && segment_kept_page(segment) && mapping_try(size) == 0)
+        return error_set(ENOMEM,
+                         "%s: cannot map %zu bytes: the system keeps no more huge pages (vm.nr_hugepages)",
+                         segment->url, size);
+    return failed(segment, size, code);
 }
 
 size_t segment_kept_page(const struct naru_segment *segment)
@@ -60,7 +90,7 @@ static int map_plainly(struct naru_segment *segment, size_t size)
     else
         data = mremap(segment->data, segment->mapped, size, MREMAP_MAYMOVE);
     if (data == MAP_FAILED)
-        return failed(segment, size, errno);
+        return object_failed(segment, size, errno);
     if (anew)
         segment_unmap(segment);
     segment->data = data;
@@ -111,7 +141,7 @@ static int map_in_place(struct naru_segment *segment, size_t size)
         r = map_copy(segment, size, space + i * whole);
     if (r < 0) {
         (void)munmap(space, copies * whole);
-        return failed(segment, size, -r);
+        return object_failed(segment, size, -r);
     }
     segment_unmap(segment);
     segment->data = space;
@@ -249,7 +279,7 @@ int segment_write_mapped(const struct naru_segment *segment, uint64_t offset, co
     int r;
 
     if (to == MAP_FAILED)
-        return failed(segment, whole, errno);
+        return object_failed(segment, whole, errno);
     r = copy_to(segment, to + before, data, length);
     (void)munmap(to, whole);
     return r;

@@ -2,6 +2,7 @@
 /* Segments with the ground pulled away: files that are cut short, no room, signals, makers that are killed.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -87,6 +88,41 @@ TEST(the_file_size_limit_is_an_error_and_no_signal)
     CHECK_INT(naru_segment_open("memfd:", 1 << 20, NULL, &segment), 0);
     CHECK_INT(naru_segment_resize(segment, (1 << 20) + 1), -EFBIG);
     (void)naru_segment_close(segment);
+}
+
+/* One that fcntl(2) has sealed before anybody mapped it. */
+static int sealed_memfd(int seals)
+{
+    int fd = memfd_create("naru-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    CHECK(fd >= 0 && ftruncate(fd, 16384) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0);
+    return fd;
+}
+
+TEST(a_descriptor_that_is_sealed_against_writing_is_called_so)
+{
+    static const int seals[] = {F_SEAL_WRITE, F_SEAL_FUTURE_WRITE};
+    struct naru_segment_options options = NARU_INIT(struct naru_segment_options);
+
+    for (size_t i = 0; i < sizeof seals / sizeof *seals; i++)
+        for (options.mirror = 0; options.mirror < 2; options.mirror++) {
+            struct naru_segment *segment = NULL;
+            int fd = sealed_memfd(seals[i]);
+
+            options.read_only = 0;
+            CHECK_INT(naru_segment_take_fd(fd, &options, &segment), -EPERM);
+            CHECK_CONTAINS(naru_explain(), "it is sealed against writing");
+            options.read_only = 1;
+            if (!strstr(naru_explain(), "set options.read_only")) { /* F_SEAL_WRITE: since Linux 6.7 */
+                CHECK_INT(seals[i], F_SEAL_WRITE);
+                CHECK_INT(naru_segment_take_fd(fd, &options, &segment), -EPERM);
+                CHECK_CONTAINS(naru_explain(), "maps it for reading neither");
+                close(fd);
+                continue;
+            }
+            CHECK_INT(naru_segment_take_fd(fd, &options, &segment), 0);
+            (void)naru_segment_close(segment);
+        }
 }
 
 static void on_alarm(int number)

@@ -152,6 +152,19 @@ TEST(memory_of_kept_huge_pages_is_written_read_and_grown)
     naru_segment_close(segment);
 }
 
+TEST(a_want_of_kept_huge_pages_is_called_one)
+{
+    int fd = memfd_create("naru-test", MFD_CLOEXEC | MFD_HUGETLB);
+    struct naru_segment *segment = NULL;
+
+    if (fd < 0 && errno == EINVAL)
+        test_skip("this kernel makes no memfd of huge pages");
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)1 << 40) == 0); /* which takes none */
+    CHECK_INT(naru_segment_take_fd(fd, NULL, &segment), -ENOMEM);
+    CHECK_CONTAINS(naru_explain(), "vm.nr_hugepages");
+    CHECK_INT(close(fd), 0);
+}
+
 /* --- faults --- */
 
 static long faults(void)
