@@ -180,14 +180,14 @@ struct naru_channel_info {
  * With NARU_NOWAIT shm: gives a channel before it is answered; -EAGAIN is that nobody listens there, or that
  * the kernel's queue of those who connect is full. Until the answer has come, and a call has found it, such a
  * channel says -EAGAIN (NARU_NOWAIT) or -ETIMEDOUT to all that sends, receives, lends, borrows, flushes or
- * finishes; who gives these calls a timeout waits for the answer in them. naru_channel_fd() is ready when it
- * has come, so that an event loop has nothing new to do; naru_flush(NARU_SENT) says 0 once it is connected,
- * and sends nothing. A listener that refuses is told by these calls as it would have been here (-EACCES,
- * -EPROTO, -EPROTOTYPE, -EINVAL ...), one that ends before it has answered, or is short of memory or
- * descriptors, as -ECONNRESET: for good; close it and connect again. One that is stopped may answer later:
- * nobody but the caller says when that is too late. Closing before that waits for nobody, and leaves the
- * listener no channel, or one that was closed. Until a call has found the answer, one thread at a time uses
- * the channel, in both directions.
+ * finishes; who gives these calls a timeout waits for the answer in them. Behind such an -EAGAIN
+ * naru_channel_fd() is ready when it has come; what had come before this returned it does not show: try
+ * first, as always. naru_flush(NARU_SENT) says 0 once it is connected, and sends nothing. A listener that
+ * refuses is told by these calls as it would have been here (-EACCES, -EPROTO, -EPROTOTYPE, -EINVAL ...), one
+ * that ends before it has answered, or is short of memory or descriptors, as -ECONNRESET: for good; close it
+ * and connect again. One that is stopped may answer later: nobody but the caller says when that is too late.
+ * Closing before that waits for nobody, and leaves the listener no channel, or one that was closed. Until a
+ * call has found the answer, one thread at a time uses the channel, in both directions.
  *
  * On shm+posix: and shm+sysv: nobody has to answer. One may be connected that was not accepted yet; the next
  * waits for that.
