@@ -31,7 +31,9 @@ static int complain(struct frame_span *span, const char *complaint)
 static int announced(size_t start, uint64_t length, size_t available, size_t limit, struct frame_span *span)
 {
     if (length > limit)
-        return complain(span, "a message larger than ?max-message= is announced");
+        return complain(
+            span,
+            "a message larger than ?max-message= is announced (raise that, if its sender frames alike)");
     span->start = start;
     span->length = (size_t)length;
     span->end = start + span->length;

@@ -20,8 +20,10 @@ static int nobody_listens(const struct url *url, const struct unix_name *name)
     /* A name of shm: is a path that another user, or another environment, makes another one of. */
     bool hidden = name->path && !strstr(url->text, name->path);
 
-    return error_set(ETIMEDOUT, "%s: nobody listens there%s%s; start the listener, or wait longer for it",
-                     url->text, hidden ? ", at " : "", hidden ? name->path : "");
+    return error_set(ETIMEDOUT, "%s: nobody listens there%s%s; start the listener, or wait longer for it%s",
+                     url->text, hidden ? ", at " : "", hidden ? name->path : "",
+                     hidden ? "; a name is each user's own: two users meet at a path, as in shm:///path"
+                            : "");
 }
 
 /* connect(2) said code, for good or when the time was up. */
