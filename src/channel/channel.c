@@ -158,13 +158,20 @@ int channel_receive(struct naru_channel *ch, struct naru_message *m, int64_t tim
     return receive(ch, m, timeout_ns, 0);
 }
 
+/* After a send, as r says. Room for bytes is shown to event loops; of room for descriptors they could not be
+ * told, and a socket that has the other would wake them all the while. */
+static void note_refusal(struct naru_channel *ch, int r)
+{
+    ch->refused = (r == -EAGAIN || r == -ETIMEDOUT) && !ch->congested;
+    ch->congested = false;
+}
+
 /* The caller's time is up: what a stream has begun is kept here, and counts as sent. */
 static int give_up_sending(struct naru_channel *ch, const struct naru_message *m, int r)
 {
     int paused = 0;
 
-    ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
-    if (ch->stream && (ch->refused || r == -ECANCELED))
+    if (ch->stream && (r == -EAGAIN || r == -ETIMEDOUT || r == -ECANCELED))
         paused = stream_pause_send(ch, m);
     else if (ch->stream)
         stream_abandon_send(ch->stream,
@@ -222,9 +229,8 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
     r = tried ? tried : ch->ops->send(ch, m, block);
     while (r < 0 && (r = after_attempt(ch, NARU_OUT, r, &patience)) == 0)
         r = ch->ops->send(ch, m, block);
-    if (r == 0)
-        ch->refused = false;
-    else
+    note_refusal(ch, r);
+    if (r < 0)
         r = give_up_sending(ch, m, r);
     if (r == 0 || r == -EINPROGRESS)
         channel_count(ch, CHANNEL_SENDING, message_length(m));
@@ -339,10 +345,9 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
     do
         sent = attempt(ch, m, valid, block);
     while (sent < 0 && (sent = after_attempt(ch, NARU_OUT, (int)sent, &patience)) == 0);
+    note_refusal(ch, sent < 0 ? (int)sent : 0);
     if (sent < 0)
         sent = give_up_sending(ch, m, (int)sent);
-    else
-        ch->refused = false;
     if (sent == -EINPROGRESS)
         sent = 1; /* counted as sent, see naru_send_batch() */
     if (sent > 0) {

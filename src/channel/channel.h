@@ -265,7 +265,7 @@ struct naru_channel {
     bool ready;       /* what ready_fd is set to */
     bool armed, room; /* what the epoll's interest in NARU_OUT is; room: to be shown at once */
     bool refused;     /* the last send found no room */
-    bool congested;   /* ... for descriptors: no poll(2) tells when there is some (socket_send_fds()) */
+    bool congested;   /* in a send: there is none for descriptors, and no poll(2) tells when there is */
     bool finished;    /* naru_channel_finish(): the sending thread's own */
     /* A unix socket's peer closed with messages of ours unread. The kernel says so once, to whichever
      * direction asks first; naru_flush() needs to know. */

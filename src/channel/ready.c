@@ -51,10 +51,8 @@ int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
         {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
     int ready;
 
-    if (event == NARU_OUT && ch->congested) {
-        ch->congested = false;
+    if (event == NARU_OUT && ch->congested)
         return channel_wait_backoff(ch, event, deadline);
-    }
     PROBE3(sleep, ch, ch->url, event);
     ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
     PROBE4(wake, ch, ch->url, event, ready);

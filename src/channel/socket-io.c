@@ -40,6 +40,7 @@ ssize_t socket_send_fds(struct naru_channel *ch, const struct msghdr *header, in
 {
     ssize_t n = sendmsg(ch->wfd, header, flags);
 
+    ch->congested = false;
     if (n >= 0 || errno != ETOOMANYREFS)
         return n;
     ch->congested = is_something_unreceived(ch);

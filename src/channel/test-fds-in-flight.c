@@ -121,6 +121,77 @@ TEST_EACH(descriptors_that_find_no_room_on_their_way_wait_for_those_before_them,
     as_somebody(send_too_many, urls[index]);
 }
 
+/* The socket of unix: itself has room all the while. */
+static void loop_beside_too_many(const char *url)
+{
+    struct naru_channel *ch[2];
+    int sent, plain = 0, fd;
+
+    open_pair(url, ch);
+    fd = naru_channel_fd(ch[0]);
+    CHECK(fd >= 0);
+    sent = send_until_full(ch[0]);
+    CHECK(!test_is_readable(fd));
+    CHECK_INT(send_some(ch[0], NARU_MS(20)), -ETIMEDOUT);
+    CHECK(!test_is_readable(fd));
+    while (naru_send(ch[0], "none", 4, NARU_NOWAIT) == 0)
+        plain++;
+    CHECK(!test_is_readable(fd));
+    for (int i = 0; i < sent + plain; i++)
+        take_some(ch[1]);
+    CHECK(test_is_readable(fd)); /* as of any that found no room */
+    CHECK_INT(send_some(ch[0], NARU_NOWAIT), 0);
+    take_some(ch[1]);
+    close_pair(ch);
+}
+
+TEST_EACH(an_event_loop_sleeps_while_descriptors_find_no_room_on_their_way, each_url)
+{
+    as_somebody(loop_beside_too_many, urls[index]);
+}
+
+static int send_batch_of_some(struct naru_channel *ch)
+{
+    struct iovec piece = {(char[]){"some"}, 4};
+    struct naru_message m[3] = {NARU_INIT(struct naru_message), NARU_INIT(struct naru_message),
+                                NARU_INIT(struct naru_message)};
+    int fds[EACH] = {0};
+
+    for (int i = 0; i < 3; i++) {
+        m[i].iov = &piece;
+        m[i].iov_count = 1;
+        m[i].fds = i ? fds : NULL;
+        m[i].fd_count = i ? EACH : 0;
+    }
+    return (int)naru_send_batch(ch, m, 3, NARU_NOWAIT);
+}
+
+/* It sends what it can: what was refused in it is the next call's, which may be without descriptors. */
+static void loop_beside_a_batch(const char *url)
+{
+    struct naru_channel *ch[2];
+    int sent, fd;
+
+    open_pair(url, ch);
+    fd = naru_channel_fd(ch[0]);
+    CHECK(fd >= 0);
+    sent = send_until_full(ch[0]);
+    CHECK_INT(send_batch_of_some(ch[0]), 1);
+    CHECK(!test_is_readable(fd));
+    for (sent++; naru_send(ch[0], "none", 4, NARU_NOWAIT) == 0; sent++)
+        continue;
+    CHECK(!test_is_readable(fd));
+    while (sent-- > 0)
+        take_some(ch[1]);
+    CHECK(test_is_readable(fd));
+    close_pair(ch);
+}
+
+TEST_EACH(nor_does_a_batch_that_ended_there_hide_what_finds_no_room_later, each_url)
+{
+    as_somebody(loop_beside_a_batch, urls[index]);
+}
+
 static void *take_all(void *ch)
 {
     for (int i = 0; i < MESSAGES; i++)
