@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * shm+posix: and shm+sysv:, beyond what the conformance suite asks of every mechanism: who has the name, and
- * who is alive. test-shm-named-ground.c has what may be in the way, test-shm-named-next.c what is in that of the
- * next segment, test-shm-named-hostile.c peers that write what they like.
+ * who is alive. test-shm-named-ground.c has what may be in the way, test-shm-named-next.c what is in that of
+ * the next segment, test-shm-named-hostile.c peers that write what they like.
  */
 #include <errno.h>
 #include <sched.h>
