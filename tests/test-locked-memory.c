@@ -216,6 +216,65 @@ TEST(a_segment_that_cannot_be_locked_says_so)
     as_user(segments_locked);
 }
 
+/* Room for what there is and no more, then room. */
+static void check_grows_or_stays(struct naru_segment *segment, const char *helps)
+{
+    CHECK_INT(naru_segment_resize(segment, 16 * MIB), -ENOMEM);
+    CHECK_CONTAINS(naru_explain(), helps);
+    CHECK_INT(naru_segment_size(segment), 64 * 1024);
+    CHECK_INT(((char *)naru_segment_data(segment))[64 * 1024 - 1], 0);
+    CHECK_INT(naru_segment_resize(segment, 128 * 1024), 0);
+    CHECK_INT(((char *)naru_segment_data(segment))[128 * 1024 - 1], 0);
+    naru_segment_close(segment);
+}
+
+static const char *const ways[] = {"memfd:", "memfd:?mirror", "memfd:?huge=try"};
+
+enum { WAYS = sizeof ways / sizeof *ways };
+
+static void segments_locked_that_grow(void)
+{
+    struct naru_segment *segments[WAYS], *before = NULL;
+
+    CHECK_INT(naru_segment_open("memfd:", 64 * 1024, NULL, &before), 0);
+    lock_the_future(USUAL);
+    for (int i = 0; i < WAYS; i++) {
+        segments[i] = NULL;
+        CHECK_INT(naru_segment_open(ways[i], 64 * 1024, NULL, &segments[i]), 0);
+        check_grows_or_stays(segments[i], "`ulimit -l`");
+    }
+    CHECK_INT(naru_segment_resize(before, 16 * MIB), 0); /* what was mapped before is not locked */
+    naru_segment_close(before);
+}
+
+TEST(a_segment_whose_growth_cannot_be_locked_is_as_it_was)
+{
+    as_user(segments_locked_that_grow);
+}
+
+static size_t address_space(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    CHECK(file && fscanf(file, "%zu", &pages) == 1);
+    (void)fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+TEST(a_segment_whose_growth_has_no_addresses_is_as_it_was)
+{
+    struct rlimit limit = {address_space() + 10 * MIB, RLIM_INFINITY};
+
+    CHECK_INT(setrlimit(RLIMIT_AS, &limit), 0);
+    for (int i = 0; i < WAYS; i++) {
+        struct naru_segment *segment = NULL;
+
+        CHECK_INT(naru_segment_open(ways[i], 64 * 1024, NULL, &segment), 0);
+        check_grows_or_stays(segment, "`ulimit -v`");
+    }
+}
+
 static void named_channels_locked(void)
 {
     const char *const urls[] = {test_format("shm+posix:/naru-locked-%d", getpid()),

@@ -149,10 +149,12 @@ NARU_API NARU_MUST_CHECK int naru_segment_refresh(struct naru_segment *segment, 
  * or _refresh().
  *
  * -EINVAL: smaller than now: nothing shrinks here, as that would cut others off; remove it and make a new
- * one. Or no whole pages of what is made of huge ones that the system keeps. -ENOTSUP: System V segments have
- * one size for life. -ENOSPC, -EFBIG, -EACCES, -EOPNOTSUPP as at open; -EPERM: sealed against growing
- * (memfd_create(2)). After a failure the segment is as it was; but after -ENOTSUP (NARU_HUGE_MUST) and
- * -EINVAL of a mirror, which come last, the object has grown.
+ * one. Or no whole pages of what is made of huge ones that the system keeps, or of a mirror. -ENOTSUP: System
+ * V segments have one size for life. -ENOMEM: no address space, or more than may be locked, or than the
+ * machine has. -ENOSPC, -EFBIG, -EACCES, -EOPNOTSUPP as at open; -EPERM: sealed (F_ADD_SEALS in fcntl(2)).
+ * After a failure the segment is as it was. But what huge_pages and prefault ask for comes last: if that
+ * fails (-ENOTSUP, -ENOMEM, -ENOSPC), or another thread has taken the address space meanwhile, the object has
+ * grown.
  */
 NARU_API NARU_MUST_CHECK int naru_segment_resize(struct naru_segment *segment, size_t size);
 

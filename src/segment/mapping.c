@@ -19,6 +19,9 @@
 #include "segment/publish.h"
 #include "segment/segment.h"
 
+/* More no address space has, nor any file system: publish_reserve() says so. */
+static const size_t largest = PTRDIFF_MAX / 4;
+
 static int protection(const struct naru_segment *segment)
 {
     return segment->read_only ? PROT_READ : PROT_READ | PROT_WRITE;
@@ -80,9 +83,14 @@ static size_t page_size(const struct naru_segment *segment)
 
 /* --- one mapping, as the kernel likes --- */
 
+static bool maps_anew(const struct naru_segment *segment)
+{
+    return segment->mapped == 0 || segment_kept_page(segment); /* these mremap(2) does not lengthen */
+}
+
 static int map_plainly(struct naru_segment *segment, size_t size)
 {
-    bool anew = segment->mapped == 0 || segment_kept_page(segment); /* these mremap(2) does not lengthen */
+    bool anew = maps_anew(segment);
     void *data;
 
     if (anew)
@@ -123,7 +131,9 @@ static int no_mirror(const struct naru_segment *segment, size_t size, size_t pag
                      segment->url, size, page);
 }
 
-static int map_in_place(struct naru_segment *segment, size_t size)
+/* Maps it there. length: bytes of address space. 0 or explained. */
+static int make_place(const struct naru_segment *segment, size_t size, uint8_t **ret_space,
+                      size_t *ret_length)
 {
     size_t page = page_size(segment), copies = segment->mirror ? 2 : 1;
     size_t whole = (size + page - 1) / page * page; /* that is what a mapping takes */
@@ -143,10 +153,23 @@ static int map_in_place(struct naru_segment *segment, size_t size)
         (void)munmap(space, copies * whole);
         return object_failed(segment, size, -r);
     }
+    *ret_space = space;
+    *ret_length = copies * whole;
+    return 0;
+}
+
+static int map_in_place(struct naru_segment *segment, size_t size)
+{
+    uint8_t *space;
+    size_t length;
+    int r = make_place(segment, size, &space, &length);
+
+    if (r < 0)
+        return r;
     segment_unmap(segment);
     segment->data = space;
     segment->mapped = size;
-    segment->placed = copies * whole;
+    segment->placed = length;
     return 0;
 }
 
@@ -160,6 +183,57 @@ void segment_unmap(struct naru_segment *segment)
         (void)munmap(segment->data, segment->mapped);
     segment->data = NULL;
     segment->placed = 0;
+}
+
+/* --- whether there is room for it --- */
+
+/* Of huge pages that the system keeps, which mmap(2) would take already, and make the object longer. */
+static int try_addresses(const struct naru_segment *segment, size_t size)
+{
+    int code = mapping_try(segment->mirror ? 2 * size : size);
+
+    return code ? failed(segment, size, code) : 0;
+}
+
+/* What map_plainly() would do, with as much address space, and undone again. mremap(2): an old size of 0 maps
+ * the same pages once more, locked if the mapping is. */
+static int try_plainly(const struct naru_segment *segment, size_t size)
+{
+    size_t page = page_size(segment), more = size;
+    void *data;
+
+    if (maps_anew(segment)) {
+        data = mmap(NULL, size, protection(segment), MAP_SHARED, segment->fd, 0);
+    } else {
+        more = (size + page - 1) / page * page - (segment->mapped + page - 1) / page * page;
+        if (more == 0)
+            return 0;
+        data = mremap(segment->data, 0, more, MREMAP_MAYMOVE);
+    }
+    if (data == MAP_FAILED)
+        return object_failed(segment, size, errno);
+    (void)munmap(data, more);
+    return 0;
+}
+
+int segment_try_map(const struct naru_segment *segment, size_t size)
+{
+    uint8_t *space;
+    size_t length;
+    int r;
+
+    if (size <= segment->mapped || size > largest)
+        return 0;
+    if (segment_kept_page(segment))
+        return try_addresses(segment, size);
+    if (!needs_place(segment)) {
+        r = try_plainly(segment, size);
+    } else {
+        r = make_place(segment, size, &space, &length);
+        if (r == 0)
+            (void)munmap(space, length);
+    }
+    return r == -EOVERFLOW ? 0 : r; /* a file cannot be so large: likewise publish_reserve()'s to say */
 }
 
 /* --- what backs it --- */

@@ -340,6 +340,9 @@ int naru_segment_resize(struct naru_segment *segment, size_t size)
     if (kept && size % kept != 0)
         return error_set(EINVAL, "%s: it is made of huge pages of %zu bytes, and %zu are not whole ones",
                          segment->url, kept, size);
+    r = segment_try_map(segment, size);
+    if (r < 0)
+        return r;
     r = publish_reserve(segment->fd, size);
     if (r < 0)
         return error_set(-r, "%s: cannot grow from %zd to %zu bytes: %s%s", segment->url, now, size,

@@ -66,6 +66,9 @@ int segment_initialise(int fd, void *request);
 /* Maps what the object has beyond `mapped`, as the options want it. size: fresh from the kernel. 0 or
  * explained. */
 int segment_map_up_to(struct naru_segment *segment, size_t size);
+/* Before the object grows to that size: whether it could be mapped then, as far as addresses, locked memory
+ * and seals go. 0 or explained, nothing changed. */
+int segment_try_map(const struct naru_segment *segment, size_t size);
 /* Before an object of that size is made: -EINVAL or -ENOTSUP (explained) where the options cannot be had for
  * it. */
 int segment_check_backing(const struct naru_segment *segment, size_t size);
