@@ -51,6 +51,9 @@ foreach(function malloc calloc strdup asprintf mmap madvise memfd_create ftrunca
   target_link_options(test-shm-faults PRIVATE -Wl,--wrap=${function})
 endforeach()
 
+# Likewise, of what an event loop is to watch.
+target_link_options(test-shm-meeting-watch PRIVATE -Wl,--wrap=epoll_ctl)
+
 # Parts of the command by themselves: the tour's two ends over a line of the test's own, and its signal handlers.
 target_sources(test-tour-udp PRIVATE cli/tour-udp.c cli/tour-carry.c cli/sha256.c)
 target_sources(test-interrupt PRIVATE cli/interrupt.c)

@@ -182,6 +182,8 @@ static int open_epoll(struct naru_channel *ch, bool *ret_our_own)
     if (r == 0)
         r = reopen_watch(ch);
     if (r < 0) {
+        if (ch->meeting)
+            ch->meeting->epoll = -1;
         ch->fd = fd_close(ch->fd);
         ch->ready_fd = fd_close(ch->ready_fd);
     }

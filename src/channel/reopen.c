@@ -253,20 +253,21 @@ int reopen_watch(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
     struct epoll_event event = {.events = EPOLLIN};
+    int r = 0;
 
     if (!o)
         return 0;
     o->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     event.data.fd = o->timer_fd;
-    if (o->timer_fd < 0 || epoll_ctl(ch->fd, EPOLL_CTL_ADD, o->timer_fd, &event) < 0) {
-        int code = errno;
-
+    if (o->timer_fd < 0 || epoll_ctl(ch->fd, EPOLL_CTL_ADD, o->timer_fd, &event) < 0)
+        r = -errno;
+    else if (is_unanswered(o))
+        r = meeting_watch(o->next->meeting, ch->fd);
+    if (r < 0)
         o->timer_fd = fd_close(o->timer_fd);
-        return -code;
-    }
-    if (o->lost)
+    else if (o->lost)
         set_timer(o, wake_at(o));
-    return is_unanswered(o) ? meeting_watch(o->next->meeting, ch->fd) : 0;
+    return r;
 }
 
 /* --- a loss --- */
