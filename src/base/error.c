@@ -8,13 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Two paths of usual length fit. Of a longer sentence the middle is cut out: it begins with a URL, which may
- * have 8 KiB, and what went wrong and how to mend it stands at the end. */
-enum { SENTENCE_MAX = 1024, SENTENCE_HEAD = 500 };
+enum { SENTENCE_HEAD = 500 }; /* of one whose middle is cut out */
 
 static _Thread_local struct {
     int expected; /* an expected outcome's code, whose text is fixed; 0: the sentence counts */
-    char sentence[SENTENCE_MAX];
+    char sentence[ERROR_SENTENCE_MAX];
 } last;
 
 /* Of `length` bytes. */
@@ -22,11 +20,11 @@ static void keep(const char *whole, size_t length)
 {
     const char *tail;
 
-    if (length < SENTENCE_MAX) {
+    if (length < ERROR_SENTENCE_MAX) {
         memcpy(last.sentence, whole, length + 1);
         return;
     }
-    tail = whole + length - (SENTENCE_MAX - SENTENCE_HEAD - 4); /* "..." and the NUL */
+    tail = whole + length - (ERROR_SENTENCE_MAX - SENTENCE_HEAD - 4); /* "..." and the NUL */
     (void)snprintf(last.sentence, sizeof last.sentence, "%.*s...%s", SENTENCE_HEAD, whole, tail);
 }
 
@@ -46,7 +44,7 @@ __attribute__((format(printf, 3, 0))) static void keep_long(const char *beginnin
 
 int error_set(int code, const char *format, ...)
 {
-    char sentence[SENTENCE_MAX]; /* the last one may be among the arguments */
+    char sentence[ERROR_SENTENCE_MAX]; /* the last one may be among the arguments */
     va_list args, again;
     int length;
 
@@ -55,7 +53,7 @@ int error_set(int code, const char *format, ...)
     length = vsnprintf(sentence, sizeof sentence, format, args);
     if (length < 0) /* only wide characters can fail, and we print none */
         keep("", 0);
-    else if (length < SENTENCE_MAX)
+    else if (length < ERROR_SENTENCE_MAX)
         keep(sentence, (size_t)length);
     else
         keep_long(sentence, (size_t)length, format, again);

@@ -10,6 +10,11 @@
 
 #include "naru/error.h"
 
+/* What has room for any, with its NUL. Two paths of usual length fit. Of a longer sentence the middle is cut
+ * out: it begins with a URL, which may have 8 KiB, and what went wrong and how to mend it stands at the end.
+ */
+enum { ERROR_SENTENCE_MAX = 1024 };
+
 /* Remembers the sentence and returns -code. The format ends without full stop or newline; a mend goes behind
  * a semicolon: "tcp://:80: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE". */
 int error_set(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 
+#include "base/error.h"
 #include "channel/channel.h"
 
 /* The first member of what a mechanism's connect has allocated, and left as ch->meeting. */
@@ -23,7 +24,7 @@ struct channel_meeting {
     int epoll;                     /* that shows it; -1: none does */
     enum naru_direction direction; /* the answer was found, and what is to be done here is not; else 0 */
     int failed;                    /* 0, or what each call says */
-    char why[512]; /* with that sentence; until it failed: what a call says whose time is up */
+    char why[ERROR_SENTENCE_MAX]; /* with that sentence; until it failed: what a call says whose time is up */
 };
 
 /* For a call that finds ch->direction without its own. 0: it is connected, and *timeout_ns is what is left of

@@ -297,7 +297,7 @@ static void lose(struct naru_channel *ch, int r, bool undrained)
 int reopen_lost(struct naru_channel *ch, int direction, int r)
 {
     struct reopen *o = ch->reopen;
-    char text[512];
+    char text[ERROR_SENTENCE_MAX];
 
     if (ch->finished || o->lost)
         return r;
@@ -316,7 +316,7 @@ void reopen_met(struct naru_channel *ch)
 
 int reopen_refused(struct naru_channel *ch, int r)
 {
-    char text[512];
+    char text[ERROR_SENTENCE_MAX];
 
     (void)snprintf(text, sizeof text, "%s", naru_explain());
     lose(ch, r, false);

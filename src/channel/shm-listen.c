@@ -64,7 +64,7 @@ struct shm_listener {
     int64_t timer_at; /* 0: not set */
     int64_t again_at; /* the socket is left alone until then; 0: it is not */
     int failed;       /* the keeper, since somebody was told: -errno, and its sentence */
-    char why[256];
+    char why[ERROR_SENTENCE_MAX];
     bool ready; /* what the eventfd is set to */
     struct pending pending[PENDING_MAX];
     struct shm_arrival *prepared; /* made ahead, while a HELLO is awaited; or NULL */

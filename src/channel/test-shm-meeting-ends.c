@@ -260,6 +260,45 @@ TEST(a_listener_that_ends_meanwhile_is_told)
     CHECK_INT(naru_remove(url()), 0);
 }
 
+static const char *each_patience(size_t index)
+{
+    static const char *const names[] = {"once", "again"};
+
+    return index < 2 ? names[index] : NULL;
+}
+
+/* Of a path that alone has more than half of what a sentence may have. */
+static const char *long_url(void)
+{
+    static char text[1024];
+    size_t length = (size_t)snprintf(text, sizeof text, "shm://%s", test_directory());
+
+    while (length < 600)
+        length += (size_t)snprintf(text + length, sizeof text - length, "/.");
+    (void)snprintf(text + length, sizeof text - length, "/s");
+    return text;
+}
+
+TEST_EACH(what_is_told_of_a_long_name_has_its_reason_and_its_mend, each_patience)
+{
+    struct naru_options manual = NARU_INIT(struct naru_options), options = manual;
+    struct naru_listener *l;
+    struct naru_channel *ch;
+
+    manual.service = NARU_SERVICE_MANUAL;
+    CHECK_INT(naru_listen(long_url(), &manual, &l), 0);
+    options.reconnect_ns = index ? NARU_FOREVER : 0;
+    CHECK_INT(naru_connect(long_url(), &options, NARU_NOWAIT, &ch), 0);
+    CHECK_INT(naru_recv(ch, NULL, 0, NARU_MS(1)), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), "does not answer; wait longer for it");
+    CHECK_CONTAINS(naru_explain(), "what ?service=manual needs");
+    naru_listener_close(l);
+    CHECK_INT(naru_recv(ch, NULL, 0, NARU_FOREVER), -ECONNRESET);
+    CHECK_CONTAINS(naru_explain(), "hung up without an answer: it ended");
+    CHECK_CONTAINS(naru_explain(), index ? "; the next call connects again" : "; connect again");
+    naru_channel_close(ch);
+}
+
 TEST(a_listener_that_has_answered_and_ends_is_told_as_the_peers_end)
 {
     struct naru_listener *l = listen_there("?service=manual");
