@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "naru/channel.h"
@@ -14,28 +13,13 @@ static bool is_of_channels(const char *url)
     return strncmp(url, "shm+posix:", 10) == 0 || strncmp(url, "shm+sysv:", 9) == 0;
 }
 
-/* A channel's two ends both write, so shared memory that its owner made for reading only is none. */
-static bool can_only_be_read(const char *url)
-{
-    struct naru_segment_options options = NARU_INIT(struct naru_segment_options);
-    char *bare = strndup(url, strcspn(url, "?"));
-    struct naru_segment *segment = NULL;
-    int r = -ENOMEM;
-
-    options.read_only = 1;
-    if (bare)
-        r = naru_segment_open(bare, 0, &options, &segment);
-    (void)naru_segment_close(segment);
-    free(bare);
-    return r == 0;
-}
-
 /* What naru_remove() returned: it says that there is no channel. -EINVAL: channels have no such names, or no
- * ?id=. After all else a listener may live there, which could not be looked for. */
-static bool is_no_channel(const char *url, int result)
+ * ?id=. -EACCES: it may not be read and written by us; then the kernel lets us remove it only if it is our
+ * own, which we could open if it was a channel of ours (but with a ?mode= that shuts ourselves out), and says
+ * who may if it is not. After all else a listener may live there, which could not be looked for. */
+static bool is_no_channel(int result)
 {
-    return result == -ENOENT || result == -EEXIST || result == -EINVAL ||
-           (result == -EACCES && can_only_be_read(url));
+    return result == -ENOENT || result == -EEXIST || result == -EINVAL || result == -EACCES;
 }
 
 int remove_segment(const char *url)
@@ -45,5 +29,5 @@ int remove_segment(const char *url)
     if (!is_of_channels(url))
         return naru_segment_remove(url);
     r = naru_remove(url);
-    return is_no_channel(url, r) ? naru_segment_remove(url) : r;
+    return is_no_channel(r) ? naru_segment_remove(url) : r;
 }
