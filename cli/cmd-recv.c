@@ -172,11 +172,16 @@ static int take(struct receiver *r, int64_t timeout, struct naru_view *ret_view)
                      : naru_borrow(r->end.channel, timeout, ret_view);
 }
 
-static void note_failure(struct receiver *r, int result)
+static void note_failure_as(struct receiver *r, int result, const char *sentence)
 {
-    int code = report_failure_of(r->url, result, "");
+    int code = report_sentence_of(r->url, result, sentence, "");
 
     r->code = r->code == NARU_EXIT_OK ? code : r->code;
+}
+
+static void note_failure(struct receiver *r, int result)
+{
+    note_failure_as(r, result, naru_explain());
 }
 
 static void report_dropped(const struct receiver *r, const struct naru_channel *ch);
@@ -302,17 +307,28 @@ static int accept_rest(struct receiver *r)
     return result == -ETIMEDOUT || result == -EAGAIN || result == -ENOTCONN ? -EPIPE : result;
 }
 
-/* Where a connection takes memory before the next one can come, and there is none: whoever has come needs
- * none any more. */
+/* A connection may need a segment for the next one first: there is no room for that, or something else stands
+ * in its place. */
+static bool is_want_of_next(int result)
+{
+    return result == -ENOSPC || result == -ENOMEM || result == -EMFILE || result == -ENFILE ||
+           result == -EEXIST || result == -EACCES || result == -EPERM;
+}
+
+/* Whoever has come is received from without a next one, which is missed only if others are to come. */
 static int accept_one(struct receiver *r, int64_t timeout)
 {
     int result = endpoint_accept(&r->end, timeout), rest;
+    char *why;
 
-    if (result != -ENOSPC && result != -ENOMEM && result != -EMFILE && result != -ENFILE)
+    if (!is_want_of_next(result))
         return result;
-    note_failure(r, result);
+    why = strdup(naru_explain()); /* before the next call says something else */
     rest = accept_rest(r);
-    return rest == -EPIPE ? result : rest;
+    if (r->options->keep || rest == -EPIPE)
+        note_failure_as(r, result, why ? why : "out of memory");
+    free(why);
+    return rest;
 }
 
 /* The door was shut for want of room. The last who had come has gone, and what that took comes back, or will

@@ -199,7 +199,7 @@ TEST(without_room_for_another_the_sender_who_has_come_is_received_from)
 {
     if (mount("small", "/dev/shm", "tmpfs", 0, "size=400k") < 0)
         test_skip("no right to mount");
-    SHELL(1, "1\n2\n3\n", "no room for",
+    SHELL(0, "1\n2\n3\n", "", /* nobody else is wanted */
           "u=shm+posix:/naru-test?ring=64k; naru recv $u > got & r=$!; waits /dev/shm/naru-test $r;"
           "fallocate -l 200k /dev/shm/filler || exit 7; seq 3 | naru send $u || exit 8; wait $r; code=$?; "
           "cat got;"
@@ -210,6 +210,18 @@ TEST(without_room_for_another_the_sender_who_has_come_is_received_from)
         "fallocate -l 200k /dev/shm/filler || exit 7; seq 3 | naru send $u && seq 3 | naru send $u || exit 8;"
         "wait $r; code=$?; cat got; rm /dev/shm/filler; exit $code");
     CHECK(umount("/dev/shm") == 0);
+}
+
+/* Something else stands where that memory would have its name until it takes the right one. */
+TEST(with_the_place_of_another_taken_the_sender_who_has_come_is_received_from)
+{
+    for (int keep = 0; keep < 2; keep++)
+        SHELL(0, "1\n2\n3\n", keep ? "no channel of naru's" : "",
+              test_format(
+                  "n=naru-test-$$; naru recv %s shm+posix:/$n > got & r=$!; waits /dev/shm/$n $r;"
+                  "head -c 9999 /dev/zero > /dev/shm/$n.next; seq 3 | naru send shm+posix:/$n || exit 8;"
+                  "wait $r; code=$?; cat got; rm /dev/shm/$n.next || exit 9; exit $code",
+                  keep ? "--keep -n 3" : ""));
 }
 
 TEST(a_receiver_that_takes_nothing_is_named)
@@ -308,6 +320,17 @@ TEST(permission_denied_says_so)
     SHELL(2, "", "without CAP_SYS_RESOURCE they may be",
           NOBODY "$nobody ./naru create \"posixmq:/naru-test-$$?maxmsg=65000\"");
     SHELL(1, "", "RLIMIT_MSGQUEUE", NOBODY "ulimit -q 1000; $nobody ./naru create posixmq:/naru-test-$$");
+}
+
+TEST(what_belongs_to_another_in_the_place_of_the_next_one_is_no_matter)
+{
+    if (geteuid() != 0)
+        test_skip("needs root, to become another user");
+    SHELL(0, "1\n2\n3\n", "",
+          NOBODY "n=naru-test-$$; $nobody ./naru recv shm+posix:/$n > got & r=$!; waits /dev/shm/$n $r;"
+                 "(umask 077; head -c 9999 /dev/zero > /dev/shm/$n.next); seq 3 | $nobody ./naru send "
+                 "shm+posix:/$n || exit 8;"
+                 "wait $r; code=$?; cat got; rm /dev/shm/$n.next || exit 9; exit $code");
 }
 
 TEST(a_privileged_port_says_who_may_have_it)
