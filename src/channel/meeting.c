@@ -82,6 +82,7 @@ static int settle(struct naru_channel *ch)
     if (r < 0) { /* the next call tries it again */
         ch->meeting = m;
         ch->direction = NARU_DIRECTION_DEFAULT;
+        channel_update_ready(ch, CHANNEL_RECEIVING); /* for which it wakes an event loop */
         return error_set(-r, "%s: the connection cannot be polled: %s", ch->url, error_text(-r));
     }
     free(m);

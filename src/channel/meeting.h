@@ -40,6 +40,12 @@ static inline int meeting_refuses(struct naru_channel *ch, int r)
     return r;
 }
 
+/* A call is worth it, and no socket will tell: it failed, or what is to be done here is to be tried again. */
+static inline bool meeting_is_found(const struct channel_meeting *m)
+{
+    return m->failed || m->direction;
+}
+
 /* Before ch is closed. */
 void meeting_end(struct naru_channel *ch, bool owner);
 

@@ -215,7 +215,7 @@ static int make_fd(struct naru_channel *ch)
 /* After a receive: shows whether something is held here. */
 static void update_held(struct naru_channel *ch)
 {
-    bool ready = ch->meeting ? ch->meeting->failed != 0
+    bool ready = ch->meeting ? meeting_is_found(ch->meeting)
                  : ch->direction & NARU_DIRECTION_RECEIVE
                      ? ch->kept.full || (ch->stream && stream_holds_message(ch)) ||
                            (ch->ops->holds && ch->ops->holds(ch))

@@ -75,3 +75,34 @@ TEST(nor_does_one_that_cannot_be_made_while_it_connects_again)
     naru_listener_close(l);
     WAIT_UNTIL(open_descriptors() < before);
 }
+
+TEST(a_connection_that_cannot_be_watched_wakes_the_loop_for_the_next_try)
+{
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far = begin(""), *near;
+    char word[8];
+    int tries = 0, r;
+
+    CHECK(!is_ready(far));
+    near = accept_now(l);
+    CHECK(is_ready(far));
+    for (;; tries++) {
+        additions_left = tries;
+        r = try_recv(far);
+        if (r == -EAGAIN)
+            break;
+        CHECK_INT(r, -ENOSPC);
+        CHECK_CONTAINS(naru_explain(), "cannot be polled");
+        CHECK_CONTAINS(naru_explain(), url());
+        CHECK(is_ready(far));
+    }
+    additions_left = -1;
+    CHECK(tries > 0);
+    CHECK(!is_ready(far));
+    CHECK_INT(naru_send(near, "word", 5, NARU_NOWAIT), 0);
+    CHECK(is_ready(far));
+    CHECK_INT(naru_recv(far, word, sizeof word, NARU_NOWAIT), 5);
+    check_connected(far, near);
+    close_both(far, near);
+    naru_listener_close(l);
+}
