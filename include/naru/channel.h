@@ -385,15 +385,16 @@ NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int6
 
 /* Sends the first len bytes of the loan. meta: type, priority and fds to go with it, or NULL. On shm: a loan
  * in the ring that is committed with a priority is copied once, into that lane; fds go with priority 0 only
- * (-EINVAL). Waits as the
- * naru_loan() that gave it was allowed to. Errors as naru_send_message(). */
+ * (-EINVAL). Waits as the naru_loan() that gave it was allowed to. Errors as naru_send_message(). */
 NARU_API NARU_MUST_CHECK int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta);
 NARU_API void naru_loan_cancel(struct naru_loan *loan);
 
 /*
  * Receives one message without saying how large it may be (max_message bounds it). On shm: it is read where
  * the sender wrote it, nothing is copied; elsewhere in a buffer. The view stays valid until naru_release(),
- * also after the channel is closed; views may be released in any order, by the thread that receives.
+ * also after the channel is closed; views may be released in any order, by the thread that receives. What
+ * *ret_view holds is overwritten: release it first, or its message is out for good. A released one is used
+ * again as it is.
  *
  * On shm: the bytes are the sender's memory: one that is hostile can change them while they are read (what
  * naru_recv() has copied it cannot). shm+posix: and shm+sysv: are read in place as well; there either side
