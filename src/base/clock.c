@@ -56,15 +56,15 @@ int64_t backoff_until(int64_t *step, int64_t deadline)
 
 bool backoff_sleep(int64_t *step, int64_t deadline)
 {
-    struct timespec pause;
-    int64_t left = deadline_left(deadline);
+    struct timespec end;
+    int64_t until;
 
-    if (left == 0)
+    if (deadline_left(deadline) == 0)
         return false;
-    (void)backoff_until(step, deadline);
-    pause.tv_sec = 0;
-    pause.tv_nsec = *step < left ? *step : left;
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause,
+    until = backoff_until(step, deadline);
+    end.tv_sec = (time_t)(until / NARU_S(1));
+    end.tv_nsec = (long)(until % NARU_S(1));
+    (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end,
                           NULL); /* woken early: the caller looks once more, no harm */
     return true;
 }

@@ -28,7 +28,7 @@ static void keep(const char *whole, size_t length)
     (void)snprintf(last.sentence, sizeof last.sentence, "%.*s...%s", SENTENCE_HEAD, whole, tail);
 }
 
-/* Of a longer one; on the heap, as a thread's stack may be of 16 KiB. Without memory its beginning has to do.
+/* Of a longer one; on the heap, as a thread's stack may be of 32 KiB. Without memory its beginning has to do.
  */
 __attribute__((format(printf, 3, 0))) static void keep_long(const char *beginning, size_t length,
                                                             const char *format, va_list args)

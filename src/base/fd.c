@@ -80,6 +80,14 @@ bool fd_is_removed(int fd)
     return fstat(fd, &status) == 0 && status.st_nlink == 0;
 }
 
+void fd_set_event(int fd, bool readable)
+{
+    uint64_t value = 1;
+    ssize_t r = readable ? write(fd, &value, sizeof value) : read(fd, &value, sizeof value);
+
+    (void)r; /* cannot fail */
+}
+
 int fd_is_eventfd(int fd)
 {
     static const char name[] = "anon_inode:[eventfd]"; /* proc_pid_fd(5); names of files begin with "/" */

@@ -36,6 +36,9 @@ bool fd_is_removed(int fd);
 /* Whether the descriptor is a socket, a FIFO ... : st_mode & S_IFMT, or 0 if it is not open. */
 unsigned fd_type(int fd);
 
+/* Has an eventfd of our own, which is not near its limit, readable or not, as it is not yet. */
+void fd_set_event(int fd, bool readable);
+
 /* Whether it is an eventfd(2), whatever made it: 1 or 0; -1: without /proc nobody can tell. Asks only what
  * the kernel answers. */
 int fd_is_eventfd(int fd);

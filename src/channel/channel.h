@@ -350,6 +350,9 @@ int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline);
 /* Waits with poll(2) on rfd or wfd: what a NULL ops->wait stands for. */
 int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline);
 
+/* The same for `events` of any descriptor, on behalf of a call that waits for event. */
+int channel_wait_fd(struct naru_channel *ch, int event, int fd, int events, int64_t deadline);
+
 /* Gives descriptors that came with a message to the caller, who may have room for fewer: the others are
  * closed and counted as dropped. */
 void channel_give_fds(struct naru_channel *ch, struct naru_message *m, const int *fds, size_t count);

@@ -288,13 +288,9 @@ static int take_events(struct naru_gather *g)
 
 void gather_set_ready(struct naru_gather *g, bool ready)
 {
-    uint64_t value = 1;
-    ssize_t r;
-
     if (ready == g->ready)
         return;
-    r = ready ? write(g->ready_fd, &value, sizeof value) : read(g->ready_fd, &value, sizeof value);
-    (void)r; /* our own eventfd, never near its limit: cannot fail */
+    fd_set_event(g->ready_fd, ready);
     g->ready = ready;
 }
 

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/sized.h"
 
 enum { PEERS_DEFAULT = 4096 };
 
@@ -391,10 +392,8 @@ static ssize_t receive(struct naru_gather *g, const struct taking *t, int64_t ti
     bool waited = false;
     ssize_t r = fork_guard_enter(&g->guard);
 
-    if (from && from->size < sizeof *from)
-        return error_set(EINVAL,
-                         "from.size is %zu, not sizeof(struct naru_gather_from); start from NARU_INIT()",
-                         from->size);
+    if (from && SIZED_CHECK("naru_gather", "from", naru_gather_from, from) < 0)
+        return -EINVAL;
     say_from(from, NULL, 0);
     if (r < 0)
         return r;

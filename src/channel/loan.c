@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sized.h"
 #include "channel/channel.h"
 #include "channel/meeting.h"
 #include "channel/reopen.h"
@@ -124,21 +125,14 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
     return channel_ended(ch, CHANNEL_SENDING, r);
 }
 
-/* Of a struct that the caller has not begun with NARU_INIT(), so that what it has room for is not known.
- * Asked where the first call of a channel comes by, and not in the short way: who forgets it is told at once,
- * and nobody pays for it. */
-static int unknown_size(const struct naru_channel *ch, const char *which, size_t size)
-{
-    return error_set(EINVAL, "%s: %s.size is %zu, not sizeof(struct naru_%s); start from NARU_INIT()",
-                     ch->url, which, size, which);
-}
-
+/* Sizes of structs are asked for where the first call of a channel comes by, and not in the short way: who
+ * forgets NARU_INIT() is told at once, and nobody pays for it. */
 int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
-    int r;
+    int r = SIZED_CHECK(ch->url, "loan", naru_loan, ret_loan);
 
-    if (ret_loan->size < sizeof *ret_loan)
-        return unknown_size(ch, "loan", ret_loan->size);
+    if (r < 0)
+        return r;
     r = channel_begin_sending(ch, &timeout_ns);
     if (r < 0)
         return meeting_refuses(ch, r);
@@ -225,10 +219,9 @@ static int commit(struct naru_loan *loan, size_t len, const struct naru_message 
     if (len > loan->capacity)
         return error_set(EINVAL, "%s: commit of %zu bytes from a loan of %zu", loan->channel->url, len,
                          loan->capacity);
-    if (meta && meta->size < sizeof m)
-        return error_set(EINVAL,
-                         "message.size is %zu, not sizeof(struct naru_message); start from NARU_INIT()",
-                         meta->size);
+    r = meta ? SIZED_CHECK(loan->channel->url, "message", naru_message, meta) : 0;
+    if (r < 0)
+        return r;
     if (meta)
         m = *meta;
     m.iov = &piece;
@@ -341,8 +334,10 @@ static int borrow_block(struct naru_channel *ch, int64_t timeout_ns, struct naru
 
 int channel_borrow_slowly(struct naru_channel *ch, int64_t timeout_ns, struct naru_view *ret_view)
 {
-    if (ret_view->size < sizeof *ret_view)
-        return unknown_size(ch, "view", ret_view->size);
+    int r = SIZED_CHECK(ch->url, "view", naru_view, ret_view);
+
+    if (r < 0)
+        return r;
     return ch->ops->borrow ? borrow_in_place(ch, timeout_ns, ret_view)
                            : borrow_block(ch, timeout_ns, ret_view);
 }

@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/probe.h"
 #include "channel/reopen.h"
 
 int meeting_watch(struct channel_meeting *m, int epoll)
@@ -38,18 +37,9 @@ static int wait_for_answer(struct naru_channel *ch, int direction, int64_t deadl
 {
     const struct channel_meeting *m = ch->meeting;
     int event = direction == CHANNEL_SENDING ? NARU_OUT : NARU_IN;
-    struct pollfd fds[2] = {{.fd = m->fd, .events = POLLIN},
-                            {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
-    int ready;
+    int r = channel_wait_fd(ch, event, m->fd, POLLIN, deadline);
 
-    PROBE3(sleep, ch, ch->url, event);
-    ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
-    PROBE4(wake, ch, ch->url, event, ready);
-    if (ready < 0)
-        return error_set(-ready, "%s: poll: %s", ch->url, error_text(-ready));
-    if (fds[1].revents && channel_take_interruption(ch, direction))
-        return error_expected(ECANCELED);
-    return ready ? 0 : error_set(ETIMEDOUT, "%s", m->why);
+    return r == -ETIMEDOUT ? error_set(ETIMEDOUT, "%s", m->why) : r;
 }
 
 /* It has been found that there is no answer: r. Returns what the call does. */

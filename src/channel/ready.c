@@ -43,16 +43,13 @@ static int polled_fd(const struct naru_channel *ch, int event)
     return ch->poll_fd >= 0 ? ch->poll_fd : ch->rfd;
 }
 
-int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
+int channel_wait_fd(struct naru_channel *ch, int event, int fd, int events, int64_t deadline)
 {
     int direction = direction_of(event);
-    struct pollfd fds[2] = {
-        {.fd = polled_fd(ch, event), .events = (short)(event == NARU_OUT ? ch->room_event : POLLIN)},
-        {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = fd, .events = (short)events},
+                            {.fd = ch->interrupt_fd[direction], .events = POLLIN}};
     int ready;
 
-    if (event == NARU_OUT && ch->congested)
-        return channel_wait_backoff(ch, event, deadline);
     PROBE3(sleep, ch, ch->url, event);
     ready = fd_poll(fds, ch->interruptible ? 2 : 1, deadline);
     PROBE4(wake, ch, ch->url, event, ready);
@@ -61,6 +58,14 @@ int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
     if (fds[1].revents && channel_take_interruption(ch, direction))
         return error_expected(ECANCELED);
     return ready ? 0 : error_expected(ETIMEDOUT);
+}
+
+int channel_wait_poll(struct naru_channel *ch, int event, int64_t deadline)
+{
+    if (event == NARU_OUT && ch->congested)
+        return channel_wait_backoff(ch, event, deadline);
+    return channel_wait_fd(ch, event, polled_fd(ch, event), event == NARU_OUT ? ch->room_event : POLLIN,
+                           deadline);
 }
 
 int channel_wait_backoff(struct naru_channel *ch, int event, int64_t deadline)
@@ -164,11 +169,11 @@ void channel_unwatch(struct naru_channel *ch)
     ch->armed = ch->room = false;
 }
 
-/* *ret_our_own: it failed before anything of the channel's was looked at. */
+/* 0 or -errno. *ret_our_own, also of a failure: that it failed before anything of the channel's was looked
+ * at. */
 static int open_epoll(struct naru_channel *ch, bool *ret_our_own)
 {
     int r = 0;
-    bool our_own;
 
     ch->fd = epoll_create1(EPOLL_CLOEXEC);
     ch->ready_fd = ch->fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -176,7 +181,7 @@ static int open_epoll(struct naru_channel *ch, bool *ret_our_own)
         r = -errno;
     if (r == 0)
         r = watch(ch, ch->ready_fd, EPOLLIN);
-    our_own = r < 0;
+    *ret_our_own = r < 0;
     if (r == 0)
         r = watch_connection(ch);
     if (r == 0)
@@ -187,7 +192,6 @@ static int open_epoll(struct naru_channel *ch, bool *ret_our_own)
         ch->fd = fd_close(ch->fd);
         ch->ready_fd = fd_close(ch->ready_fd);
     }
-    *ret_our_own = our_own;
     return r;
 }
 
@@ -220,13 +224,10 @@ static void update_held(struct naru_channel *ch)
                      ? ch->kept.full || (ch->stream && stream_holds_message(ch)) ||
                            (ch->ops->holds && ch->ops->holds(ch))
                      : reopen_undrained(ch) != NULL;
-    uint64_t count = 1;
-    ssize_t r;
 
     if (ready == ch->ready)
         return;
-    r = ready ? write(ch->ready_fd, &count, sizeof count) : read(ch->ready_fd, &count, sizeof count);
-    (void)r; /* our own eventfd, never near its limit: cannot fail */
+    fd_set_event(ch->ready_fd, ready);
     ch->ready = ready;
 }
 

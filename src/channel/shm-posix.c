@@ -48,11 +48,12 @@ static bool take_lock(int fd, int byte)
 }
 
 /* By another description. */
+/* What cannot be asked is taken for alive: nothing of it is removed. */
 static bool is_locked(int fd, int byte)
 {
     struct flock found = lock_on(byte);
 
-    return fcntl(fd, F_OFD_GETLK, &found) == 0 && found.l_type != F_UNLCK;
+    return fcntl(fd, F_OFD_GETLK, &found) < 0 || found.l_type != F_UNLCK;
 }
 
 static bool posix_sit(struct named_seat *seat)
