@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Unit tests stand beside their source (src/*/test-*.c, bench/test-*.c), tests of several processes in tests/test-*.c.
 # Each links the library's objects (internal functions included) and the runner, and speaks TAP.
-file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c bench/test-*.c tests/test-*.c)
+file(GLOB test_sources CONFIGURE_DEPENDS src/*/test-*.c src/*/*/test-*.c bench/test-*.c tests/test-*.c)
 file(GLOB runner_sources CONFIGURE_DEPENDS tests/runner*.c tests/mechanism*.c tests/tracee.c tests/tracee-proc.c tests/killpoints*.c)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND runner_sources tests/tracee-x86-64.c)

@@ -12,7 +12,7 @@
  * input that comes far still does when the layout has another number, and inputs of a few bytes say what is
  * wrong.
  */
-#include "channel/shm-handshake.h"
+#include "channel/shm/handshake.h"
 
 #include <errno.h>
 #include <fcntl.h>

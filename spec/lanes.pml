@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Lanes: several rings from side 0 to side 1, one a priority, and one bell for all of them (shm_look_for_record() of
- * src/channel/shm-wait.c). The receiver takes from the highest lane that has something; the sender fills any, and
+ * src/channel/shm/wait.c). The receiver takes from the highest lane that has something; the sender fills any, and
  * sleeps for room in one. Either closes or (-DKILL) is killed at any step. What is checked:
  *
  *   - when nothing can go on any more, nobody sleeps who has something to do in any lane;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sleeping and waking over one ring: src/shm/wakeup.h, and what src/channel/shm-wait.c and src/channel/ready.c make of
+ * Sleeping and waking over one ring: src/shm/wakeup.h, and what src/channel/shm/wait.c and src/channel/ready.c make of
  * it. Side 0 sends, side 1 receives; each is the sleeper of one bell and the waker of the other. What is checked,
  * for every interleaving, and whoever is killed at any step:
  *

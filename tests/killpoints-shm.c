@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channel/shm.h"
+#include "channel/shm/shm.h"
 #include "naru/error.h"
 #include "runner.h"
 #include "shm/validate.h"

@@ -92,7 +92,7 @@ names_what_exists() {
     done < <(grep -oE '\]\([^)#]+' "$1" | sed 's/^](//')
     # shellcheck disable=SC2016 # Markdown's backquotes
     while read -r program word; do
-        grep -qE "^(TEST|TEST_EACH)\(${word}[,)]|^${word}\(\)" tests/"$program".* src/*/"$program".c 2>/dev/null ||
+        grep -qE "^(TEST|TEST_EACH)\(${word}[,)]|^${word}\(\)" tests/"$program".* src/*/"$program".c src/*/*/"$program".c 2>/dev/null ||
             { echo "$program has no $word"; missing=1; }
     done < <(grep '^|' "$1" | grep -oE '\btest-[a-z-]+:|`[a-z0-9]+(_[a-z0-9]+)+`' |
         awk '/^test-/ { program = substr($0, 1, length - 1); next } { gsub("`", ""); print program, $0 }')

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "base/discard.h"
-#include "channel/test-shm.h"
+#include "channel/shm/test-shm.h"
 #include "silent-fuse.h"
 
 static int open_silent_file(void)
@@ -327,7 +327,7 @@ TEST_EACH(a_listener_takes_no_more_than_so_many_of_them, each_keeper)
     test_gate_wait(&done);
     for (int i = 0; i < 100; i++) {
         CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EMFILE);
-        CHECK(open_descriptors() <= listening + DISCARD_MOST + 8); /* PENDING_MAX of shm-listen.c */
+        CHECK(open_descriptors() <= listening + DISCARD_MOST + 8); /* PENDING_MAX of shm/listen.c */
     }
     CHECK(threads() <= 4 + DISCARD_MOST);
     CHECK_INT(*flushes, DISCARD_MOST);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "channel/channel.h"
-#include "channel/shm.h"
+#include "channel/shm/shm.h"
 #include "naru/naru.h"
 #include "runner.h"
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channel/shm.h"
+#include "channel/shm/shm.h"
 #include "runner.h"
 
 /* What ring_commit() does, in other orders. */

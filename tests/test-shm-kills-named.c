@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "channel/shm.h"
+#include "channel/shm/shm.h"
 #include "naru/error.h"
 #include "runner.h"
 #include "shm/bell.h"

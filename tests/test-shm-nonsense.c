@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 #include "channel/channel.h"
-#include "channel/shm.h"
+#include "channel/shm/shm.h"
 #include "naru/naru.h"
 #include "runner.h"
 

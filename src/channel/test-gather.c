@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/discard.h"
 #include "channel/gather.h"
-#include "channel/shm.h"
+#include "channel/shm/shm.h"
 #include "naru/naru.h"
 #include "runner-syscalls.h"
 #include "runner.h"

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "channel/test-shm.h"
+#include "channel/shm/test-shm.h"
 
 /* The first line of a task's file that begins with name; "" if the task has ended. */
 static const char *task_says(int tid, const char *file, const char *name)

@@ -2,7 +2,7 @@
 /* Listeners of shm: whose program is busy: who connects is answered all the same, by the keeper or not. */
 #include <signal.h>
 
-#include "channel/test-shm.h"
+#include "channel/shm/test-shm.h"
 
 static struct naru_channel *connect_there(void)
 {

@@ -47,7 +47,7 @@ static inline struct ring_reader *shm_link_rx(struct shm_link *l, unsigned lane)
 
 #define SHM_NO_END (UINT64_C(1) << 32) /* no `end` is that, whatever the other side writes there */
 
-/* How far is received without asking whether there is anybody: see is_endless() in channel/shm.c. */
+/* How far is received without asking whether there is anybody: see is_endless() in channel/shm/shm.c. */
 #define SHM_FAR (UINT64_C(1) << 32)
 
 /* Fills in the first page of a side's memory, which is all zero. */

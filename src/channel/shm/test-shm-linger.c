@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Peers that pass a socket which lingers for an hour, with data that nobody reads: who closes the last
+ * descriptor of it waits so long, and the kernel does likewise with one that was never received. Each test
+ * here is over at once, or the runner ends it.
+ */
+#include <netinet/in.h>
+
+#include "channel/shm/test-shm.h"
+
+/* A TCP connection that has more to send than anybody reads, and lingers for an hour. */
+static int lingering_socket(int ret_others[2])
+{
+    const struct linger hour = {1, 3600};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    static const char zeros[65536];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ret_others[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0 && bind(ret_others[0], (struct sockaddr *)&at, length) == 0 &&
+          listen(ret_others[0], 1) == 0);
+    CHECK(getsockname(ret_others[0], (struct sockaddr *)&at, &length) == 0);
+    CHECK(connect(fd, (struct sockaddr *)&at, length) == 0);
+    ret_others[1] = accept4(ret_others[0], NULL, NULL, SOCK_CLOEXEC);
+    CHECK(ret_others[1] >= 0 && setsockopt(fd, SOL_SOCKET, SO_LINGER, &hour, sizeof hour) == 0);
+    while (send(fd, zeros, sizeof zeros, MSG_DONTWAIT) > 0)
+        ;
+    return fd;
+}
+
+static void put_in_place_of_a_bell(struct peer *peer, int fd)
+{
+    close(peer->fds[HELLO_SENDER_BELL]);
+    peer->fds[HELLO_SENDER_BELL] = fd;
+}
+
+static void add(struct peer *peer, int fd)
+{
+    peer->fds[peer->fd_count++] = fd;
+}
+
+/* As a bell; as one of too many; behind a word that is refused already, with an empty one between; behind
+ * garbage, which is left unread if nothing else is there. */
+static const char *const places[] = {"in its place", "one too many", "behind", "behind garbage"};
+
+static const char *each_place(size_t index)
+{
+    return index < sizeof places / sizeof *places ? places[index] : NULL;
+}
+
+TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
+{
+    struct peer peer = honest_peer(HANDSHAKE_HELLO), empty = {.length = index == 3 ? 100 : 0};
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *ch = NULL;
+    int others[2], fd = raw_connect(), lingering = lingering_socket(others);
+
+    if (index == 1)
+        add(&peer, lingering);
+    else
+        put_in_place_of_a_bell(&peer, lingering);
+    for (int i = 0; i < 2 && index >= 2; i++)
+        say(fd, &empty, NULL);
+    empty.length = 0;
+    if (index == 3)
+        say(fd, &empty, NULL);
+    say(fd, &peer, NULL);
+    peer_end(&peer); /* the last copy is on its way */
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    if (index < 2)
+        CHECK(recv(fd, &peer.m, sizeof peer.m, 0) == sizeof peer.m && peer.m.reason == REASON_PROTOCOL);
+    close(fd);
+    close(others[0]);
+    close(others[1]);
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+/* Neither the one who was let in and said nothing yet, nor the one who was not. */
+TEST(nor_the_end_of_one)
+{
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *ch = NULL;
+    int fds[2], others[2][2];
+
+    for (int i = 0; i < 2; i++) {
+        struct peer peer = honest_peer(HANDSHAKE_HELLO);
+
+        fds[i] = raw_connect();
+        if (i == 0)
+            CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+        put_in_place_of_a_bell(&peer, lingering_socket(others[i]));
+        say(fds[i], &peer, NULL);
+        peer_end(&peer);
+    }
+    naru_listener_close(l);
+    for (int i = 0; i < 2; i++) {
+        CHECK(has_hung_up(fds[i]));
+        close(fds[i]);
+        close(others[i][0]);
+        close(others[i][1]);
+    }
+}
+
+/* A listener that brings it in place of memory, or behind a word that is none. */
+static const char *const ways[] = {"in place of memory", "behind"};
+
+static const char *each_way(size_t index)
+{
+    return index < sizeof ways / sizeof *ways ? ways[index] : NULL;
+}
+
+TEST_EACH(nor_a_connector, each_way)
+{
+    struct naru_channel *ch = NULL;
+    int pid = test_fork();
+
+    if (pid == 0) {
+        struct peer peer = honest_peer(HANDSHAKE_WELCOME), garbage = {.length = 100};
+        int others[2], listening = raw_listen(), fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+
+        CHECK(fd >= 0);
+        close(peer.fds[WELCOME_MEMORY]);
+        peer.fds[WELCOME_MEMORY] = lingering_socket(others);
+        if (index == 1)
+            say(fd, &garbage, NULL);
+        say(fd, &peer, NULL);
+        peer_end(&peer);
+        for (;;)
+            (void)pause();
+    }
+    CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTO);
+    test_kill(pid);
+    CHECK_INT(unlink(socket_path()), 0);
+}
+
+/* --- with messages --- */
+
+static void send_lingering_socket(struct naru_channel *ch, int ret_others[2])
+{
+    struct iovec piece = {(void *)(uintptr_t) "x", 1};
+    struct naru_message m = NARU_INIT(struct naru_message);
+    int fd = lingering_socket(ret_others);
+
+    m.iov = &piece;
+    m.iov_count = 1;
+    m.fds = &fd;
+    m.fd_count = 1;
+    CHECK_INT(naru_send_message(ch, &m, NARU_FOREVER), 0);
+    close(fd);
+}
+
+static const char *const carriers[] = {"shm:", "unix:", "unix:?type=seqpacket", "unix:?type=dgram"};
+
+static const char *each_carrier(size_t index)
+{
+    return index < sizeof carriers / sizeof *carriers ? carriers[index] : NULL;
+}
+
+TEST_EACH(nor_a_receiver_that_has_no_room_for_it, each_carrier)
+{
+    size_t before = open_descriptors();
+    struct naru_channel *ch[2];
+    char byte;
+    int others[2];
+
+    CHECK_INT(naru_channel_pair(carriers[index], NULL, ch), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_channel_adopt(ch[i]), 0);
+    send_lingering_socket(ch[0], others);
+    CHECK_INT(naru_recv(ch[1], &byte, 1, patience), 1);
+    close(others[0]);
+    close(others[1]); /* which resets it: whoever closes it comes to an end */
+    for (int i = 0; i < 2; i++)
+        naru_channel_close(ch[i]);
+    WAIT_UNTIL(open_descriptors() == before);
+}
+
+static const char *const ends[] = {"a channel", "one that was connected", "one that was not accepted"};
+
+static const char *each_end(size_t index)
+{
+    return index < sizeof ends / sizeof *ends ? ends[index] : NULL;
+}
+
+TEST_EACH(nor_the_end_of, each_end)
+{
+    struct naru_channel *ch[2] = {NULL, NULL};
+    struct naru_listener *l = NULL;
+    int others[2];
+
+    if (index == 0) {
+        CHECK_INT(naru_channel_pair("shm:", NULL, ch), 0);
+        for (int i = 0; i < 2; i++)
+            CHECK_INT(naru_channel_adopt(ch[i]), 0);
+    } else {
+        l = listen_there("");
+        CHECK_INT(naru_connect(url(), NULL, patience, &ch[0]), 0);
+    }
+    if (index == 1)
+        CHECK_INT(naru_accept(l, patience, &ch[1]), 0);
+    send_lingering_socket(ch[0], others);
+    if (index < 2)
+        naru_channel_close(ch[1]);
+    naru_listener_close(l);
+    naru_channel_close(ch[0]);
+    close(others[0]);
+    close(others[1]);
+}
