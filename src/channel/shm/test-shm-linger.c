@@ -5,6 +5,8 @@
  * here is over at once, or the runner ends it.
  */
 #include <netinet/in.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include "channel/shm/test-shm.h"
 
@@ -111,27 +113,42 @@ static const char *each_way(size_t index)
     return index < sizeof ways / sizeof *ways ? ways[index] : NULL;
 }
 
+/* Stopped meanwhile, so that it finds all that is said to it at once: it hangs up at the first word. */
+static void say_to_the_stopped(int pid, int fd, const struct peer *const words[2])
+{
+    int status;
+
+    CHECK(kill(pid, SIGSTOP) == 0 && waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    for (int i = 0; i < 2; i++)
+        if (words[i])
+            say(fd, words[i], NULL);
+    CHECK_INT(kill(pid, SIGCONT), 0);
+}
+
 TEST_EACH(nor_a_connector, each_way)
 {
-    struct naru_channel *ch = NULL;
-    int pid = test_fork();
+    struct peer welcome = honest_peer(HANDSHAKE_WELCOME), garbage = {.length = 100};
+    int others[2], listening = raw_listen(), pid = test_fork(), fd;
 
     if (pid == 0) {
-        struct peer peer = honest_peer(HANDSHAKE_WELCOME), garbage = {.length = 100};
-        int others[2], listening = raw_listen(), fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        struct naru_channel *ch = NULL;
+        size_t before = open_descriptors();
 
-        CHECK(fd >= 0);
-        close(peer.fds[WELCOME_MEMORY]);
-        peer.fds[WELCOME_MEMORY] = lingering_socket(others);
-        if (index == 1)
-            say(fd, &garbage, NULL);
-        say(fd, &peer, NULL);
-        peer_end(&peer);
-        for (;;)
-            (void)pause();
+        CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTO);
+        CHECK_INT(open_descriptors(), before);
+        test_child_end();
     }
-    CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTO);
-    test_kill(pid);
+    fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    CHECK(fd >= 0);
+    close(welcome.fds[WELCOME_MEMORY]);
+    welcome.fds[WELCOME_MEMORY] = lingering_socket(others);
+    say_to_the_stopped(pid, fd, (const struct peer *[]){index == 1 ? &garbage : NULL, &welcome});
+    peer_end(&welcome); /* the last copy is on its way */
+    test_join(pid);
+    for (int i = 0; i < 2; i++)
+        close(others[i]);
+    close(fd);
+    close(listening);
     CHECK_INT(unlink(socket_path()), 0);
 }
 
