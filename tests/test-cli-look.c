@@ -119,6 +119,29 @@ TEST(rm_of_segments_leaves_live_channels_alone)
     SHELL(3, "", "naru segment: mmap:", "naru segment mmap:$PWD/none rm");
 }
 
+/* As long as a listener is about to take the name with it. */
+TEST(rm_leaves_the_next_segment_of_a_live_listener_alone)
+{
+    struct flock seat = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    const char *name = test_format("naru-test-%d", getpid()), *path = test_format("/dev/shm/%s.next", name);
+    struct naru_listener *l = NULL;
+    int fd;
+
+    CHECK_INT(naru_listen(test_format("shm+posix:/%s", name), NULL, &l), 0);
+    SHELL(0, "", "", test_format("cp /dev/shm/%s %s", name, path));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK_INT(fcntl(fd, F_OFD_SETLK, &seat), 0);
+    for (int segment = 0; segment < 2; segment++)
+        SHELL(1, "", test_format("process %d holds it, to listen at shm+posix:/%s", getpid(), name),
+              test_format("naru %s shm+posix:/%s.next%s", segment ? "segment" : "rm", name,
+                          segment ? " rm" : ""));
+    CHECK_INT(access(path, F_OK), 0);
+    close(fd);
+    SHELL(0, "", "", test_format("naru rm shm+posix:/%s.next", name));
+    CHECK_INT(access(path, F_OK), -1);
+    naru_listener_close(l);
+}
+
 /* Where it cannot be told whether somebody listens, the name stays; without System V semaphores, say, or with
  * no descriptor left (of all that these commands open, naru alone says O_NOFOLLOW). */
 TEST(rm_of_segments_leaves_alone_what_it_cannot_look_at)

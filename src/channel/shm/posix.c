@@ -74,22 +74,29 @@ static void posix_leave(struct named_seat *seat)
 
 /* --- names --- */
 
+/* Of a path that is some name's next one: how long that name is, which *ret_name begins with; 0 of others. */
+static int length_before_next(const char *path, const char **ret_name)
+{
+    const char *name = path + sizeof SHM_DIRECTORY;
+    size_t length = strlen(name), suffix = sizeof next_suffix - 1;
+
+    *ret_name = name;
+    return length > suffix && strcmp(name + length - suffix, next_suffix) == 0 ? (int)(length - suffix) : 0;
+}
+
 static int posix_parse(struct url *url, struct named_place *ret_place)
 {
-    size_t suffix = sizeof next_suffix - 1, length;
     const char *name;
-    int r = publish_shm_path(url, suffix, ret_place->path, sizeof ret_place->path);
+    int r = publish_shm_path(url, sizeof next_suffix - 1, ret_place->path, sizeof ret_place->path), length;
 
     if (r < 0)
         return r;
-    name = ret_place->path + sizeof SHM_DIRECTORY;
-    length = strlen(name);
-    if (length > suffix && strcmp(name + length - suffix, next_suffix) == 0)
-        return error_set(EINVAL,
-                         "%s: a name that ends in %s is for the next segment of shm+posix:/%.*s; choose "
-                         "another name",
-                         url->text, next_suffix, (int)(length - suffix), name);
-    return 0;
+    length = length_before_next(ret_place->path, &name);
+    return length == 0 ? 0
+                       : error_set(EINVAL,
+                                   "%s: a name that ends in %s is for the next segment of shm+posix:/%.*s; "
+                                   "choose another name",
+                                   url->text, next_suffix, length, name);
 }
 
 static int open_failed(const char *what, const char *path, int r)
@@ -314,20 +321,35 @@ static void posix_unlisten(struct named_place *place, const struct named_seat *s
         (void)unlink(place->path);
 }
 
+/* What remove_dead() said, for who wanted nothing else. */
+static int not_removed(const struct named_place *place, int r)
+{
+    char holder[HOLDER_NAME];
+    const char *name;
+    int length;
+
+    if (r == -ENOENT)
+        return error_set(ENOENT, "%s: there is no shared memory of that name", place->what);
+    if (r != -EADDRINUSE)
+        return r;
+    (void)holder_of_lock_name(place->path, holder);
+    length = length_before_next(place->path, &name);
+    if (length == 0)
+        return error_set(EBUSY, "%s: %s listens there; end it first", place->what, holder);
+    return error_set(EBUSY, "%s: %s holds it, to listen at shm+posix:/%.*s; end it first", place->what,
+                     holder, length, name);
+}
+
 /* Of a listener that was killed before it had the name all that there is may be the next segment. */
 static int posix_remove(struct named_place *place)
 {
-    char next[sizeof place->path + sizeof next_suffix], holder[HOLDER_NAME];
+    char next[sizeof place->path + sizeof next_suffix];
     int r = remove_dead(place->what, place->path);
 
     next_path(place, next, sizeof next);
     if ((r == 0 || r == -ENOENT) && remove_dead(place->what, next) == 0)
         return 0;
-    if (r == -ENOENT)
-        return error_set(ENOENT, "%s: there is no shared memory of that name", place->what);
-    return r == -EADDRINUSE ? error_set(EBUSY, "%s: %s listens there; end it first", place->what,
-                                        holder_of_lock_name(place->path, holder))
-                            : r;
+    return not_removed(place, r);
 }
 
 const struct named_kind shm_named_posix = {
@@ -355,9 +377,18 @@ static int connect_here(struct naru_channel *ch, struct url *url, const struct n
     return shm_named_connect(ch, url, opt, deadline, &shm_named_posix);
 }
 
+/* A next segment, too: no channel is called so, but a killed listener may have left one, and a live one's
+ * is not to be taken for something else. */
 static int remove_here(struct url *url)
 {
-    return shm_named_remove(url, &shm_named_posix);
+    struct named_place place = {.what = url->text};
+    const char *name;
+    int r = publish_shm_path(url, 0, place.path, sizeof place.path);
+
+    if (r < 0 || length_before_next(place.path, &name) == 0)
+        return shm_named_remove(url, &shm_named_posix);
+    r = remove_dead(place.what, place.path);
+    return r < 0 ? not_removed(&place, r) : 0;
 }
 
 const struct channel_ops shm_posix_ops = {

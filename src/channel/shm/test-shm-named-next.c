@@ -165,6 +165,26 @@ TEST(of_a_listener_that_was_killed_before_it_had_the_name_the_rest_is_removed)
     CHECK_INT(naru_remove(url), -ENOENT);
 }
 
+TEST(the_next_segment_of_a_live_listener_is_not_removed_by_its_own_name)
+{
+    static const char *const next = "shm+posix:/named.next";
+    struct naru_listener *l = listen_at(url);
+    int fd = put_at_next();
+
+    naru_listener_close(l);
+    CHECK(lock_seat(fd));
+    CHECK_INT(naru_remove(next), -EBUSY);
+    CHECK_CONTAINS(naru_explain(),
+                   test_format("process %d holds it, to listen at shm+posix:/named;", getpid()));
+    CHECK_INT(access("/dev/shm/named.next", F_OK), 0);
+    close(fd);
+    CHECK_INT(naru_remove(next), 0); /* a dead one's */
+    CHECK_INT(naru_remove(next), -ENOENT);
+    CHECK_INT(close(open("/dev/shm/named.next", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)), 0);
+    CHECK_INT(naru_remove(next), -EEXIST); /* no channel's */
+    CHECK_INT(unlink("/dev/shm/named.next"), 0);
+}
+
 enum { ROUNDS = 20 };
 
 /* How often this process went to sleep by itself. */
