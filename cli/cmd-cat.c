@@ -118,7 +118,7 @@ static int run(const struct invocation *in)
             return code;
     }
     r = open_sides(sides, o, &failed);
-    if (r == -ETIMEDOUT && failed->listens)
+    if (r == -ETIMEDOUT && failed->listens && !report_knows_why(failed->url))
         code = report(NARU_EXIT_TIMEOUT, "%s: nobody connected in time", failed->url);
     else
         code = r < 0 ? report_failure_of(failed->url, r, "") : join(sides, o);

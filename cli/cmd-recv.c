@@ -30,6 +30,7 @@ struct receiver {
     struct endpoint end;
     struct naru_gather *gather;   /* instead of end, where many can connect */
     struct naru_gather_from from; /* of the gather: whose message it is */
+    int shut_by;                  /* why nobody new could come any more, which was said; 0: they can */
     int code;                     /* what else than the end of all senders there is to say */
     int64_t silent_since;         /* when the wait for the next message began; 0: it has not */
     size_t last_turns;            /* when the time is up: of peers that may have a message; 0: it is not */
@@ -271,7 +272,7 @@ static int conclude(const struct receiver *r, int result)
         return code;
     if ((result == -ETIMEDOUT || result == -EAGAIN) && r->options->connect && !r->end.channel)
         return report_failure_of(r->url, result, ""); /* nobody was there to receive from */
-    if (result == -ETIMEDOUT || result == -EAGAIN)
+    if ((result == -ETIMEDOUT || result == -EAGAIN) && !report_knows_why(r->url))
         return report(code, "%s: no %smessage came in time", r->url, r->received ? "further " : "");
     return report_failure_of(r->url, result, "");
 }
@@ -325,8 +326,10 @@ static int accept_one(struct receiver *r, int64_t timeout)
         return result;
     why = strdup(naru_explain()); /* before the next call says something else */
     rest = accept_rest(r);
-    if (r->options->keep || rest == -EPIPE)
+    if (r->options->keep || rest == -EPIPE) {
         note_failure_as(r, result, why ? why : "out of memory");
+        r->shut_by = result;
+    }
     free(why);
     return rest;
 }
@@ -351,7 +354,7 @@ static int listen_again(struct receiver *r)
     return result;
 }
 
-/* Of senders that come one by one, the next. */
+/* Of senders that come one by one, the next. -EPIPE: there is none, or nothing else to say. */
 static int accept_next(struct receiver *r, int result)
 {
     if (!r->options->keep) {
@@ -363,7 +366,10 @@ static int accept_next(struct receiver *r, int result)
     if (result != -ENOTCONN)
         return result;
     result = listen_again(r);
-    return result < 0 ? result : accept_one(r, time_left(r));
+    if (result < 0)
+        return result == r->shut_by ? -EPIPE : result; /* as before */
+    r->shut_by = 0;
+    return accept_one(r, time_left(r));
 }
 
 static int receive_all(struct receiver *r)

@@ -70,7 +70,7 @@ static int report_unsent(const struct sender *s, int result)
     if (!s->channel)
         return report_failure_of(s->url, result, "");
     (void)snprintf(sentence, sizeof sentence, "%s", /* the flush has a sentence of its own */
-                   result != -ETIMEDOUT ? naru_explain()
+                   result != -ETIMEDOUT || report_knows_why(s->url) ? naru_explain()
                    : s->reconnects ? "neither a receiver nor room came in time; see whether one listens, or "
                                      "wait longer (--timeout)"
                                    : "no room came in time: the receiver is too slow, or stopped; wait "
@@ -249,7 +249,7 @@ static int run(const struct invocation *in)
     s->url = in->operands[0];
     s->channel = end.channel;
     s->reconnects = o->reconnect || (strstr(s->url, "reconnect=") && !strstr(s->url, "reconnect=no"));
-    if (r == -ETIMEDOUT && o->listen)
+    if (r == -ETIMEDOUT && o->listen && !report_knows_why(s->url))
         code = report(NARU_EXIT_TIMEOUT, "%s: nobody connected in time", s->url);
     else
         code = r < 0 ? report_unsent(s, r) : send_all(s);

@@ -75,6 +75,12 @@ int report_sentence_of(const char *url, long result, const char *sentence, const
     return exit_code(result);
 }
 
+/* The sentences that are fixed name no URL. */
+bool report_knows_why(const char *url)
+{
+    return strncmp(naru_explain(), url, strcspn(url, ":") + 1) == 0;
+}
+
 int report_failure(long result)
 {
     return report_failure_of("", result, "");

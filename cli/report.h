@@ -7,6 +7,8 @@
 #ifndef CLI_REPORT_H
 #define CLI_REPORT_H
 
+#include <stdbool.h>
+
 /* Which verb the messages speak for; NULL for the command itself. */
 void report_set_verb(const char *name);
 
@@ -20,6 +22,9 @@ int report_failure_of(const char *url, long result, const char *tail);
 
 /* The same with a sentence that naru_explain() said before something else was asked. */
 int report_sentence_of(const char *url, long result, const char *sentence, const char *tail);
+
+/* After a call on that URL whose time was up: whether naru_explain() says more than that. */
+bool report_knows_why(const char *url);
 
 /* Prints the sentence and returns code. */
 int report(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -212,7 +212,8 @@ TEST(without_room_for_another_the_sender_who_has_come_is_received_from)
     CHECK(umount("/dev/shm") == 0);
 }
 
-/* Something else stands where that memory would have its name until it takes the right one. */
+/* Something else stands where that memory would have its name until it takes the right one. It stays until
+ * somebody removes it, so who waits for others is told, and ends after the last who could come. */
 TEST(with_the_place_of_another_taken_the_sender_who_has_come_is_received_from)
 {
     for (int keep = 0; keep < 2; keep++)
@@ -222,11 +223,16 @@ TEST(with_the_place_of_another_taken_the_sender_who_has_come_is_received_from)
                   "head -c 9999 /dev/zero > /dev/shm/$n.next; seq 3 | naru send shm+posix:/$n || exit 8;"
                   "wait $r; code=$?; cat got; rm /dev/shm/$n.next || exit 9; exit $code",
                   keep ? "--keep -n 3" : ""));
+    SHELL(1, "1\n2\n3\n1\n", "no channel of naru's",
+          "n=naru-test-$$; naru recv --keep shm+posix:/$n > got 2> err & r=$!; waits /dev/shm/$n $r;"
+          "head -c 9999 /dev/zero > /dev/shm/$n.next; seq 3 | naru send shm+posix:/$n || exit 8;"
+          "wait $r; code=$?; cat got; cat err >&2; grep -c \"no channel of naru's\" err;"
+          "rm /dev/shm/$n.next || exit 9; exit $code");
 }
 
 TEST(a_receiver_that_takes_nothing_is_named)
 {
-    SHELL(124, "", "no room came in time: the receiver is too slow, or stopped",
+    SHELL(124, "", "bytes of the ring wait to be received: the receiver is too slow, or stopped (",
           "naru recv shm://$PWD/s > got & r=$!; waits s $r;"
           "(echo first; until [ -e stopped ]; do sleep 0.01; done; yes | head -c 4000000) |"
           "naru send -t 2s shm://$PWD/s & s=$!; until [ -s got ]; do sleep 0.01; done;"

@@ -224,7 +224,8 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * (NARU_CAN_ACCEPT_MANY); elsewhere the first call gives the one channel that receives from everybody, and
  * while that is open further calls return -EBUSY.
  *
- * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came.
+ * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came; or,
+ * on shm+posix:, another process holds /dev/shm/NAME.next, as the explanation says then, and who.
  * -EMFILE, -ENFILE: out of descriptors (or too many that peers passed cannot be closed, for a file system
  * that does not answer: the explanation says so), -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections
  * are open at a key of shm+sysv:, -EEXIST: at /dev/shm/NAME.next, where shm+posix: makes the segment for who
@@ -297,7 +298,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
  * Sends len bytes as one message. 0: the kernel has all of it. The bytes may be reused at once.
  *
  * -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there was no room, or it is not connected yet (naru_connect()); nothing
- * was sent.
+ * was sent. Of a time that is up on shm: the explanation says what the receiver has not received yet, and
+ * what it has borrowed and not released.
  * -EINPROGRESS: a stream took part of the message before the time was up. The message counts as sent: naru
  *   keeps a copy of the rest, which goes out before anything else at the next call; naru_flush(NARU_SENT)
  * waits. -EMSGSIZE: larger than the mechanism or max_message allows; the explanation says both sizes. -EPIPE:

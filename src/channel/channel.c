@@ -36,6 +36,17 @@ struct patience {
     bool started;
 };
 
+/* Of a send that found no room, or a flush to that stage. */
+static int say_late(struct naru_channel *ch, enum naru_stage stage)
+{
+    return ch->ops->say_late ? ch->ops->say_late(ch, stage) : error_expected(ETIMEDOUT);
+}
+
+static int time_is_up(struct naru_channel *ch, int event)
+{
+    return event == NARU_OUT ? say_late(ch, NARU_SENT) : error_expected(ETIMEDOUT);
+}
+
 /* After an attempt said r: 0 to try again, or what the call returns. */
 static int after_attempt(struct naru_channel *ch, int event, int r, struct patience *patience)
 {
@@ -52,10 +63,10 @@ static int after_attempt(struct naru_channel *ch, int event, int r, struct patie
         patience->started = true;
         ch->backoff[direction] = 0;
     } else if (deadline_left(patience->deadline) == 0) {
-        return error_expected(
-            ETIMEDOUT); /* also where the wait says "ready" each time, and others are faster */
+        return time_is_up(ch, event); /* also where the wait says "ready" each time, and others are faster */
     }
-    return channel_wait(ch, event, patience->deadline);
+    r = channel_wait(ch, event, patience->deadline);
+    return r == -ETIMEDOUT ? time_is_up(ch, event) : r;
 }
 
 int channel_repeat(struct naru_channel *ch, int event, int64_t timeout_ns, channel_attempt *attempt,
@@ -406,6 +417,8 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
             break;
         }
         r = wait_for_stage(ch, stage, deadline);
+        if (r == -ETIMEDOUT)
+            r = say_late(ch, stage);
         if (r < 0)
             break;
     }

@@ -71,6 +71,8 @@ struct channel_ops {
     void (*await)(struct naru_listener *l,
                   int64_t deadline);                       /* where there is no l->fd: sleeps until an accept
                                                               is worth it, or for a second. NULL: by back-off */
+    int (*say_nobody)(struct naru_listener *l);            /* the time of an accept is up: -ETIMEDOUT,
+                                                              explained, or error_expected(). NULL: likewise */
     void (*unlisten)(struct naru_listener *l, bool owner); /* before l->fd is closed: free l->state and, if
                                                               owner, remove names; may be NULL */
     int (*remove)(struct url *url);
@@ -162,6 +164,10 @@ struct channel_ops {
 
     /* Waits until it is worth to ask again. As wait. NULL: by back-off. */
     int (*wait_for_stage)(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
+
+    /* The time of a send is up (stage: NARU_SENT) or of a flush: -ETIMEDOUT, explained by what this end knows
+     * of the other, or error_expected(). NULL: it knows nothing. */
+    int (*say_late)(struct naru_channel *ch, enum naru_stage stage);
 
     /* The explained -EMSGSIZE for a message longer than ch->max_message. NULL: channel_too_large() with
      * ch->limit_mend. */

@@ -108,7 +108,7 @@ static int name_removed(const struct naru_listener *l)
         l->url);
 }
 
-/* Waits until an accept is worth it. */
+/* Waits until an accept is worth it. 0, -ETIMEDOUT or another -errno. */
 static int wait_listener(struct naru_listener *l, int64_t deadline, int64_t *step)
 {
     struct pollfd fds = {.fd = l->fd, .events = POLLIN};
@@ -149,6 +149,8 @@ static int accept_until(struct naru_listener *l, int64_t timeout_ns, struct naru
         if (r == -EAGAIN && timeout_ns <= 0)
             return error_expected(EAGAIN);
         r = r == -EINTR ? 0 : wait_listener(l, deadline, &step);
+        if (r == -ETIMEDOUT && l->ops->say_nobody)
+            return l->ops->say_nobody(l);
         if (r < 0)
             return r;
     }

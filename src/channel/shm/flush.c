@@ -4,6 +4,11 @@
  * holds views, up to `received` behind that (shm/held.h); and is done with all when `taken` is at the end and
  * every chunk of the pool has come back.
  */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/error.h"
 #include "channel/shm/shm.h"
 
 enum ring_state shm_look_for_taken(struct shm *shm, unsigned lane, uint64_t *ret_left)
@@ -68,4 +73,46 @@ int64_t shm_untaken(struct naru_channel *ch)
 int64_t shm_undone(struct naru_channel *ch)
 {
     return unreached(ch, NARU_DONE);
+}
+
+/* --- why it takes so long --- */
+
+/* "1200 bytes of the ring and 5 messages of the pool", or nothing. */
+static void name_held(uint64_t bytes, unsigned messages, char *text, size_t capacity)
+{
+    char ring[48] = "", pool[48] = "";
+
+    if (bytes > 0)
+        (void)snprintf(ring, sizeof ring, "%" PRIu64 " bytes of the ring", bytes);
+    if (messages > 0)
+        (void)snprintf(pool, sizeof pool, "%u message%s of the pool", messages, messages == 1 ? "" : "s");
+    (void)snprintf(text, capacity, "%s%s%s", ring, bytes > 0 && messages > 0 ? " and " : "", pool);
+}
+
+/* What is held was received and not released; of the pool, what was not received yet counts, too. */
+int shm_say_late(struct naru_channel *ch, enum naru_stage stage)
+{
+    const char *late = stage == NARU_SENT ? "the time was up before there was room" : "the time was up";
+    struct shm *shm = ch->state;
+    uint64_t untaken, undone, held;
+    char what[128];
+
+    if (shm->link.broken || shm_look_for_stage(shm, NARU_TAKEN, &untaken) == RING_BROKEN ||
+        shm_look_for_stage(shm, NARU_DONE, &undone) == RING_BROKEN) /* the next call says so */
+        return error_expected(ETIMEDOUT);
+    held = undone - shm->pool.sent;
+    held = held > untaken ? held - untaken : 0; /* the receiver may have gone on between the looks */
+    name_held(held, shm->pool.sent, what, sizeof what);
+    if (untaken == 0 && !*what) /* all came back just now */
+        return error_expected(ETIMEDOUT);
+    if (untaken == 0)
+        return error_set(ETIMEDOUT,
+                         "%s: %s: the receiver has received everything, and holds %s that it has "
+                         "not released (naru_release())",
+                         ch->url, late, what);
+    return error_set(ETIMEDOUT,
+                     "%s: %s: %" PRIu64 " bytes of the ring wait to be received%s%s%s: the receiver "
+                     "is too slow, or stopped%s",
+                     ch->url, late, untaken, *what ? ", and " : "", what, *what ? " to be released" : "",
+                     *what ? ", or holds what it has borrowed" : "");
 }

@@ -307,6 +307,14 @@ void shm_named_await(struct naru_listener *l, int64_t deadline)
     (void)futex_wait(&n->waiting->memory.header->joined, 0, until < deadline ? until : deadline);
 }
 
+int shm_named_say_nobody(struct naru_listener *l)
+{
+    const struct named_listener *n = l->state;
+
+    return n->place.kind->say_held_up && is_joined(n) ? n->place.kind->say_held_up(&n->place)
+                                                      : error_expected(ETIMEDOUT);
+}
+
 void shm_named_unlisten(struct naru_listener *l, bool owner)
 {
     struct named_listener *n = l->state;

@@ -89,6 +89,10 @@ struct named_kind {
     /* Takes the name away, if it leads to it; nobody listens there any more. */
     void (*unlisten)(struct named_place *place, const struct named_seat *seat);
 
+    /* Of somebody who has joined and cannot be accepted: -ETIMEDOUT, explained, or error_expected(). NULL:
+     * that cannot be for long. */
+    int (*say_held_up)(const struct named_place *place);
+
     /* Removes what a dead listener left. 0, -ENOENT, -EBUSY: a live one holds it; or explained. */
     int (*remove)(struct named_place *place);
 };
@@ -101,6 +105,7 @@ int shm_named_listen(struct naru_listener *l, struct url *url, const struct naru
 int shm_named_accept(struct naru_listener *l, struct naru_channel *ch);
 int shm_named_stop(struct naru_listener *l);
 void shm_named_await(struct naru_listener *l, int64_t deadline);
+int shm_named_say_nobody(struct naru_listener *l);
 void shm_named_unlisten(struct naru_listener *l, bool owner);
 int shm_named_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt,
                       int64_t deadline, const struct named_kind *kind);
@@ -120,7 +125,7 @@ int shm_named_map(const char *what, void *segment, uint64_t ring, struct named_s
 /* In a row: all but what has to be told the kind. */
 #define NAMED_OPERATIONS                                                                                     \
     SHM_MESSAGES, .accept = shm_named_accept, .stop = shm_named_stop, .await = shm_named_await,              \
-                  .unlisten = shm_named_unlisten, .claim = shm_named_claim, .moved = shm_named_moved,        \
-                  .close = shm_named_close
+                  .say_nobody = shm_named_say_nobody, .unlisten = shm_named_unlisten,                        \
+                  .claim = shm_named_claim, .moved = shm_named_moved, .close = shm_named_close
 
 #endif

@@ -47,8 +47,7 @@ static bool take_lock(int fd, int byte)
     return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
-/* By another description. */
-/* What cannot be asked is taken for alive: nothing of it is removed. */
+/* By another description. What cannot be asked is taken for alive: nothing of it is removed. */
 static bool is_locked(int fd, int byte)
 {
     struct flock found = lock_on(byte);
@@ -272,7 +271,7 @@ static int map_next(const struct named_place *place, const struct named_order *o
 /* A segment of ours under the name. Until that it is at NAME.next, and what has the name keeps it. */
 static int posix_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
 {
-    char next[sizeof place->path + sizeof next_suffix];
+    char next[sizeof place->path + sizeof next_suffix], holder[HOLDER_NAME];
     FD_CLEANUP int fd = -1;
     int r = order->old ? 0 : remove_dead(place->what, place->path); /* before much is made for nothing */
 
@@ -282,6 +281,10 @@ static int posix_make(struct named_place *place, const struct named_order *order
     r = make_at(place, order, next, &fd);
     if (r == -EADDRINUSE && order->old) /* whoever is about to listen will find us there, if we are */
         return is_old(place, order) ? -EAGAIN : NAMED_TAKEN;
+    if (r == -EADDRINUSE)
+        return error_set(EADDRINUSE,
+                         "%s: %s is about to listen there, and holds %s; end it, or choose another name",
+                         place->what, holder_of_lock_name(next, holder), next);
     if (r < 0)
         return r;
     r = map_next(place, order, next, fd, seat);
@@ -340,6 +343,21 @@ static int not_removed(const struct named_place *place, int r)
                      holder, length, name);
 }
 
+/* Whoever is about to listen has it for an instant, unless it is stopped there. */
+static int posix_say_held_up(const struct named_place *place)
+{
+    char next[sizeof place->path + sizeof next_suffix], holder[HOLDER_NAME];
+    FD_CLEANUP int fd = -1;
+
+    next_path(place, next, sizeof next);
+    if (publish_open(next, O_RDWR | O_NOFOLLOW, &fd, NULL) < 0 || !is_locked(fd, SEAT_LISTENER))
+        return error_expected(ETIMEDOUT);
+    return error_set(ETIMEDOUT,
+                     "%s: the time was up: somebody has connected, and to be accepted needs %s, where the "
+                     "segment for who comes next is made; %s holds that: end it, or let it go on",
+                     place->what, next, holder_of_lock_name(next, holder));
+}
+
 /* Of a listener that was killed before it had the name all that there is may be the next segment. */
 static int posix_remove(struct named_place *place)
 {
@@ -361,6 +379,7 @@ const struct named_kind shm_named_posix = {
     .leave = posix_leave,
     .is_named = posix_is_named,
     .unlisten = posix_unlisten,
+    .say_held_up = posix_say_held_up,
     .remove = posix_remove,
 };
 

@@ -273,12 +273,13 @@ ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int6
 int64_t shm_untaken(struct naru_channel *ch);
 int64_t shm_undone(struct naru_channel *ch);
 int shm_wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
+int shm_say_late(struct naru_channel *ch, enum naru_stage stage);
 
 #define SHM_MESSAGES                                                                                         \
     .send = shm_send, .send_batch = shm_send_batch, .recv = shm_recv, .send_bytes = shm_send_bytes,          \
     .recv_bytes = shm_recv_bytes, .loan = shm_loan, .commit = shm_commit, .cancel = shm_cancel,              \
     .borrow = shm_borrow, .short_loan = shm_short_loan, .short_commit = shm_short_commit,                    \
     .short_borrow = shm_short_borrow, .wait = shm_wait, .untaken = shm_untaken, .undone = shm_undone,        \
-    .wait_for_stage = shm_wait_for_stage, .finish = shm_finish
+    .wait_for_stage = shm_wait_for_stage, .say_late = shm_say_late, .finish = shm_finish
 
 #endif

@@ -184,3 +184,64 @@ TEST(a_wait_for_a_stage_is_interrupted)
     CHECK_INT(naru_flush(ch[0], NARU_DONE, NARU_FOREVER), -ECANCELED);
     close_pair(ch);
 }
+
+/* --- why it takes so long --- */
+
+/* Sends until there is no room; how many went. */
+static int fill(struct naru_channel *ch, size_t length)
+{
+    static const char bytes[LARGE];
+    int sent = 0, r;
+
+    while ((r = naru_send(ch, bytes, length, NARU_MS(1))) == 0)
+        sent++;
+    CHECK_INT(r, -ETIMEDOUT);
+    return sent;
+}
+
+TEST_EACH(a_sender_who_waits_in_vain_hears_whether_the_receiver_is_slow_or_holds_what_it_has, each_size)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_view views[128];
+    struct naru_channel *ch[2];
+    int sent;
+
+    open_pair("shm:?ring=4k&pool=64k", ch);
+    sent = fill(ch[0], sizes[index]);
+    CHECK(sent > 1 && sent < 128);
+    CHECK_CONTAINS(naru_explain(), "bytes of the ring wait to be received");
+    CHECK_CONTAINS(naru_explain(), "the receiver is too slow, or stopped");
+    for (int i = 0; i < sent; i++)
+        borrow(ch[1], &views[i]);
+    CHECK_INT(fill(ch[0], sizes[index]), 0);
+    CHECK_CONTAINS(naru_explain(),
+                   "the time was up before there was room: the receiver has received everything");
+    CHECK_CONTAINS(naru_explain(), index == 0
+                                       ? test_format("holds %d bytes of the ring that", sent * (SMALL + 12))
+                                       : test_format("holds %d messages of the pool that", sent));
+    CHECK_INT(naru_loan(ch[0], sizes[index], NARU_MS(1), &loan), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), "has not released (naru_release())");
+    CHECK_INT(naru_flush(ch[0], NARU_DONE, NARU_MS(1)), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), "the time was up: the receiver has received everything, and holds");
+    for (int i = 0; i < sent; i++)
+        naru_release(&views[i]);
+    CHECK_INT(fill(ch[0], sizes[index]), sent);
+    close_pair(ch);
+}
+
+TEST(a_sender_who_waits_in_vain_hears_of_messages_that_wait_behind_others_that_are_held)
+{
+    struct naru_channel *ch[2];
+    struct naru_view view;
+
+    open_pair("shm:?ring=4k&pool=64k", ch);
+    send_bytes(ch[0], SMALL);
+    send_bytes(ch[0], LARGE);
+    borrow(ch[1], &view);
+    (void)fill(ch[0], SMALL);
+    CHECK_CONTAINS(naru_explain(), "bytes of the ring wait to be received, and ");
+    CHECK_CONTAINS(naru_explain(), "bytes of the ring and 1 message of the pool to be released");
+    CHECK_CONTAINS(naru_explain(), "or holds what it has borrowed");
+    naru_release(&view);
+    close_pair(ch);
+}

@@ -173,6 +173,8 @@ TEST(the_next_segment_of_a_live_listener_is_not_removed_by_its_own_name)
 
     naru_listener_close(l);
     CHECK(lock_seat(fd));
+    CHECK_INT(naru_listen(url, NULL, &l), -EADDRINUSE);
+    CHECK_CONTAINS(naru_explain(), test_format("process %d is about to listen there", getpid()));
     CHECK_INT(naru_remove(next), -EBUSY);
     CHECK_CONTAINS(naru_explain(),
                    test_format("process %d holds it, to listen at shm+posix:/named;", getpid()));
@@ -209,6 +211,8 @@ TEST(while_another_is_at_the_name_of_the_next_segment_who_accepts_sleeps)
     for (int i = 0; i < ROUNDS; i++)
         CHECK_INT(naru_accept(l, NARU_MS(20), &near), -ETIMEDOUT);
     CHECK(sleeps() - before >= ROUNDS / 2); /* a round in which all stood still has none */
+    CHECK_CONTAINS(naru_explain(), "/dev/shm/named.next, where");
+    CHECK_CONTAINS(naru_explain(), test_format("process %d holds that", getpid()));
     close(fd);
     near = accept_from(l);
     check_carries(far, near);
