@@ -170,8 +170,10 @@ TEST(a_waiting_writer_goes_before_new_readers_unless_it_is_killed)
 {
     struct shared *shared = shared_lock();
     struct naru_rwlock *lock = &shared->lock;
+    struct test_gate refused;
     int writer, reader;
 
+    test_gate_init(&refused);
     CHECK_INT(naru_rwlock_read(lock, NARU_NOWAIT), 0);
     writer = test_fork();
     if (writer == 0) {
@@ -182,11 +184,13 @@ TEST(a_waiting_writer_goes_before_new_readers_unless_it_is_killed)
     reader = test_fork();
     if (reader == 0) {
         CHECK_INT(naru_rwlock_read(lock, NARU_NOWAIT), -EAGAIN);
+        test_gate_open(&refused);
         CHECK_INT(naru_rwlock_read(lock, SOON), 0);
         CHECK_INT(naru_rwlock_unlock(lock), 0);
         _exit(0);
     }
     CHECK_INT(naru_rwlock_read(lock, NARU_NOWAIT), 0); /* who reads already may again */
+    test_gate_wait(&refused);
     WAIT_UNTIL(is_asleep(reader));
     test_kill(writer);
     test_join(reader); /* though we still read */
