@@ -117,16 +117,20 @@ struct comer {
 };
 
 /* Sends one message a connection, as fast as it can, and goes: each that naru_send() said 0 of is to arrive.
- */
+ * It waits longer each time that nobody answers, or it would never meet one who gets a CPU so seldom. */
 static void *come_and_go(void *argument)
 {
     struct comer *c = argument;
+    int64_t timeout = NARU_MS(1);
 
     while (!atomic_load(&c->stop)) {
         struct naru_channel *ch;
 
-        if (naru_connect(c->url, NULL, NARU_MS(1), &ch) < 0)
+        if (naru_connect(c->url, NULL, timeout, &ch) < 0) {
+            timeout *= 2;
             continue;
+        }
+        timeout = NARU_MS(1);
         c->sent += naru_send(ch, "x", 1, NARU_S(60)) == 0;
         (void)naru_channel_close(ch);
     }
