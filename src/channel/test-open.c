@@ -71,7 +71,7 @@ TEST(after_the_receiver_left_inside_a_message_a_small_one_fails_too)
     CHECK_INT(naru_send(ends[0], large, LARGE, NARU_NOWAIT), -EINPROGRESS);
     ends[1] = naru_channel_close(ends[1]);
     for (int i = 0; i < 2; i++)
-        CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(1)), -EPIPE);
+        CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(60)), -EPIPE);
     (void)naru_channel_close(ends[0]);
     free(large);
 }

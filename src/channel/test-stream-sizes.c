@@ -82,7 +82,7 @@ static void check_next(struct naru_channel *ch, uint8_t *buffer, size_t message,
     n = naru_recv(ch, buffer, room, NARU_FOREVER);
     if (room < length) {
         CHECK_INT(n, -EMSGSIZE);
-        n = naru_recv(ch, buffer, length, test_random() % 2 ? NARU_FOREVER : NARU_S(10));
+        n = naru_recv(ch, buffer, length, test_random() % 2 ? NARU_FOREVER : NARU_S(60));
     }
     CHECK_INT(n, length);
     for (size_t i = 0; i < length; i++)

@@ -233,7 +233,7 @@ TEST(an_absurd_length_is_refused_without_reading_on)
 
     pair("unix:", ends);
     write_all(ends[0], "\xff\xff\xff\xff....", 8);
-    CHECK_INT(naru_recv(ends[1], got, sizeof got, NARU_S(1)), -EPROTO);
+    CHECK_INT(naru_recv(ends[1], got, sizeof got, NARU_S(60)), -EPROTO);
     CHECK_CONTAINS(naru_explain(), "larger than ?max-message=");
     close_pair(ends);
 }
@@ -253,10 +253,10 @@ TEST(pieces_are_sent_as_one_message_and_received_in_pieces)
     pair("unix:?frame=varint&buffer=200k", ends);
     m.iov = out;
     m.iov_count = 100;
-    CHECK_INT(naru_send_message(ends[0], &m, NARU_S(1)), 0);
+    CHECK_INT(naru_send_message(ends[0], &m, NARU_S(60)), 0);
     m.iov = in;
     m.iov_count = 3;
-    CHECK_INT(naru_recv_message(ends[1], &m, NARU_S(1)), 0);
+    CHECK_INT(naru_recv_message(ends[1], &m, NARU_S(60)), 0);
     CHECK_INT(m.length, sizeof bytes);
     CHECK(memcmp(got, bytes, sizeof bytes) == 0);
     close_pair(ends);
@@ -325,11 +325,11 @@ TEST(descriptors_nobody_asked_for_are_closed_and_counted)
 
     pair("unix:", ends);
     send_numbered(ends[0], 3, STDIN_FILENO);
-    CHECK_INT(naru_recv(ends[1], got, sizeof got, NARU_S(1)), sizeof(int));
+    CHECK_INT(naru_recv(ends[1], got, sizeof got, NARU_S(60)), sizeof(int));
     CHECK_INT(naru_channel_info(ends[1], &info), 0);
     CHECK_INT(info.dropped, 1);
     send_numbered(ends[0], 3, STDIN_FILENO); /* and one that is never received: the runner looks for leaks */
-    CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(1)), 0);
+    CHECK_INT(naru_send(ends[0], "x", 1, NARU_S(60)), 0);
     close_pair(ends);
 }
 
@@ -338,7 +338,7 @@ TEST(a_newline_cannot_travel_in_a_line)
     struct naru_channel *ends[2];
 
     pair("pipe:?frame=line", ends);
-    CHECK_INT(naru_send(ends[0], "a\nb", 3, NARU_S(1)), -EINVAL);
+    CHECK_INT(naru_send(ends[0], "a\nb", 3, NARU_S(60)), -EINVAL);
     CHECK_CONTAINS(naru_explain(), "newline at byte 1");
     CHECK_CONTAINS(naru_explain(), "?frame=len32");
     close_pair(ends);
@@ -351,8 +351,8 @@ TEST(without_read_ahead_nothing_of_the_next_message_is_taken)
 
     for (int line = 0; line < 2; line++) {
         pair(line ? "pipe:?read-ahead=no&frame=line" : "pipe:?read-ahead=no", ends);
-        CHECK_INT(naru_send(ends[0], "first", 5, NARU_S(1)), 0);
-        CHECK_INT(naru_send(ends[0], "second", 6, NARU_S(1)), 0);
+        CHECK_INT(naru_send(ends[0], "first", 5, NARU_S(60)), 0);
+        CHECK_INT(naru_send(ends[0], "second", 6, NARU_S(60)), 0);
         check_arrives(ends[1], "first", 5);
         CHECK_INT(read(ends[1]->rfd, rest, sizeof rest), line ? 7 : 10);
         close_pair(ends);

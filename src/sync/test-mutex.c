@@ -102,7 +102,7 @@ TEST(unlocking_without_repair_gives_the_mutex_up_for_everybody)
         _exit(0);
     }
     test_join(pid);
-    CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_S(1)), -EOWNERDEAD);
+    CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_S(60)), -EOWNERDEAD);
     CHECK_INT(naru_mutex_unlock(&shared->mutex), 0);
     CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_FOREVER), -ENOTRECOVERABLE);
     CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_NOWAIT), -ENOTRECOVERABLE);
@@ -158,7 +158,7 @@ TEST(misuse_is_an_error_and_no_deadlock)
     CHECK_INT(naru_mutex_consistent(&shared->mutex), -EINVAL);
     CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_FOREVER), 0);
     CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_FOREVER), -EDEADLK);
-    CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_S(1)), -EDEADLK);
+    CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_S(60)), -EDEADLK);
     pid = test_fork();
     if (pid == 0) {
         CHECK_INT(naru_mutex_unlock(&shared->mutex), -EPERM);

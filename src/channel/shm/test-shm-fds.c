@@ -189,7 +189,7 @@ static void *take_files(void *end)
 /* Small buffers: the socket is full long before SHM_FDS_OUT are out. */
 TEST(more_than_the_socket_takes_wait_and_arrive_in_order)
 {
-    static const int64_t timeouts[] = {NARU_FOREVER, NARU_S(20)};
+    static const int64_t timeouts[] = {NARU_FOREVER, NARU_S(60)};
 
     for (int round = 0; round < 4; round++) {
         const int small = 1;

@@ -124,7 +124,7 @@ TEST(a_full_lane_holds_up_no_other_and_room_in_it_wakes)
     CHECK_INT(naru_send(ch[0], bytes, SMALL, NARU_NOWAIT), -EAGAIN);
     CHECK_INT(pthread_create(&thread, NULL, drain_lane_0, ch[1]), 0);
     for (; sent < 2000; sent++)
-        CHECK_INT(put(ch[0], 0, sent, SMALL, sent % 2 ? NARU_FOREVER : NARU_S(20)), 0);
+        CHECK_INT(put(ch[0], 0, sent, SMALL, sent % 2 ? NARU_FOREVER : NARU_S(60)), 0);
     CHECK_INT(pthread_join(thread, NULL), 0);
     close_pair(ch);
 }
@@ -255,7 +255,7 @@ TEST(a_batch_goes_by_runs_of_one_priority_and_descriptors_by_none)
 static void *connect_thread(void *url)
 {
     struct naru_channel *ch = NULL;
-    int r = naru_connect(url, NULL, NARU_S(20), &ch);
+    int r = naru_connect(url, NULL, NARU_S(60), &ch);
 
     if (r < 0)
         test_fail(__FILE__, __LINE__, "naru_connect: %d: %s", r, naru_explain());
@@ -274,15 +274,15 @@ TEST(the_two_sides_may_have_different_lanes)
 
     CHECK_INT(naru_listen(test_format("shm://%s", path), NULL, &l), 0);
     CHECK_INT(pthread_create(&thread, NULL, connect_thread, (void *)(uintptr_t)url), 0);
-    CHECK_INT(naru_accept(l, NARU_S(20), &near), 0);
+    CHECK_INT(naru_accept(l, NARU_S(60), &near), 0);
     CHECK_INT(pthread_join(thread, &far), 0);
     CHECK_INT(put(far, 0, 1, SMALL, NARU_NOWAIT), 0);
     CHECK_INT(put(far, 3, 2, SMALL, NARU_NOWAIT), 0);
-    expect(near, 3, 2, NARU_S(20));
-    expect(near, 0, 1, NARU_S(20));
+    expect(near, 3, 2, NARU_S(60));
+    expect(near, 0, 1, NARU_S(60));
     CHECK_INT(put(near, 1, 1, SMALL, NARU_NOWAIT), -EINVAL);
     CHECK_INT(put(near, 0, 5, SMALL, NARU_NOWAIT), 0);
-    expect(far, 0, 5, NARU_S(20));
+    expect(far, 0, 5, NARU_S(60));
     naru_channel_close(far);
     naru_channel_close(near);
     naru_listener_close(l);

@@ -487,7 +487,7 @@ TEST(a_stream_of_loans_arrives_whole_and_in_order)
         memcpy(loan.data, &i, sizeof i);
         CHECK_INT(naru_commit(&loan, LARGE - i % 1000, NULL), 0);
     }
-    CHECK_INT(naru_flush(ch[0], NARU_DONE, NARU_S(20)), 0);
+    CHECK_INT(naru_flush(ch[0], NARU_DONE, NARU_S(60)), 0);
     CHECK_INT(pthread_join(receiver, NULL), 0);
     close_pair(ch);
 }

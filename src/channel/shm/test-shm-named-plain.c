@@ -47,12 +47,12 @@ TEST_EACH(a_plain_program_reads_a_message_and_answers, each_name)
         test_fail(__FILE__, __LINE__, "%s cannot be run", program);
     }
     close(out[1]);
-    CHECK_INT(naru_accept(l, NARU_S(20), &ch), 0);
-    CHECK_INT(naru_send(ch, "to whom it may concern", 22, NARU_S(20)), 0);
-    CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_S(20)), 0);
-    CHECK_INT(naru_recv(ch, text, sizeof text, NARU_S(20)), 9);
+    CHECK_INT(naru_accept(l, NARU_S(60), &ch), 0);
+    CHECK_INT(naru_send(ch, "to whom it may concern", 22, NARU_S(60)), 0);
+    CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_S(60)), 0);
+    CHECK_INT(naru_recv(ch, text, sizeof text, NARU_S(60)), 9);
     CHECK_STR(text, "well read");
-    CHECK_INT(naru_recv(ch, text, sizeof text, NARU_S(20)), -EPIPE);
+    CHECK_INT(naru_recv(ch, text, sizeof text, NARU_S(60)), -EPIPE);
     test_join(pid);
     CHECK_INT(read(out[0], text, sizeof text), 23);
     CHECK(memcmp(text, "to whom it may concern\n", 23) == 0);

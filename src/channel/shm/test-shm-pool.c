@@ -105,7 +105,7 @@ TEST(frames_are_held_out_of_order_while_the_sender_goes_on)
     if (pid == 0) {
         ch[1] = naru_channel_close(ch[1]);
         for (uint32_t i = 0; i < FRAMES; i++)
-            CHECK_INT(send_frame(ch[0], i, NARU_S(20)), 0);
+            CHECK_INT(send_frame(ch[0], i, NARU_S(60)), 0);
         ch[0] = naru_channel_close(ch[0]);
         test_child_end();
     }
@@ -118,10 +118,10 @@ TEST(frames_are_held_out_of_order_while_the_sender_goes_on)
             check_frame(&held[k], numbers[k]);
         naru_release(&held[k]);
         held[k].size = sizeof held[k];
-        CHECK_INT(naru_borrow(ch[1], NARU_S(20), &held[k]), 0);
+        CHECK_INT(naru_borrow(ch[1], NARU_S(60), &held[k]), 0);
         numbers[k] = i;
     }
-    CHECK_INT(naru_borrow(ch[1], NARU_S(20), &(struct naru_view)NARU_INIT(struct naru_view)), -EPIPE);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &(struct naru_view)NARU_INIT(struct naru_view)), -EPIPE);
     test_join(pid);
     ch[1] = naru_channel_close(ch[1]);
     for (size_t k = 0; k < HELD; k++) { /* they outlive both ends */
@@ -160,20 +160,20 @@ TEST(a_full_pool_holds_up_large_messages_and_a_release_lets_them_go_on)
         test_child_end();
     }
     ch[0] = naru_channel_close(ch[0]);
-    CHECK_INT(naru_borrow(ch[1], NARU_S(20), &views[0]), 0);
-    CHECK_INT(naru_borrow(ch[1], NARU_S(20), &views[1]), 0);
-    CHECK_INT(naru_recv(ch[1], small, sizeof small, NARU_S(20)), 4);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &views[0]), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &views[1]), 0);
+    CHECK_INT(naru_recv(ch[1], small, sizeof small, NARU_S(60)), 4);
     test_wait_asleep(pid);
     naru_release(&views[1]);
     views[1].size = sizeof views[1];
-    CHECK_INT(naru_borrow(ch[1], NARU_S(20), &views[1]), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &views[1]), 0);
     check_frame(&views[0], 0);
     check_frame(&views[1], 2);
     test_gate_wait(&polls);
     test_wait_asleep(pid);
     naru_release(&views[0]);
     views[0].size = sizeof views[0];
-    CHECK_INT(naru_borrow(ch[1], NARU_S(20), &views[0]), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &views[0]), 0);
     check_frame(&views[0], 3);
     naru_release(&views[0]);
     naru_release(&views[1]);
@@ -216,14 +216,14 @@ TEST(a_sender_that_waits_for_chunks_of_a_killed_receiver_is_told)
 
         ch[0] = naru_channel_close(ch[0]);
         for (int i = 0; i < 2; i++)
-            CHECK_INT(naru_borrow(ch[1], NARU_S(20), &views[i]), 0);
+            CHECK_INT(naru_borrow(ch[1], NARU_S(60), &views[i]), 0);
         test_gate_open(&holding);
         for (;;)
             pause();
     }
     ch[1] = naru_channel_close(ch[1]);
     for (uint32_t i = 0; i < 2; i++)
-        CHECK_INT(send_frame(ch[0], i, NARU_S(20)), 0);
+        CHECK_INT(send_frame(ch[0], i, NARU_S(60)), 0);
     test_gate_wait(&holding);
     CHECK_INT(send_frame(ch[0], 2, NARU_NOWAIT), -EAGAIN);
     CHECK_INT(kill(pid, SIGKILL), 0);
@@ -242,12 +242,12 @@ TEST(a_view_stays_whole_when_its_sender_is_killed)
     pid = test_fork();
     if (pid == 0) {
         ch[1] = naru_channel_close(ch[1]);
-        CHECK_INT(send_frame(ch[0], 7, NARU_S(20)), 0);
+        CHECK_INT(send_frame(ch[0], 7, NARU_S(60)), 0);
         for (;;)
             pause();
     }
     ch[0] = naru_channel_close(ch[0]);
-    CHECK_INT(naru_borrow(ch[1], NARU_S(20), &view), 0);
+    CHECK_INT(naru_borrow(ch[1], NARU_S(60), &view), 0);
     test_kill(pid);
     CHECK_INT(naru_borrow(ch[1], NARU_FOREVER, &(struct naru_view)NARU_INIT(struct naru_view)), -EPIPE);
     check_frame(&view, 7);

@@ -28,7 +28,7 @@ static int connect_with(struct naru_type type, int expected, const char *words)
         struct naru_channel *ch = NULL;
 
         options.type = type;
-        CHECK_INT(naru_connect(url(), &options, NARU_S(20), &ch), expected);
+        CHECK_INT(naru_connect(url(), &options, NARU_S(60), &ch), expected);
         if (*words)
             CHECK_CONTAINS(naru_explain(), words);
         if (expected == 0) {
@@ -64,8 +64,8 @@ static void check_accepted(struct naru_listener *l, int child)
     struct naru_channel *ch;
     struct pose pose;
 
-    CHECK_INT(naru_accept(l, NARU_S(20), &ch), 0);
-    CHECK_INT(naru_recv(ch, &pose, sizeof pose, NARU_S(20)), sizeof pose);
+    CHECK_INT(naru_accept(l, NARU_S(60), &ch), 0);
+    CHECK_INT(naru_recv(ch, &pose, sizeof pose, NARU_S(60)), sizeof pose);
     CHECK(pose.heading == 3);
     test_join(child);
     (void)naru_channel_close(ch);

@@ -95,7 +95,7 @@ static void send_all(struct naru_channel *ch, struct seen *seen, struct test_gat
         struct seen before;
         void *data;
 
-        CHECK_INT(naru_loan(ch, size, NARU_S(20), &loan), 0);
+        CHECK_INT(naru_loan(ch, size, NARU_S(60), &loan), 0);
         data = loan.data;
         before = count();
         for (size_t at = 0; at < size; at += PAGE) {
@@ -115,7 +115,7 @@ static void receive_all(struct naru_channel *ch, struct seen *seen, struct test_
         struct naru_view view = NARU_INIT(struct naru_view);
         struct seen before = count();
 
-        CHECK_INT(naru_borrow(ch, NARU_S(20), &view), 0);
+        CHECK_INT(naru_borrow(ch, NARU_S(60), &view), 0);
         CHECK_INT(view.length, size);
         for (size_t at = 0; at < size; at += PAGE) {
             uint64_t word;
