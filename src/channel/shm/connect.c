@@ -31,8 +31,9 @@ struct shm_meeting {
     struct shm_options options;
     struct fork_guard guard; /* of the socket */
     bool hung_up;            /* the other side, without a word, the last time */
-    pid_t listener;          /* who listened then; 0: unknown */
-    unsigned hang_ups;       /* of that process, one after the other */
+    bool is_short;     /* or it has said that it is short of something, the last time it said anything */
+    pid_t listener;    /* who listened then; 0: unknown */
+    unsigned hang_ups; /* of that process, one after the other */
     struct sealed own;
 };
 
@@ -44,12 +45,17 @@ static int no_answer(const struct shm_meeting *m, const char *what)
             "%s: a listener is there and hangs up instead of answering; it is none of shm:, or it "
             "was about to end: start another, or wait longer for it",
             what);
+    if (m->is_short)
+        return error_set(
+            ETIMEDOUT,
+            "%s: the listener is there and says that it is short of memory or descriptors (`ulimit "
+            "-n`, `ulimit -v`, /dev/shm of a container); see to it, or wait longer",
+            what);
     return error_set(
         ETIMEDOUT,
         "%s: a listener is there and does not answer; wait longer for it, or see whether it is stopped, has "
-        "as "
-        "many waiting for its naru_accept() as it lets (?backlog=), calls what ?service=manual needs, and is "
-        "one of shm: at all",
+        "as many waiting for its naru_accept() as it lets (?backlog=), has no descriptors left, calls what "
+        "?service=manual needs, and is one of shm: at all",
         what);
 }
 
@@ -144,7 +150,8 @@ static int use_welcome(struct shm_meeting *m, struct naru_channel *ch, struct ha
         return error_set(EMFILE, "%s: no room for the listener's descriptors; raise RLIMIT_NOFILE", ch->url);
     else if (reason == REASON_NONE && (word.kind != HANDSHAKE_WELCOME || !are_right(packet)))
         reason = REASON_PROTOCOL;
-    if (reason == REASON_SHORT)
+    m->is_short = reason == REASON_SHORT;
+    if (m->is_short)
         return TRY_AGAIN;
     if (reason != REASON_NONE)
         return handshake_failed(ch->url, reason, &own, &word);
@@ -174,6 +181,7 @@ static int look_for_welcome(struct shm_meeting *m, struct naru_channel *ch)
 
     m->hung_up = r == -EPIPE;
     m->hang_ups = m->hung_up ? m->hang_ups + 1 : 0;
+    m->is_short = m->is_short && !m->hung_up;
     if (r == 0) {
         r = use_welcome(m, ch, &packet);
         handshake_packet_close(&packet);

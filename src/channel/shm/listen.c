@@ -174,8 +174,12 @@ static int take(struct shm_listener *s, struct pending *p)
         return 0;
     }
     r = poll_for(s, EPOLL_CTL_ADD, fd, EPOLLIN);
-    if (r == 0)
+    if (r == 0) {
         *p = (struct pending){fd_steal(&fd), clock_now() + hello_within};
+    } else {
+        refuse(s, fd, REASON_SHORT); /* who is hung up on without a word takes us for something else */
+        (void)handshake_hang_up(fd_steal(&fd));
+    }
     return r;
 }
 

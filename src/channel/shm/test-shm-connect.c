@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "channel/shm/test-shm.h"
+#include "runner-syscalls.h"
 
 /* --- listeners that lie --- */
 
@@ -204,6 +206,66 @@ TEST(a_listener_that_is_short_of_something_or_goes_is_tried_again)
     peer_end(&peer);
     close(listener);
     unlink(socket_path());
+}
+
+/* However slow the machine: the time is doubled until there was an answer. */
+static void check_told_short(void)
+{
+    struct naru_channel *ch = NULL;
+    int64_t timeout = NARU_MS(10);
+
+    do {
+        CHECK_INT(naru_connect(url(), NULL, timeout, &ch), -ETIMEDOUT);
+        timeout *= 2;
+    } while (strstr(naru_explain(), "does not answer"));
+    CHECK_CONTAINS(naru_explain(), "short of memory or descriptors");
+}
+
+TEST(a_listener_that_stays_short_of_something_is_said_to_be)
+{
+    struct peer peer = honest_peer(HANDSHAKE_WELCOME);
+    int listener = raw_listen(), pid = test_fork();
+
+    if (pid == 0) {
+        refuse(&peer, REASON_SHORT);
+        for (;;) {
+            int fd = accept(listener, NULL, NULL);
+
+            CHECK(fd >= 0);
+            (void)send(fd, &peer.m, peer.length, MSG_NOSIGNAL); /* who came may have given up */
+            close(fd);
+        }
+    }
+    check_told_short();
+    test_kill(pid);
+    peer_end(&peer);
+    close(listener);
+    unlink(socket_path());
+}
+
+/* One that is short of what an event loop takes, too. */
+TEST(a_listener_that_cannot_watch_who_has_come_says_that_it_is_short_of_something)
+{
+    struct test_gate listens;
+    int pid;
+
+    test_gate_init(&listens);
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_listener *l = listen_there("?service=manual");
+        struct naru_channel *ch = NULL;
+        int r;
+
+        test_refuse_call(SYS_epoll_ctl, ENOSPC);
+        test_gate_open(&listens);
+        while ((r = naru_accept(l, patience, &ch)) == -ENOSPC)
+            ;
+        test_fail(__FILE__, __LINE__, "naru_accept: %d: %s", r, naru_explain());
+    }
+    test_gate_wait(&listens);
+    check_told_short();
+    test_kill(pid);
+    CHECK_INT(naru_remove(url()), 0);
 }
 
 /* As a program does that expects something else. */
