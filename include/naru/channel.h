@@ -113,9 +113,10 @@ struct naru_options {
     size_t size;
     enum naru_direction direction;
     enum naru_frame frame; /* ?frame= */
-    size_t max_message;    /* ?max-message=  bytes; the largest message accepted; 0: 64 MiB */
-    size_t buffer; /* ?buffer=  bytes of kernel buffer wanted (F_SETPIPE_SZ, SO_SNDBUF); 0: the kernel's
-                      choice */
+    size_t max_message; /* ?max-message=  bytes; the largest message sent, and that byte streams (-EPROTO) and
+                           naru_borrow() on shm: (-EMSGSIZE) receive; 0: 64 MiB */
+    size_t buffer;      /* ?buffer=  bytes of kernel buffer wanted (F_SETPIPE_SZ, SO_SNDBUF); 0: the kernel's
+                           choice */
     enum naru_choice
         read_ahead;    /* ?read-ahead=  one read takes many messages; by default on where nobody else reads */
     unsigned mode;     /* ?mode=  permission bits of what is created; 0: 0600 */
@@ -377,6 +378,7 @@ struct naru_view {
  * the place of the next message: naru_send() answers -EBUSY, too, until it is committed or cancelled; what
  * was sent while a larger one was out overtakes it. Waits for room where it is lent in place: -EAGAIN,
  * -ETIMEDOUT, -EPIPE, -EOWNERDEAD and -EPROTO as naru_send(). -EMSGSIZE: len is larger than a message may be.
+ * What *ret_loan holds of another channel is overwritten, and that one's loan is out until it is closed.
  * Ended by naru_commit() (whether or not that succeeds; but not by -EAGAIN, -ETIMEDOUT or -EINVAL of its
  * arguments: then it may be committed again) or by naru_loan_cancel(). The thread that sends does all of it.
  * A loan is the channel's, unlike a view: closing the channel ends it unsent, and neither its memory nor the
@@ -392,11 +394,14 @@ NARU_API NARU_MUST_CHECK int naru_commit(struct naru_loan *loan, size_t len, con
 NARU_API void naru_loan_cancel(struct naru_loan *loan);
 
 /*
- * Receives one message without saying how large it may be (max_message bounds it). On shm: it is read where
- * the sender wrote it, nothing is copied; elsewhere in a buffer. The view stays valid until naru_release(),
- * also after the channel is closed; views may be released in any order, by the thread that receives. What
- * *ret_view holds is overwritten: release it first, or its message is out for good. A released one is used
- * again as it is.
+ * Receives one message without saying how large it may be. On shm: it is read where the sender wrote it,
+ * nothing is copied, and it may have max_message bytes: -EMSGSIZE of a larger one, which is kept; naru_recv()
+ * takes it into a buffer that has room. Elsewhere it is read in a buffer, of whatever size the mechanism
+ * carries. The view stays valid until naru_release(), also after the channel is closed; views may be released
+ * in any order, by the thread that receives, and copied like any struct, if one copy is released.
+ * What *ret_view holds is overwritten, for nothing tells a view that is held from one that was copied:
+ * release it first, or its message is out for good, and one day -EBUSY, or no room for the sender. A released
+ * one is used again as it is.
  *
  * On shm: the bytes are the sender's memory: one that is hostile can change them while they are read (what
  * naru_recv() has copied it cannot). shm+posix: and shm+sysv: are read in place as well; there either side

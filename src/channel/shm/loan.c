@@ -180,6 +180,18 @@ struct shm_view *shm_make_view(struct shm *shm)
     return view;
 }
 
+/* Whose own limit it is. */
+static int too_long_to_show(struct naru_channel *ch, size_t length)
+{
+    const struct shm *shm = ch->state;
+
+    ch->needed = length;
+    return error_set(EMSGSIZE,
+                     "%s: the next message has %zu bytes, and ?max-message= lets %zu be borrowed here; it is "
+                     "kept, receive it into a buffer that has room, or raise that",
+                     ch->url, length, shm->receive_max);
+}
+
 int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
 {
     struct shm *shm = ch->state;
@@ -188,11 +200,12 @@ int shm_borrow(struct naru_channel *ch, bool block, struct naru_view *ret_view)
     int r;
 
     if (shm->views_out == SHM_VIEWS)
-        return error_set(EBUSY, "%s: %d views are out already; release one first, or receive a copy", ch->url,
-                         SHM_VIEWS);
+        return error_set(
+            EBUSY, "%s: %d views are out already; release one first (not borrow into it), or receive a copy",
+            ch->url, SHM_VIEWS);
     r = shm_find_message(ch, block, &found);
     if (r == 0 && found.length > shm->receive_max)
-        r = channel_no_room(ch, found.length, shm->receive_max);
+        r = too_long_to_show(ch, found.length);
     if (r == 0)
         r = shm_reach(ch, &found);
     if (r == 0 && found.fds)

@@ -76,6 +76,34 @@ TEST(what_a_sender_keeps_beyond_is_nonsense)
     }
 }
 
+/* Who says how large a message may be is asked, and who does not has the limit of the channel. */
+TEST(what_is_borrowed_has_at_most_the_largest_message_and_what_is_received_fits_the_buffer)
+{
+    static const size_t lengths[] = {101, 3000}; /* of the ring, and of the pool */
+    static char message[3000], got[3000];
+    struct naru_view view = NARU_INIT(struct naru_view);
+    struct naru_listener *l = listen_there("?max-message=100&pool=64k");
+    struct naru_channel *small;
+    pthread_t thread;
+    void *far;
+
+    CHECK_INT(pthread_create(&thread, NULL, connect_thread, (void *)(uintptr_t) "?ring=4k"), 0);
+    CHECK_INT(naru_accept(l, patience, &small), 0);
+    CHECK_INT(pthread_join(thread, &far), 0);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        CHECK_INT(naru_send(far, message, lengths[i], NARU_NOWAIT), 0);
+        CHECK_INT(naru_borrow(small, NARU_FOREVER, &view), -EMSGSIZE);
+        CHECK_CONTAINS(naru_explain(),
+                       test_format("has %zu bytes, and ?max-message= lets 100 be borrowed", lengths[i]));
+        CHECK_INT(naru_recv(small, got, 100, NARU_FOREVER), -EMSGSIZE);
+        CHECK_INT(naru_recv(small, got, lengths[i], NARU_FOREVER), lengths[i]);
+    }
+    CHECK_INT(naru_send(far, message, 100, NARU_NOWAIT), 0);
+    CHECK_INT(naru_borrow(small, NARU_FOREVER, &view), 0);
+    naru_release(&view);
+    part(l, far, small);
+}
+
 /* With nothing said, a receiver maps as much as the largest message that it receives. */
 TEST(a_receiver_maps_what_its_largest_message_needs)
 {
