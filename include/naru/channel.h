@@ -89,10 +89,15 @@ enum naru_service { NARU_SERVICE_DEFAULT = 0, NARU_SERVICE_KEEPER = 1, NARU_SERV
 enum naru_choice { NARU_CHOICE_DEFAULT = 0, NARU_CHOICE_NO = 1, NARU_CHOICE_YES = 2 };
 
 /*
- * What every message of a channel is, where both ends are programs in C: options.type = NARU_TYPE(struct
- * pose, 1). Where the ends shake hands (shm://name), one whose type has another name, size, alignment or
- * version is refused with both descriptions; an end without a type (a tool that passes bytes on) takes any.
- * Raise the version when the meaning of a member changes and its place does not.
+ * What the messages of a channel are made of, where both ends are programs in C: options.type =
+ * NARU_TYPE(struct pose, 1). Where the ends shake hands (shm://name), one whose type has another name, size,
+ * alignment or version is refused with both descriptions; an end without a type (a tool that passes bytes on)
+ * takes any. Raise the version when the meaning of a member changes and its place does not.
+ *
+ * That compares the declarations, once. Messages are not looked at: one may be a single object, several in a
+ * row, or an object with bytes behind it, of any length, and whoever receives compares that with what it
+ * reads, as of everything that another process wrote. Loans and views lie at multiples of 8: a type that
+ * wants more is to be copied.
  */
 struct naru_type {
     const char *name; /* up to 47 bytes are compared and shown; read by the call only; NULL: none */

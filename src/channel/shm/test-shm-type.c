@@ -114,6 +114,33 @@ TEST(another_type_is_refused_with_both_descriptions)
     (void)naru_listener_close(l);
 }
 
+/* What is compared is the declarations: several in a row go, and what is cut off is the receiver's to see. */
+TEST(messages_of_a_type_have_any_length)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_for(NARU_TYPE(struct pose, 2));
+    struct pose poses[3] = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}}, got[3];
+    struct naru_view view = NARU_INIT(struct naru_view);
+    struct naru_channel *far, *near;
+
+    options.type = NARU_TYPE(struct pose, 2);
+    CHECK_INT(naru_connect(url(), &options, NARU_S(20), &far), 0);
+    CHECK_INT(naru_accept(l, NARU_S(20), &near), 0);
+    CHECK_INT(naru_send(far, poses, sizeof poses, NARU_FOREVER), 0);
+    CHECK_INT(naru_recv(near, got, sizeof got, NARU_FOREVER), sizeof got);
+    CHECK(got[2].heading == 9);
+    for (size_t length = 0; length < sizeof *poses; length++) {
+        CHECK_INT(naru_send(far, poses, length, NARU_FOREVER), 0);
+        CHECK_INT(naru_borrow(near, NARU_FOREVER, &view), 0);
+        CHECK_INT(view.length, length);
+        CHECK_INT((uintptr_t)view.data % 8, 0);
+        naru_release(&view);
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    naru_listener_close(l);
+}
+
 TEST(half_a_type_is_refused_at_once)
 {
     struct naru_options options = NARU_INIT(struct naru_options);
