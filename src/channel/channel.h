@@ -229,6 +229,7 @@ struct naru_channel {
     uint32_t in_event; /* what the epoll of naru_channel_fd() asks of rfd; EPOLLIN, likewise */
     bool foreign;      /* the descriptors were inherited: their flags are not ours to change */
     bool keep_on_fork;
+    bool gathered; /* a gather has it (gather.h), which watches rfd: whatever rings rings there */
     struct { /* what the kernel was found not to know, and the state of O_NONBLOCK, by direction: pipe-io.c */
         bool no_rwf_nowait, no_rwf_nosignal, nonblocking;
         enum { SIGPIPE_UNKNOWN, SIGPIPE_KILLS, SIGPIPE_IGNORED } sigpipe;

@@ -73,6 +73,7 @@ int gather_peer_add(struct naru_gather *g, struct naru_channel *ch, uint64_t *re
         free(p);
         return r;
     }
+    ch->gathered = true;
     p->number = ++g->last_number;
     p->tries = true;
     list_append(&g->peers, &p->node);

@@ -7,7 +7,8 @@
  * G1  Every peer is in `peers`, in the order of numbers. It is in `active` or idle.
  * G2  An idle peer's last attempt found nothing, and after it the peer was armed (shm: a ticket was drawn,
  *     and a look behind it found nothing). So whatever comes later makes its descriptor report an edge to the
- *     epoll.
+ *     epoll. That is rfd, even if the peer's own naru_channel_fd() was asked for, which also hears another
+ *     bell: ch->gathered.
  * G3  An edge is taken from the epoll only to make the peer active: none is lost between two calls.
  */
 #ifndef NARU_CHANNEL_GATHER_H

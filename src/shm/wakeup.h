@@ -155,6 +155,11 @@ static inline bool sleeper_is_armed(const struct sleeper *s)
     return atomic_load_explicit(s->ticket, memory_order_relaxed) != 0; /* our own */
 }
 
+static inline bool sleeper_is_armed_for_loop(const struct sleeper *s)
+{
+    return (atomic_load_explicit(s->ticket, memory_order_relaxed) & WAKEUP_LOOP) != 0;
+}
+
 /* S2 for whoever sleeps in a loop of its own, which knows nothing of slices: if sleeper_arm() is unsure,
  * waits WAKEUP_SETTLE_NS. What the waker published before it could see S1 has left its store buffer by then,
  * and S3 finds it; that takes tens of nanoseconds, though no manual promises it. */

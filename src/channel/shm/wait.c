@@ -132,6 +132,13 @@ static bool take_what_rang(struct naru_channel *ch, bool sending)
     return shm->link.gone;
 }
 
+/* Whether there is a ticket, and it is for a bell that is heard: a gather has one drawn anew that was for the
+ * loop's bell, from the time before the channel was its. */
+static bool is_armed(const struct naru_channel *ch, const struct sleeper *sleeper)
+{
+    return sleeper_is_armed(sleeper) && !(ch->gathered && sleeper_is_armed_for_loop(sleeper));
+}
+
 /* For an event loop, which sleeps by polling the socket: a new ticket, if the last one has been rung for, now
  * or before. heard: that was looked for just now; what rings later is shown. Whether an attempt is worth it
  * already. */
@@ -140,8 +147,8 @@ static bool arm_for_loop(struct naru_channel *ch, bool sending, bool heard)
     struct shm *shm = ch->state;
     struct sleeper *sleeper = sending ? &shm->link.sender : &shm->link.receiver;
 
-    if (!(heard ? shm->link.gone : take_what_rang(ch, sending)) && !sleeper_is_armed(sleeper)) {
-        if (!sending && ch->fd >= 0 && ch->loop_bell >= 0)
+    if (!(heard ? shm->link.gone : take_what_rang(ch, sending)) && !is_armed(ch, sleeper)) {
+        if (!sending && ch->fd >= 0 && ch->loop_bell >= 0 && !ch->gathered)
             sleeper_arm_for_loop(sleeper);
         else
             sleeper_arm(sleeper);
