@@ -61,18 +61,30 @@ static bool map_parts(struct sealed *m, int protection, int fd)
     return true;
 }
 
+/* Whether that says what this process lacks, or may not do: then it is not for what a peer has passed. */
+static bool is_our_own(int code)
+{
+    return code == ENOMEM || code == EAGAIN || code == ENFILE || code == EPERM || code == ENOSYS;
+}
+
+static int map_failed(const char *what, size_t bytes, int protection, int code)
+{
+    if (!(protection & PROT_WRITE) && !is_our_own(code))
+        return error_set(EPROTO, "%s: the peer passed memory that cannot be mapped: %s", what,
+                         error_text(code));
+    return error_set(mapping_code(code),
+                     "%s: cannot map %zu bytes of shared memory: %s; less does with a smaller ?ring=, and %s",
+                     what, bytes, mapping_text(code),
+                     protection & PROT_WRITE ? "?pool=, for what is sent"
+                                             : "?max-message= and ?pool=, for what is received");
+}
+
 static int map(const char *what, int fd, int protection, struct sealed *memory)
 {
     struct sealed m = *memory;
 
     if (!map_parts(&m, protection, fd))
-        return error_set(
-            mapping_code(errno),
-            "%s: cannot map %zu bytes of shared memory: %s; less does with a smaller ?ring=, and "
-            "%s",
-            what, sealed_mapped(&m), mapping_text(errno),
-            protection & PROT_WRITE ? "?pool=, for what is sent"
-                                    : "?max-message= and ?pool=, for what is received");
+        return map_failed(what, sealed_mapped(&m), protection, errno);
     memory->base = m.base;
     return 0;
 }
@@ -185,8 +197,9 @@ static int check_reserved(const char *what, int fd, const struct stat *status, c
     off_t hole = by_use ? lseek(fd, 0, SEEK_HOLE) : 0;
 
     if (hole < 0)
-        return error_set(errno, "%s: cannot ask what is reserved of memory (lseek): %s%s", what,
-                         error_text(errno), advice(errno));
+        return error_set(is_our_own(errno) ? errno : EPROTO,
+                         "%s: cannot ask what is reserved of memory (lseek): %s%s", what, error_text(errno),
+                         advice(errno));
     if (by_use ? hole >= (off_t)first
                : (uint64_t)status->st_blocks >= all / 512) /* stat(2): blocks are of 512 bytes */
         return 0;
@@ -195,6 +208,15 @@ static int check_reserved(const char *what, int fd, const struct stat *status, c
                          error_text(refused), advice(refused));
     return error_set(EPROTO, "%s: the peer passed %" PRIu64 " bytes of memory, not all of them reserved",
                      what, first);
+}
+
+/* The seals say nothing of it: whoever has a descriptor opens another by /proc/self/fd as it likes. Where
+ * this process may not ask, mmap(2) tells. */
+static bool is_readable(int fd)
+{
+    int flags = fcntl(fd, F_GETFL), mode = flags & O_ACCMODE;
+
+    return flags < 0 || mode == O_RDONLY || mode == O_RDWR;
 }
 
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
@@ -220,6 +242,10 @@ int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size
                          error_text(errno), advice(errno));
     if (seals < 0 || fstatfs(fd, &system) < 0 || fstat(fd, &status) < 0 || system.f_type != TMPFS_MAGIC)
         return error_set(EPROTO, "%s: the peer passed something that is not a memfd of ordinary pages", what);
+    if (!is_readable(fd))
+        return error_set(EPROTO, "%s: the peer passed memory that is not open for reading", what);
+    if (seals & F_SEAL_WRITE)
+        return error_set(EPROTO, "%s: the peer passed memory that nobody can write", what);
     if ((seals & SEALS) != SEALS)
         return error_set(EPROTO,
                          "%s: the peer passed memory that is not sealed: it could be cut short underneath us",

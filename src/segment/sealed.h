@@ -46,9 +46,11 @@ int sealed_make_more(const char *what, const char *label, size_t plain, size_t r
                      struct sealed *ret_memory, int *ret_fd);
 
 /* Maps for reading what somebody else made, of just these sizes and, for a pool, up to pool_most bytes behind
- * them. Refuses (-EPROTO, explained) a descriptor that is not such memory: not a memfd, of huge pages,
- * without all of the seals, of another size, or not reserved. fd stays the caller's and is not needed
- * afterwards. */
+ * them. Refuses (-EPROTO, explained) a descriptor that is not such memory: not a memfd, of huge pages, not
+ * open for reading, without all of the seals or with F_SEAL_WRITE (which before Linux 6.7 cannot be mapped:
+ * EPERM, as in a sandbox), of another size, or not reserved. Any other error is for what this process lacks
+ * or may not do, -ENOMEM, -ENFILE, -EPERM, -ENOSYS: nobody makes it look short by what it passes. fd stays
+ * the caller's and is not needed afterwards. */
 int sealed_attach(const char *what, int fd, size_t plain, size_t ring, uint64_t pool_most,
                   struct sealed *ret_memory);
 

@@ -200,6 +200,26 @@ TEST(memory_without_all_seals_or_of_another_size_is_not_taken)
     close(fd);
 }
 
+/* By whatever of that fails later, this process would look short of something. */
+TEST(memory_that_cannot_be_read_or_that_nobody_writes_is_not_taken)
+{
+    size_t size = 5 * page();
+    int fd = memfd(size, 0, ALL, true), again;
+
+    again = open(test_format("/proc/self/fd/%d", fd), O_WRONLY | O_CLOEXEC);
+    CHECK(again >= 0);
+    expect_not_taken(again, page(), 4 * page(), "not open for reading");
+    close(again);
+    again = open(test_format("/proc/self/fd/%d", fd), O_WRONLY | O_RDWR | O_CLOEXEC); /* neither: open(2) */
+    CHECK(again >= 0);
+    expect_not_taken(again, page(), 4 * page(), "not open for reading");
+    close(again);
+    close(fd);
+    fd = memfd(size, 0, ALL | F_SEAL_WRITE, true);
+    expect_not_taken(fd, page(), 4 * page(), "nobody can write");
+    close(fd);
+}
+
 TEST(what_is_no_memfd_of_ordinary_pages_is_not_taken)
 {
     const char *path = test_format("%s/file", test_directory()), *shm = "/dev/shm/naru-test-sealed";

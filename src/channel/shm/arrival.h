@@ -37,8 +37,9 @@ int shm_arrival_prepare(const char *what, const struct shm_options *options,
 
 /* Answers who connected over fd, if it has said its HELLO; does not wait. Forks are held off. SHM_ANSWERED:
  * *ret_arrival is the caller's. Or what this process is short of, explained: -EMFILE, -ENFILE, -ENOMEM,
- * -ENOSPC, and then it was told to try again. SHM_ANSWERED takes *fd; but for SHM_SILENT, it is done with
- * otherwise. *prepared: one made ahead, or NULL; NULL afterwards if it was used. what: the URL. */
+ * -ENOSPC, or what a sandbox keeps it from: -EPERM, -ENOSYS; and then it was told to try again. SHM_ANSWERED
+ * takes *fd; but for SHM_SILENT, it is done with otherwise. *prepared: one made ahead, or NULL; NULL
+ * afterwards if it was used. what: the URL. */
 int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **prepared,
                struct shm_arrival **ret_arrival);
 

@@ -68,6 +68,14 @@ static void refuse(struct peer *p, enum handshake_reason reason)
     p->m.reason = (uint32_t)reason;
 }
 
+static void bring_memory_for_writing_only(struct peer *p)
+{
+    int fd = open(test_format("/proc/self/fd/%d", p->fds[WELCOME_MEMORY]), O_WRONLY | O_CLOEXEC);
+
+    CHECK(fd >= 0);
+    close(p->fds[WELCOME_MEMORY]);
+    p->fds[WELCOME_MEMORY] = fd;
+}
 static void announce_a_larger_ring(struct peer *p)
 {
     p->m.ring *= 2;
@@ -127,6 +135,7 @@ static const struct {
     {"a pipe as bell", bring_a_bell_and_a_pipe, -EPROTO, "does not talk"},
     {"three bells", bring_bells_and_one_more, -EPROTO, "does not talk"},
     {"unsealed", bring_unsealed_memory, -EPROTO, "not sealed"},
+    {"for writing only", bring_memory_for_writing_only, -EPROTO, "not open for reading"},
     {"larger than it is", announce_a_larger_ring, -EPROTO, "announced"},
     {"a gigabyte", announce_a_huge_ring, -EINVAL, "?ring="},
     {"too new", be_too_new, -EPROTO, "layouts 4 to 4"},

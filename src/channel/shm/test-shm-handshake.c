@@ -174,6 +174,18 @@ static void bring_half_sealed_memory(struct peer *p)
     bring_unsealed_memory(p);
     CHECK(fcntl(p->fds[HELLO_MEMORY], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
 }
+/* As it should be, but for the descriptor, of which nothing can be mapped. */
+static void bring_memory_for_writing_only(struct peer *p)
+{
+    replace(&p->fds[HELLO_MEMORY],
+            open(test_format("/proc/self/fd/%d", p->fds[HELLO_MEMORY]), O_WRONLY | O_CLOEXEC));
+}
+static void bring_memory_that_nobody_writes(struct peer *p)
+{
+    bring_unsealed_memory(p);
+    CHECK(fcntl(p->fds[HELLO_MEMORY], F_ADD_SEALS,
+                F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+}
 static void bring_huge_pages(struct peer *p)
 {
     int fd = limitless_memfd(MFD_HUGETLB, 2 << 20);
@@ -272,6 +284,8 @@ static const struct {
     {"a mere path", bring_a_mere_path, REASON_PROTOCOL},
     {"an event as memory", bring_an_event_as_memory, REASON_PROTOCOL},
     {"half sealed", bring_half_sealed_memory, REASON_PROTOCOL},
+    {"for writing only", bring_memory_for_writing_only, REASON_PROTOCOL},
+    {"written by nobody", bring_memory_that_nobody_writes, REASON_PROTOCOL},
     {"huge pages", bring_huge_pages, REASON_PROTOCOL},
     {"a file", bring_a_file, REASON_PROTOCOL},
     {"a socket as memory", bring_a_socket_as_memory, REASON_PROTOCOL},
