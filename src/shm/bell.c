@@ -33,21 +33,31 @@ int bell_take(struct sleeper *s)
     return s->is_gone(s->peer) ? 1 : -EAGAIN;
 }
 
+/* Whoever sleeps wakes before its time for a signal, too, and comes again: it is the time to ask that counts,
+ * and not how long one sleep lasted. */
+static bool is_time_to_ask(struct sleeper *s, int64_t now)
+{
+    bool is_time = s->ask_at != 0 && now >= s->ask_at;
+
+    if (is_time || s->ask_at == 0)
+        s->ask_at = now + bell_slice_ns;
+    return is_time;
+}
+
 int bell_sleep(struct sleeper *s, int64_t deadline)
 {
     for (;;) {
-        int64_t until = clock_now() + (s->unsure ? WAKEUP_SLICE_NS : bell_slice_ns);
+        int64_t now = clock_now(), until;
         uint32_t word;
 
         if (is_rung(s, &word))
             return 0;
-        if (futex_wait(s->bell, word, until < deadline ? until : deadline) == 0)
-            return 0;
-        if (s->is_gone(s->peer))
+        if (is_time_to_ask(s, now) && s->is_gone(s->peer))
             return 1;
-        if (deadline_left(deadline) == 0)
+        if (now >= deadline)
             return -ETIMEDOUT;
-        if (s->unsure)
+        until = s->unsure ? now + WAKEUP_SLICE_NS : s->ask_at;
+        if (futex_wait(s->bell, word, until < deadline ? until : deadline) == 0 || s->unsure)
             return 0;
     }
 }

@@ -9,7 +9,8 @@
  *
  * A word that changes between the two steps of S4 does not let the sleeper fall asleep (futex(2),
  * FUTEX_WAIT), so no wake-up is lost. No hang-up tells of a death here: whoever sleeps gets up every
- * BELL_SLICE_NS and asks whether the other side still lives. Each word has one writer, the waker.
+ * BELL_SLICE_NS and asks whether the other side still lives, whatever else wakes it in between. Each word has
+ * one writer, the waker.
  */
 #ifndef NARU_SHM_BELL_H
 #define NARU_SHM_BELL_H

@@ -112,6 +112,7 @@ struct sleeper {
     _Atomic uint32_t *bell;         /* likewise, the other side's; and then also */
     bool (*is_gone)(void *peer);    /* whether the other side is: asks the kernel */
     void *peer;
+    int64_t ask_at; /* when it is asked next; 0: not before the first sleep */
 };
 
 enum { WAKEUP_SLICE_NS = 1000 * 1000, WAKEUP_SETTLE_NS = 100 * 1000 };
