@@ -86,7 +86,7 @@ static char *number(int n)
 
 TEST(wait_prints_signal_sender_and_value)
 {
-    struct command waiter = start("wait", "RTMIN+1", "--timeout", "10s", NULL);
+    struct command waiter = start("wait", "RTMIN+1", "--timeout", "60s", NULL);
     struct command sender = start("send", "--ready", "--value", "-42", number(waiter.pid), "RTMIN+1", NULL);
     char expected[128];
 
@@ -100,7 +100,7 @@ TEST(wait_prints_signal_sender_and_value)
 
 TEST(wait_takes_several_signals_and_speaks_json)
 {
-    struct command waiter = start("wait", "INT", "USR1", "-n", "2", "--json", "-t", "10s", NULL);
+    struct command waiter = start("wait", "INT", "USR1", "-n", "2", "--json", "-t", "60s", NULL);
 
     wait_for_text(&waiter, "waiting as process");
     CHECK_INT(kill(waiter.pid, SIGUSR1), 0);

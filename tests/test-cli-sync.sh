@@ -162,9 +162,13 @@ permissions_decide() {
         expect 0 "$naru" lock --mode 0666 $id-i -- true && expect 0 "${nobody[@]}" "$naru" lock $id-i -- true
 }
 
-enter_and_leave() { # counts who is inside by links, of which there may be as many as units
+# As many seats as units: of more than that inside at once one finds none. (Nobody counts by looking into a directory:
+# who leaves and who comes while it is read may both be seen.)
+enter_and_leave() {
     "$naru" sem --value 2 $id-j run -- bash -c '
-        : >"$0/in.$$"; set -- "$0"/in.*; [ $# -le 2 ] || : >"$0/crowd"; rm "$0/in.$$"' "$scratch" 3>&-
+        for seat in "$0/seat.1" "$0/seat.2"; do
+            if mkdir "$seat" 2>/dev/null; then rmdir "$seat"; exit; fi
+        done; : >"$0/crowd"' "$scratch" 3>&-
 }
 
 n_at_once_and_no_more() {

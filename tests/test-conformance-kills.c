@@ -111,6 +111,8 @@ static uint64_t kill_one_sender(size_t index, bool receives_meanwhile)
     if (receives_meanwhile && link_can(&link, NARU_CAN_BE_RELIABLE))
         for (uint64_t some = test_random() % 300; arrived < some; arrived++)
             TAKE(&link, ch, arrived);
+    else if (receives_meanwhile) /* what may be lost is not waited for; that it has begun is */
+        WAIT_UNTIL(atomic_load(accepted) > 0);
     pause_us(test_random() % 500);
     kill_unreaped(pid);
     arrived = receive_all(&link, ch, arrived, &end);

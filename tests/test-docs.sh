@@ -12,7 +12,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export PATH=$build:$PATH
 passed=0 failed=0 number=0
-unique=naru-doc-$$
+unique=naru-doc-$$x # no other process's begins so
+port=$(tools/unused-ports 2) || exit 2
 
 # Writes the blocks of a document to files: $2.NUMBER.HEADING.LANGUAGE
 blocks() { # DOCUMENT PREFIX
@@ -25,7 +26,7 @@ blocks() { # DOCUMENT PREFIX
 
 # What is fixed in the text must not meet another run's.
 make_unique() {
-    local key port=$((10000 + $$ % 20000))
+    local key
     printf -v key '0x6e%06x' $(($$ % 0x1000000))
     sed -e "s/naru-doc/$unique/g" -e "s/0x\(0000\)\?6e61/$key/g" -e "s/5047/$port/g" -e "s/5048/$((port + 1))/g"
 }

@@ -291,8 +291,8 @@ TEST(python_passes_a_descriptor_and_is_known)
                       "f = open(\"f\")\n"
                       "socket.send_fds(s, [b\"take this\"], [f.fileno()])\n"
                       "assert s.recv(100) == b\"thanks\"'");
-    CHECK_INT(naru_accept(l, NARU_S(20), &ch), 0);
-    CHECK_INT(naru_recv_message(ch, &m, NARU_S(20)), 0);
+    CHECK_INT(naru_accept(l, NARU_S(60), &ch), 0);
+    CHECK_INT(naru_recv_message(ch, &m, NARU_S(60)), 0);
     CHECK_STR(text, "take this");
     CHECK_INT(m.fd_count, 1);
     CHECK_INT(read(fd, content, sizeof content), 6);

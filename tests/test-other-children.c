@@ -51,11 +51,11 @@ static struct ends ends_open(const char *url)
         ends.near = pair[0];
         ends.far = pair[1];
     } else if (strcmp(url, "exec:cat") == 0) {
-        CHECK_INT(naru_connect(url, NULL, NARU_S(20), &ends.near), 0);
+        CHECK_INT(naru_connect(url, NULL, NARU_S(60), &ends.near), 0);
     } else {
         CHECK_INT(naru_listen(url, NULL, &ends.listener), 0);
-        CHECK_INT(naru_connect(naru_listener_url(ends.listener), NULL, NARU_S(20), &ends.near), 0);
-        CHECK_INT(naru_accept(ends.listener, NARU_S(20), &ends.far), 0);
+        CHECK_INT(naru_connect(naru_listener_url(ends.listener), NULL, NARU_S(60), &ends.near), 0);
+        CHECK_INT(naru_accept(ends.listener, NARU_S(60), &ends.far), 0);
     }
     return ends;
 }
@@ -73,8 +73,8 @@ static void check_alive(const struct ends *ends)
 {
     char buffer[16];
 
-    CHECK_INT(naru_send(ends->near, "text", 4, NARU_S(20)), 0);
-    CHECK_INT(naru_recv(ends->far ? ends->far : ends->near, buffer, sizeof buffer, NARU_S(20)), 4);
+    CHECK_INT(naru_send(ends->near, "text", 4, NARU_S(60)), 0);
+    CHECK_INT(naru_recv(ends->far ? ends->far : ends->near, buffer, sizeof buffer, NARU_S(60)), 4);
     CHECK(memcmp(buffer, "text", 4) == 0);
 }
 

@@ -155,11 +155,11 @@ static int open_ends(struct ends *ends, const char *url, const struct naru_optio
     CHECK((r == 0) == (ends->listener != NULL));
     if (r < 0)
         return r;
-    r = naru_connect(naru_listener_url(ends->listener), options, NARU_S(10), &ends->far);
+    r = naru_connect(naru_listener_url(ends->listener), options, NARU_S(60), &ends->far);
     CHECK((r == 0) == (ends->far != NULL));
     if (r < 0)
         return r;
-    r = naru_accept(ends->listener, NARU_S(10), &ends->near);
+    r = naru_accept(ends->listener, NARU_S(60), &ends->near);
     CHECK((r == 0) == (ends->near != NULL));
     return r;
 }
@@ -170,26 +170,26 @@ static int use_ends(const struct ends *ends)
     struct naru_loan loan = NARU_INIT(struct naru_loan);
     struct naru_view view = NARU_INIT(struct naru_view);
     char buffer[16];
-    int r = naru_send(ends->far, "abcd", 4, NARU_S(10));
+    int r = naru_send(ends->far, "abcd", 4, NARU_S(60));
 
     if (r == 0)
-        r = (int)naru_recv(ends->near, buffer, 1, NARU_S(10));
+        r = (int)naru_recv(ends->near, buffer, 1, NARU_S(60));
     CHECK(r < 0);
     if (r != -EMSGSIZE)
         return r;
-    CHECK_INT(naru_recv(ends->near, buffer, sizeof buffer, NARU_S(10)), 4);
+    CHECK_INT(naru_recv(ends->near, buffer, sizeof buffer, NARU_S(60)), 4);
     r = naru_channel_fd(ends->near);
     if (r >= 0)
         r = naru_channel_fd(ends->far);
     if (r < 0 && r != -ENOTSUP) /* of System V queues, and of files without inotify */
         return r;
-    r = naru_loan(ends->far, 4, NARU_S(10), &loan);
+    r = naru_loan(ends->far, 4, NARU_S(60), &loan);
     if (r == 0) {
         memcpy(loan.data, "efgh", 4);
         r = naru_commit(&loan, 4, NULL);
     }
     if (r == 0)
-        r = naru_borrow(ends->near, NARU_S(10), &view);
+        r = naru_borrow(ends->near, NARU_S(60), &view);
     if (r == 0)
         CHECK(view.length == 4 && memcmp(view.data, "efgh", 4) == 0);
     if (r == 0)

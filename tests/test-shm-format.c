@@ -18,7 +18,7 @@ static int await(struct naru_channel *ch, struct naru_message *m, bool loop)
     int r;
 
     if (!loop)
-        return naru_recv_message(ch, m, NARU_S(20));
+        return naru_recv_message(ch, m, NARU_S(60));
     while ((r = naru_recv_message(ch, m, NARU_NOWAIT)) == -EAGAIN)
         CHECK_INT(poll(&ready, 1, 20000), 1);
     return r;
@@ -41,7 +41,7 @@ static void echo(struct naru_channel *ch, bool loop)
         if (await(ch, &m, loop) < 0)
             test_fail(__FILE__, __LINE__, "message %d: %s", i, naru_explain());
         piece.iov_len = m.length;
-        CHECK_INT(naru_send_message(ch, &m, NARU_S(20)), 0);
+        CHECK_INT(naru_send_message(ch, &m, NARU_S(60)), 0);
         for (size_t j = 0; j < m.fd_count; j++)
             CHECK_INT(close(fds[j]), 0);
     }
@@ -85,7 +85,7 @@ static void check_peer(struct naru_channel *ch, int child, size_t index)
     char byte;
 
     echo(ch, waits[index].loop);
-    CHECK_INT(naru_recv(ch, &byte, 1, NARU_S(20)), -EPIPE); /* closed, and not killed: it said so */
+    CHECK_INT(naru_recv(ch, &byte, 1, NARU_S(60)), -EPIPE); /* closed, and not killed: it said so */
     test_join(child);
     (void)naru_channel_close(ch);
 }
@@ -99,7 +99,7 @@ TEST_EACH(a_peer_written_from_the_manual_is_understood, each_wait)
 
     CHECK_INT(naru_listen(url_of(path, index), NULL, &l), 0);
     child = fork_peer("connect", path, index);
-    CHECK_INT(naru_accept(l, NARU_S(20), &ch), 0);
+    CHECK_INT(naru_accept(l, NARU_S(60), &ch), 0);
     check_peer(ch, child, index);
     (void)naru_listener_close(l);
 }
@@ -110,6 +110,6 @@ TEST_EACH(a_listener_written_from_the_manual_is_understood, each_wait)
     struct naru_channel *ch;
     int child = fork_peer("listen", path, index);
 
-    CHECK_INT(naru_connect(url_of(path, index), NULL, NARU_S(20), &ch), 0);
+    CHECK_INT(naru_connect(url_of(path, index), NULL, NARU_S(60), &ch), 0);
     check_peer(ch, child, index);
 }

@@ -40,8 +40,8 @@ static void expect_protocol_error(struct naru_channel *ch)
     for (int i = 0; i < 2; i++) {
         CHECK_INT(naru_recv(ch, buffer, sizeof buffer, i ? NARU_FOREVER : NARU_NOWAIT), -EPROTO);
         CHECK_INT(naru_send(ch, "x", 1, i ? NARU_FOREVER : NARU_NOWAIT), -EPROTO);
-        CHECK_INT(naru_borrow(ch, NARU_S(10), &view), -EPROTO);
-        CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_S(10)), -EPROTO);
+        CHECK_INT(naru_borrow(ch, NARU_S(60), &view), -EPROTO);
+        CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_S(60)), -EPROTO);
     }
     CHECK(test_is_readable(naru_channel_fd(ch)));
 }
@@ -83,7 +83,7 @@ TEST(a_position_of_nonsense_is_a_protocol_error)
         int r;
 
         atomic_store(&l->page->lane[0].taken, positions[i]);
-        while ((r = naru_send(ch[0], buffer, sizeof buffer, NARU_S(10))) == 0)
+        while ((r = naru_send(ch[0], buffer, sizeof buffer, NARU_S(60))) == 0)
             ;
         CHECK_INT(r, -EPROTO);
         atomic_store(&l->page->lane[0].taken, 0);
@@ -166,7 +166,7 @@ TEST(a_ring_without_end_ends_with_its_writer)
             if (way == 2)
                 r = naru_borrow(ch[0], NARU_FOREVER, &view);
             else
-                r = naru_recv(ch[0], buffer, sizeof buffer, way ? NARU_S(10) : NARU_FOREVER);
+                r = naru_recv(ch[0], buffer, sizeof buffer, way ? NARU_S(60) : NARU_FOREVER);
             if (way == 2 && r == 0)
                 naru_release(&view);
         }

@@ -62,8 +62,8 @@ static void other(const char *kind)
     struct naru_segment *segment = attach(kind);
     struct variable *variable = naru_segment_data(segment);
 
-    CHECK_INT(naru_event_wait(&variable->changed, NARU_S(20)), 0);
-    CHECK_INT(naru_mutex_lock(&variable->mutex, NARU_S(20)), 0);
+    CHECK_INT(naru_event_wait(&variable->changed, NARU_S(60)), 0);
+    CHECK_INT(naru_mutex_lock(&variable->mutex, NARU_S(60)), 0);
     CHECK_INT(variable->value, 3);
     variable->value = 4;
     CHECK_INT(naru_rwlock_write(&variable->rwlock, NARU_NOWAIT), 0);
@@ -92,15 +92,15 @@ TEST(every_lock_works_and_survives_its_holder_in_every_kind_of_segment)
         CHECK_INT(naru_event_set(&((struct variable *)naru_segment_data(moved))->changed), 0);
         CHECK_INT(naru_mutex_unlock(&variable->mutex), 0);
         test_join(pid);
-        CHECK_INT(naru_mutex_lock(&variable->mutex, NARU_S(20)), -EOWNERDEAD);
+        CHECK_INT(naru_mutex_lock(&variable->mutex, NARU_S(60)), -EOWNERDEAD);
         CHECK_INT(variable->value, 4);
         CHECK_INT(naru_mutex_consistent(&variable->mutex), 0);
         CHECK_INT(naru_mutex_unlock(&variable->mutex), 0);
-        CHECK_INT(naru_rwlock_read(&variable->rwlock, NARU_S(20)), -EOWNERDEAD);
+        CHECK_INT(naru_rwlock_read(&variable->rwlock, NARU_S(60)), -EOWNERDEAD);
         CHECK_INT(naru_rwlock_unlock(&variable->rwlock), 0);
-        CHECK_INT(naru_semaphore_acquire(&variable->semaphore, NARU_S(20)), 0);
+        CHECK_INT(naru_semaphore_acquire(&variable->semaphore, NARU_S(60)), 0);
         CHECK_INT(naru_semaphore_release(&variable->semaphore), 0);
-        CHECK_INT(naru_barrier_wait(&variable->barrier, NARU_S(20)), -EOWNERDEAD);
+        CHECK_INT(naru_barrier_wait(&variable->barrier, NARU_S(60)), -EOWNERDEAD);
         (void)naru_segment_close(moved);
         (void)naru_segment_close(segment);
     }
@@ -119,7 +119,7 @@ TEST(many_writers_under_a_lock_lose_no_update)
             struct variable *shared = naru_segment_data(mine);
 
             for (int n = 0; n < 2000; n++) {
-                CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_S(20)), 0);
+                CHECK_INT(naru_mutex_lock(&shared->mutex, NARU_S(60)), 0);
                 shared->value++;
                 CHECK_INT(naru_mutex_unlock(&shared->mutex), 0);
             }

@@ -183,7 +183,7 @@ static void begin(struct run *run, fate_of *decide)
         relay(run->relayed, decide, near_fd, far_fd);
     close(near_fd);
     close(far_fd);
-    CHECK_INT(naru_connect(test_format("udp://127.0.0.1:%u", near_port), NULL, NARU_S(10), &run->near), 0);
+    CHECK_INT(naru_connect(test_format("udp://127.0.0.1:%u", near_port), NULL, NARU_S(60), &run->near), 0);
 }
 
 static void end(struct run *run)
@@ -231,11 +231,15 @@ TEST(without_a_loss_the_file_arrives_through_the_relay)
     CHECK_INT(run.relayed->dropped[TO_FAR] + run.relayed->dropped[TO_NEAR], 0);
 }
 
-static enum fate every_third_is_lost(const struct relayed *relayed, int direction, uint64_t n,
-                                     uint32_t number)
+/* Now the first of three, now another: with the same of all of them whoever sends three at a time, again and
+ * again, might lose the one that counts for ever. */
+static enum fate one_of_three_is_lost(const struct relayed *relayed, int direction, uint64_t n,
+                                      uint32_t number)
 {
+    uint64_t mixed = (n / 3 + 1) * 0x9e3779b97f4a7c15u;
+
     (void)relayed, (void)direction, (void)number;
-    return n % 3 == 2 ? DROP : PASS;
+    return n % 3 == (mixed >> 40) % 3 ? DROP : PASS;
 }
 
 TEST(with_every_third_datagram_lost_both_ways_each_byte_arrives)
@@ -243,7 +247,7 @@ TEST(with_every_third_datagram_lost_both_ways_each_byte_arrives)
     struct tour_result result;
     struct run run;
 
-    carry(&run, every_third_is_lost, &result);
+    carry(&run, one_of_three_is_lost, &result);
     CHECK(run.relayed->dropped[TO_FAR] >= PIECES / 3);
     CHECK(run.relayed->dropped[TO_NEAR] > 0);
     CHECK(run.relayed->datagrams[TO_FAR] > PIECES + 1);

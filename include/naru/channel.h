@@ -295,7 +295,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_pair(const char *url, const struct nar
 
 /*
  * Makes the calling process the owner of a pair's end, or of a channel with options.keep_on_fork that its
- * parent opened. To be called in one process only: naru cannot see that two use the same end.
+ * parent opened. To be called in one process only: naru cannot see that two use the same end. The parent
+ * closes its copy after that: on shm+sysv: a channel that nobody has adopted ends with it.
  * -EINVAL: the channel is another process's and was not opened to be kept.
  */
 NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
