@@ -21,11 +21,10 @@
 #include "naru/semaphore.h"
 
 enum {
-    ROUNDS = 8,         /* of victims that were woken */
-    ATTEMPTS = 200,     /* a victim whose nap ends before it is woken does not count */
+    ROUNDS = 8,         /* of victims */
     CHANGED = 16,       /* where the word to sleep on stands: monitor.h, event.c */
     LOCK = 32,          /* the same of the mutex, mutex.c */
-    LONG_NAP = 6,       /* the nap that is as long as naps get (futex.h) */
+    LONG = 1000,        /* seconds that are added to a nap (futex.h), so that nothing else ends it */
     SYSCALL_STOP = 0x80 /* added to SIGTRAP by PTRACE_O_TRACESYSGOOD */
 };
 
@@ -44,7 +43,6 @@ struct scene {
     void (*other)(union object *object);   /* waits, and must get through */
     void (*let_go)(union object *object);
     size_t word;
-    int naps; /* how many the victim takes before it is woken */
 };
 
 static void go(int pid, enum __ptrace_request how)
@@ -86,8 +84,20 @@ static int fork_traced(void (*operate)(union object *object), union object *obje
     return pid;
 }
 
+/* The end of its nap, a time in its own memory. */
+static void lengthen_nap(int pid, const struct __ptrace_syscall_info *info)
+{
+    uint64_t at = info->entry.args[3] + offsetof(struct timespec, tv_sec);
+    long seconds;
+
+    errno = 0;
+    seconds = ptrace(PTRACE_PEEKDATA, pid, (void *)(uintptr_t)at, NULL);
+    CHECK_INT(errno, 0);
+    CHECK_INT(ptrace(PTRACE_POKEDATA, pid, (void *)(uintptr_t)at, (void *)(uintptr_t)(seconds + LONG)), 0);
+}
+
 /* Lets it run until it is about to sleep on the word, outside of the object. */
-static void run_to_nap(int pid, const char *word)
+static struct __ptrace_syscall_info run_to_nap(int pid, const char *word)
 {
     struct __ptrace_syscall_info info;
 
@@ -97,71 +107,65 @@ static void run_to_nap(int pid, const char *word)
     } while (info.op != PTRACE_SYSCALL_INFO_ENTRY || info.entry.nr != SYS_futex ||
              info.entry.args[0] != (uintptr_t)word ||
              ((uint32_t)info.entry.args[1] & (uint32_t)FUTEX_CMD_MASK) != FUTEX_WAIT_BITSET);
+    return info;
 }
 
-/* Whether it sleeps, or did and stands at the end of the call by now. */
-static bool has_slept(int pid)
+/* Likewise, and until somebody wakes it. */
+static void run_to_sleep(int pid, const char *word)
 {
-    siginfo_t stopped = {.si_pid = 0};
+    struct __ptrace_syscall_info info = run_to_nap(pid, word);
 
-    CHECK_INT(waitid(P_PID, (id_t)pid, &stopped, WSTOPPED | WNOHANG | WNOWAIT), 0);
-    return stopped.si_pid == pid || is_asleep(pid);
+    lengthen_nap(pid, &info);
 }
 
-/* Waits for the end of its sleep, where it stays. Whether it was woken, and not by the end of its nap. */
-static bool is_woken(int pid)
+static void fall_asleep(int pid, enum __ptrace_request how)
+{
+    go(pid, how);
+    WAIT_UNTIL(is_asleep(pid));
+}
+
+/* Waits for the end of its sleep, where it stays. */
+static void stop_woken(int pid)
 {
     struct __ptrace_syscall_info info = wait_for_stop(pid);
 
     CHECK_INT(info.op, PTRACE_SYSCALL_INFO_EXIT);
-    return info.exit.rval == 0;
+    CHECK_INT(info.exit.rval, 0);
 }
 
-/* A child that sleeps in the last of so many naps, and stops when it wakes. */
+/* A child that sleeps, and stops when it wakes. */
 static int fork_sleeper(void (*operate)(union object *object), union object *object, const char *word)
 {
     int pid = fork_traced(operate, object);
 
-    for (int i = 0; i < LONG_NAP; i++)
-        run_to_nap(pid, word);
-    go(pid, PTRACE_SYSCALL);
-    WAIT_UNTIL(has_slept(pid));
+    run_to_sleep(pid, word);
+    fall_asleep(pid, PTRACE_SYSCALL);
     return pid;
 }
 
-/* One round. Whether the victim was woken. The victim comes first, so that it is first in every queue. */
-static bool kill_woken(const struct scene *scene, union object *object)
+/* One round. The victim comes first, so that it is first in every queue. */
+static void kill_woken(const struct scene *scene, union object *object)
 {
     const char *word = (const char *)object + scene->word;
     int victim, other;
-    bool woken;
 
     scene->prepare(object);
     victim = fork_traced(scene->victim, object);
-    run_to_nap(victim, word);
+    run_to_sleep(victim, word);
     other = fork_traced(scene->other, object);
-    run_to_nap(other, word);
-    for (int i = 1; i < scene->naps; i++)
-        run_to_nap(victim, word);
-    go(victim, PTRACE_SYSCALL);
-    WAIT_UNTIL(has_slept(victim));
-    go(other, PTRACE_CONT);
-    WAIT_UNTIL(is_asleep(other));
+    (void)run_to_nap(other, word);
+    fall_asleep(victim, PTRACE_SYSCALL);
+    fall_asleep(other, PTRACE_CONT);
     scene->let_go(object);
-    woken = is_woken(victim);
+    stop_woken(victim);
     test_kill(victim);
     test_join(other);
-    return woken;
 }
 
 static void play(const struct scene *scene, union object *object)
 {
-    int woken = 0;
-
-    for (int attempt = 0; woken < ROUNDS; attempt++) {
-        CHECK(attempt < ATTEMPTS);
-        woken += kill_woken(scene, object);
-    }
+    for (int round = 0; round < ROUNDS; round++)
+        kill_woken(scene, object);
 }
 
 static union object *new_object(void)
@@ -196,7 +200,7 @@ static void release_unit(union object *object)
 
 TEST(a_unit_posted_for_a_waiter_that_is_killed_goes_to_another)
 {
-    const struct scene scene = {no_unit, wait_for_unit, wait_for_unit, post_unit, CHANGED, LONG_NAP};
+    const struct scene scene = {no_unit, wait_for_unit, wait_for_unit, post_unit, CHANGED};
     union object *object = new_object();
 
     play(&scene, object);
@@ -206,7 +210,7 @@ TEST(a_unit_posted_for_a_waiter_that_is_killed_goes_to_another)
 /* Nobody gives the unit back: each round gets that which the last round's survivor died with. */
 TEST(a_unit_released_to_a_waiter_that_is_killed_goes_to_another)
 {
-    const struct scene scene = {acquire_unit, acquire_unit, acquire_unit, release_unit, CHANGED, LONG_NAP};
+    const struct scene scene = {acquire_unit, acquire_unit, acquire_unit, release_unit, CHANGED};
     union object *object = new_object();
 
     CHECK_INT(naru_semaphore_init(&object->semaphore, 1, 1), 0);
@@ -235,8 +239,8 @@ static void pulse_event(union object *object)
 
 TEST(an_event_set_for_a_waiter_that_is_killed_lets_another_through)
 {
-    const struct scene set = {not_set, wait_for_event, wait_for_event, set_event, CHANGED, LONG_NAP};
-    const struct scene pulse = {not_set, wait_for_event, wait_for_event, pulse_event, CHANGED, LONG_NAP};
+    const struct scene set = {not_set, wait_for_event, wait_for_event, set_event, CHANGED};
+    const struct scene pulse = {not_set, wait_for_event, wait_for_event, pulse_event, CHANGED};
     union object *object = new_object();
 
     play(&set, object);
@@ -248,16 +252,14 @@ TEST(an_event_set_for_a_waiter_that_is_killed_lets_another_through)
 TEST(a_pulse_for_a_waiter_that_is_killed_lets_nobody_through_who_comes_later)
 {
     union object *object = new_object();
-    int woken = 0;
 
-    for (int attempt = 0; woken < ROUNDS; attempt++) {
+    for (int round = 0; round < ROUNDS; round++) {
         int victim;
 
-        CHECK(attempt < ATTEMPTS);
         not_set(object);
         victim = fork_sleeper(wait_for_event, object, (const char *)object + CHANGED);
         pulse_event(object);
-        woken += is_woken(victim);
+        stop_woken(victim);
         test_kill(victim);
         CHECK_INT(naru_event_is_set(&object->event), 0);
         CHECK_INT(naru_event_wait(&object->event, NARU_NOWAIT), -EAGAIN);
@@ -277,8 +279,8 @@ TEST(a_pulse_does_not_take_back_the_one_before)
         not_set(object);
         waiter = fork_sleeper(wait_for_event, object, (const char *)object + CHANGED);
         pulse_event(object);
-        (void)is_woken(waiter); /* or its nap has ended; it waits all the same */
-        pulse_event(object);    /* nobody sleeps */
+        stop_woken(waiter);
+        pulse_event(object); /* nobody sleeps */
         go(waiter, PTRACE_CONT);
         test_join(waiter);
         CHECK_INT(naru_event_is_set(&object->event), 0);
@@ -304,7 +306,7 @@ static void use_mutex(union object *object)
 
 TEST(a_mutex_unlocked_for_a_waiter_that_is_killed_goes_to_another)
 {
-    const struct scene scene = {lock_mutex, use_mutex, use_mutex, unlock_mutex, LOCK, 1};
+    const struct scene scene = {lock_mutex, use_mutex, use_mutex, unlock_mutex, LOCK};
     union object *object = new_object();
 
     CHECK_INT(naru_mutex_init(&object->mutex), 0);
@@ -337,10 +339,10 @@ static void read_once(union object *object)
 TEST(an_rwlock_unlocked_for_a_waiter_that_is_killed_goes_to_another)
 {
     const struct scene scenes[] = {
-        {write_lock, write_once, write_once, rw_unlock, CHANGED, LONG_NAP},
-        {write_lock, write_once, read_once, rw_unlock, CHANGED, LONG_NAP},
-        {write_lock, read_once, write_once, rw_unlock, CHANGED, LONG_NAP},
-        {write_lock, read_once, read_once, rw_unlock, CHANGED, LONG_NAP},
+        {write_lock, write_once, write_once, rw_unlock, CHANGED},
+        {write_lock, write_once, read_once, rw_unlock, CHANGED},
+        {write_lock, read_once, write_once, rw_unlock, CHANGED},
+        {write_lock, read_once, read_once, rw_unlock, CHANGED},
     };
     union object *object = new_object();
 
@@ -367,7 +369,7 @@ static void arrive_last(union object *object)
 
 TEST(a_barrier_lets_the_rest_go_when_a_waiter_is_killed_on_its_way_out)
 {
-    const struct scene scene = {new_barrier, arrive, arrive, arrive_last, CHANGED, LONG_NAP};
+    const struct scene scene = {new_barrier, arrive, arrive, arrive_last, CHANGED};
     union object *object = new_object();
 
     play(&scene, object);
