@@ -44,6 +44,14 @@ bool test_is_thread_asleep(int tid)
     return state_of(path) == 'S';
 }
 
+long test_sleeps(void)
+{
+    struct rusage usage;
+
+    CHECK_INT(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_nvcsw;
+}
+
 bool test_is_readable(int fd)
 {
     struct pollfd ready = {.fd = fd, .events = POLLIN};

@@ -34,7 +34,8 @@ enum { TIMEOUT_DEFAULT_S = 120 };
 #endif
 /* Numbers of the runner's own descriptors, far above those that a test sees. */
 enum { ALARM_FD = 499, RUNNER_FD = 498 };
-enum { GRACE_ATTEMPTS = 1000, GRACE_PAUSE_NS = 5000000 }; /* five seconds for children that are ending */
+/* Five seconds for children that are ending, and a minute for those that want a CPU all the while. */
+enum { GRACE_ATTEMPTS = 1000, GRACE_MOST = 12000, GRACE_PAUSE_NS = 5000000 };
 
 static void __attribute__((noreturn)) give_up(const char *what)
 {
@@ -104,8 +105,8 @@ static bool all_children_ended(void)
     }
 }
 
-/* Calls each with every living child of ours: by now, all that is left of the test. */
-static void for_each_child(void (*each)(pid_t pid, const char *name))
+/* Calls each with every living child of ours, its name and state: by now, all that is left of the test. */
+static void for_each_child(void (*each)(pid_t pid, const char *name, char state))
 {
     DIR *directory = opendir("/proc");
     if (!directory)
@@ -125,19 +126,21 @@ static void for_each_child(void (*each)(pid_t pid, const char *name))
             sscanf(end + 1, " %c %d", &state, &parent) != 2 || parent != (int)getpid() || state == 'Z')
             continue;
         *end = '\0';
-        each((pid_t)atoi(entry->d_name), name + 1);
+        each((pid_t)atoi(entry->d_name), name + 1, state);
     }
     closedir(directory);
 }
 
-static void report_child(pid_t pid, const char *name)
+static void report_child(pid_t pid, const char *name, char state)
 {
+    (void)state;
     verdict_add(test_context.verdict, OUTCOME_FAILED, "left a process running: %d (%s)", (int)pid, name);
 }
 
-static void kill_child(pid_t pid, const char *name)
+static void kill_child(pid_t pid, const char *name, char state)
 {
     (void)name;
+    (void)state;
     kill(pid, SIGKILL);
 }
 
@@ -151,15 +154,29 @@ static void kill_everybody(pid_t group)
     }
 }
 
+static bool some_want_to_run;
+
+static void note_whether_it_wants_to_run(pid_t pid, const char *name, char state)
+{
+    (void)pid;
+    (void)name;
+    some_want_to_run |= state == 'R' || state == 'D';
+}
+
 static void check_survivors(void)
 {
     const struct timespec pause = {.tv_nsec = GRACE_PAUSE_NS};
-    for (int i = 0; i < GRACE_ATTEMPTS; i++) {
+    some_want_to_run = true;
+    for (int i = 0; i < GRACE_MOST && some_want_to_run; i++) {
         if (all_children_ended())
             return;
         nanosleep(&pause, NULL);
+        some_want_to_run = i < GRACE_ATTEMPTS;
+        if (!some_want_to_run)
+            for_each_child(note_whether_it_wants_to_run);
     }
-    for_each_child(report_child);
+    if (!all_children_ended())
+        for_each_child(report_child);
 }
 
 static void watch(struct verdict *verdict, pid_t pid, int alarm_fd, int runner_fd)

@@ -111,6 +111,9 @@ void test_kill(int pid);
 void test_wait_asleep(int pid);
 bool test_is_thread_asleep(int tid);
 
+/* How often this process went to sleep by itself, so far. */
+long test_sleeps(void);
+
 /* Whether poll(2) finds the descriptor readable now. */
 bool test_is_readable(int fd);
 

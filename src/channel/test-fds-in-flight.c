@@ -91,15 +91,6 @@ static int send_until_full(struct naru_channel *ch)
 
 enum { ROUNDS = 20 };
 
-/* How often this process went to sleep by itself. */
-static long sleeps(void)
-{
-    struct rusage usage;
-
-    CHECK_INT(getrusage(RUSAGE_SELF, &usage), 0);
-    return usage.ru_nvcsw;
-}
-
 static void send_too_many(const char *url)
 {
     struct naru_channel *ch[2];
@@ -108,10 +99,10 @@ static void send_too_many(const char *url)
 
     open_pair(url, ch);
     sent = send_until_full(ch[0]);
-    before = sleeps();
+    before = test_sleeps();
     for (int i = 0; i < ROUNDS; i++)
         CHECK_INT(send_some(ch[0], NARU_MS(20)), -ETIMEDOUT);
-    CHECK(sleeps() - before >= ROUNDS / 2);              /* a round in which all stood still has none */
+    CHECK(test_sleeps() - before >= ROUNDS / 2);         /* a round in which all stood still has none */
     CHECK_INT(naru_send(ch[0], "none", 4, patience), 0); /* what has none goes */
     take_some(ch[1]);
     CHECK_INT(send_some(ch[0], NARU_NOWAIT), 0);

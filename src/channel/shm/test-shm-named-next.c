@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* shm+posix: and what stands at NAME.next, where each segment is until it takes the name: of others, of who
  * is about to listen, of a listener that was killed there. */
-#include <sys/resource.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -189,15 +188,6 @@ TEST(the_next_segment_of_a_live_listener_is_not_removed_by_its_own_name)
 
 enum { ROUNDS = 20 };
 
-/* How often this process went to sleep by itself. */
-static long sleeps(void)
-{
-    struct rusage usage;
-
-    CHECK_INT(getrusage(RUSAGE_SELF, &usage), 0);
-    return usage.ru_nvcsw;
-}
-
 TEST(while_another_is_at_the_name_of_the_next_segment_who_accepts_sleeps)
 {
     struct naru_listener *l = listen_at(url);
@@ -207,10 +197,10 @@ TEST(while_another_is_at_the_name_of_the_next_segment_who_accepts_sleeps)
 
     CHECK(lock_seat(fd));
     far = connect_to(url);
-    before = sleeps();
+    before = test_sleeps();
     for (int i = 0; i < ROUNDS; i++)
         CHECK_INT(naru_accept(l, NARU_MS(20), &near), -ETIMEDOUT);
-    CHECK(sleeps() - before >= ROUNDS / 2); /* a round in which all stood still has none */
+    CHECK(test_sleeps() - before >= ROUNDS / 2); /* a round in which all stood still has none */
     CHECK_CONTAINS(naru_explain(), "/dev/shm/named.next, where");
     CHECK_CONTAINS(naru_explain(), test_format("process %d holds that", getpid()));
     close(fd);
