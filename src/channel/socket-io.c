@@ -22,6 +22,7 @@ void socket_put_fds(struct msghdr *header, union socket_control *control, const 
         return;
     header->msg_control = control->bytes;
     header->msg_controllen = CMSG_SPACE(count * sizeof *fds);
+    memset(control->bytes, 0, header->msg_controllen); /* also what lies behind them, for alignment */
     cmsg = CMSG_FIRSTHDR(header);
     cmsg->cmsg_level = SOL_SOCKET;
     cmsg->cmsg_type = SCM_RIGHTS;
@@ -64,11 +65,10 @@ void socket_count_lost_fds(struct naru_channel *ch, const struct msghdr *header)
         channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
 }
 
-size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int *fds)
+size_t socket_fds_in(const struct msghdr *header, int *fds)
 {
     size_t total = 0;
 
-    socket_count_lost_fds(ch, header);
     if (header->msg_controllen == 0)
         return 0;
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg;
@@ -82,6 +82,12 @@ size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int
         total += count;
     }
     return total;
+}
+
+size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int *fds)
+{
+    socket_count_lost_fds(ch, header);
+    return socket_fds_in(header, fds);
 }
 
 void socket_note_reset(struct naru_channel *ch, int code)

@@ -12,6 +12,7 @@
 #include "base/discard.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "channel/socket-io.h"
 #include "shm/layout.h"
 
 enum {
@@ -83,31 +84,15 @@ enum handshake_reason handshake_read(const void *bytes, size_t length, const str
 
 /* --- the socket --- */
 
-/* As cmsg(3) wants it. */
-union control {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(HANDSHAKE_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
-};
+static_assert((int)HANDSHAKE_FDS_MAX == (int)CHANNEL_FDS_MAX, "room for descriptors");
 
 int handshake_send(int fd, const struct handshake_message *m, const int *fds, size_t count)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(HELLO_FDS_MOST * sizeof(int))];
-    } control = {.bytes = {0}};
     struct iovec iov = {(void *)(uintptr_t)m, sizeof *m};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+    union socket_control control;
 
-    if (count > 0) {
-        struct cmsghdr *cmsg = &control.align;
-
-        header.msg_control = control.bytes;
-        header.msg_controllen = CMSG_SPACE(count * sizeof *fds);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(count * sizeof *fds);
-        memcpy(CMSG_DATA(cmsg), fds, count * sizeof *fds);
-    }
+    socket_put_fds(&header, &control, fds, count);
     return sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
@@ -122,23 +107,9 @@ void handshake_refuse(int fd, enum handshake_reason reason, const struct handsha
     (void)r; /* it may have gone */
 }
 
-static void take_fds(struct msghdr *header, struct handshake_packet *packet)
-{
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
-        size_t count;
-
-        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-            continue;
-        count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        memcpy(packet->fds + packet->fd_count, CMSG_DATA(cmsg),
-               count * sizeof(int)); /* control has no more */
-        packet->fd_count += count;
-    }
-}
-
 int handshake_recv(int fd, struct handshake_packet *ret_packet)
 {
-    union control control;
+    union socket_control control;
     struct iovec iov = {ret_packet->bytes, sizeof ret_packet->bytes};
     struct msghdr header;
     ssize_t n;
@@ -156,7 +127,7 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet)
     }
     if (n < 0)
         return errno == ECONNRESET ? -EPIPE : errno == EINTR ? -EAGAIN : -errno;
-    take_fds(&header, ret_packet);
+    ret_packet->fd_count = socket_fds_in(&header, ret_packet->fds);
     ret_packet->fds_lost = header.msg_flags & MSG_CTRUNC;
     if (n == 0 && ret_packet->fd_count == 0 && !ret_packet->fds_lost)
         return -EPIPE; /* or an empty packet, which is no word either */
@@ -218,7 +189,7 @@ static bool holds_descriptors(int fd)
 static bool receive_the_rest(int fd)
 {
     struct handshake_packet packet;
-    union control control;
+    union socket_control control;
     const int off = -1;
 
     (void)setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
@@ -237,8 +208,7 @@ static bool receive_the_rest(int fd)
         }
         if (header.msg_controllen == 0)
             break;
-        packet.fd_count = 0;
-        take_fds(&header, &packet);
+        packet.fd_count = socket_fds_in(&header, packet.fds);
         handshake_packet_close(&packet);
     }
     return true;
