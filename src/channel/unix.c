@@ -22,6 +22,7 @@
 #include "channel/stream.h"
 #include "channel/table.h"
 #include "channel/unix-connect.h"
+#include "channel/unix-end.h"
 #include "channel/unix-endpoint.h"
 
 enum {
@@ -95,9 +96,21 @@ static int open_channel(struct naru_channel *ch, int fd, const struct naru_optio
     return 0;
 }
 
+/* A receiver of datagrams has its listener's socket, as long as there is one. */
+static bool has_socket_of_its_own(const struct naru_channel *ch)
+{
+    return ch->ops != &unix_dgram_ops || !ch->listener;
+}
+
+/* What other processes may have as well, or may use some day, is left to whoever closes it last. */
 static void unix_close(struct naru_channel *ch, bool owner)
 {
-    (void)owner;
+    if (owner && ch->rfd >= 0 && ch->rfd == ch->wfd && fork_guard_generation(&ch->guard) != 0 &&
+        !ch->keep_on_fork && has_socket_of_its_own(ch)) {
+        fork_hold();
+        ch->rfd = ch->wfd = unix_end(ch->rfd);
+        fork_release();
+    }
     free(ch->state);
 }
 
@@ -180,6 +193,14 @@ static int unix_listen(struct naru_listener *l, struct url *url, const struct na
 static void unix_unlisten(struct naru_listener *l, bool owner)
 {
     l->state = unix_endpoint_close(l->state, l->lock_fd, owner);
+    if (!owner)
+        return;
+    fork_hold();
+    if (l->ops != &unix_dgram_ops)
+        unix_end_waiting(l->fd);
+    else if (!l->taken) /* or a channel has the socket, too */
+        l->fd = unix_end(l->fd);
+    fork_release();
 }
 
 static int unix_stop(struct naru_listener *l)

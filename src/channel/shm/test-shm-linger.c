@@ -175,6 +175,11 @@ static const char *each_carrier(size_t index)
     return index < sizeof carriers / sizeof *carriers ? carriers[index] : NULL;
 }
 
+static const char *each_unix_carrier(size_t index)
+{
+    return each_carrier(index + 1);
+}
+
 TEST_EACH(nor_a_receiver_that_has_no_room_for_it, each_carrier)
 {
     size_t before = open_descriptors();
@@ -224,4 +229,72 @@ TEST_EACH(nor_the_end_of, each_end)
     naru_channel_close(ch[0]);
     close(others[0]);
     close(others[1]);
+}
+
+/* As one closes with it unread its sender is told, at once. */
+TEST_EACH(nor_the_end_of_a_unix_socket, each_unix_carrier)
+{
+    size_t before = open_descriptors();
+    struct naru_channel *ch[2];
+    int others[2];
+
+    CHECK_INT(naru_channel_pair(carriers[index + 1], NULL, ch), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_channel_adopt(ch[i]), 0);
+    CHECK_INT(naru_send(ch[0], "first", 5, NARU_FOREVER), 0);
+    send_lingering_socket(ch[0], others);
+    CHECK_INT(naru_send(ch[0], "last", 4, NARU_FOREVER), 0);
+    naru_channel_close(ch[1]);
+    CHECK_INT(naru_send(ch[0], "more", 4, NARU_FOREVER), -EPIPE);
+    if (index < 2) /* the kernel tells of no datagram what became of it */
+        CHECK_INT(naru_flush(ch[0], NARU_TAKEN, patience), -EPIPE);
+    close(others[0]);
+    close(others[1]);
+    naru_channel_close(ch[0]);
+    WAIT_UNTIL(open_descriptors() == before);
+}
+
+/* Of datagrams the one channel has the listener's socket. */
+TEST(nor_the_end_of_a_receiver_of_datagrams)
+{
+    size_t before = open_descriptors();
+    const char *where = test_format("unix://%s?type=dgram", socket_path());
+
+    for (int channel_first = 0; channel_first < 2; channel_first++) {
+        struct naru_channel *near = NULL, *far = NULL;
+        struct naru_listener *l = NULL;
+        int others[2];
+
+        CHECK_INT(naru_listen(where, NULL, &l), 0);
+        CHECK_INT(naru_accept(l, patience, &near), 0);
+        CHECK_INT(naru_connect(where, NULL, patience, &far), 0);
+        send_lingering_socket(far, others);
+        if (channel_first)
+            naru_channel_close(near);
+        naru_listener_close(l);
+        if (!channel_first)
+            naru_channel_close(near);
+        naru_channel_close(far);
+        close(others[0]);
+        close(others[1]);
+    }
+    WAIT_UNTIL(open_descriptors() == before);
+}
+
+TEST_EACH(nor_the_end_of_a_unix_listener, each_unix_carrier)
+{
+    size_t before = open_descriptors();
+    const char *where = test_format("unix://%s%s", socket_path(), strchr(carriers[index + 1], ':') + 1);
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch = NULL;
+    int others[2];
+
+    CHECK_INT(naru_listen(where, NULL, &l), 0);
+    CHECK_INT(naru_connect(where, NULL, patience, &ch), 0);
+    send_lingering_socket(ch, others);
+    naru_listener_close(l);
+    naru_channel_close(ch);
+    close(others[0]);
+    close(others[1]);
+    WAIT_UNTIL(open_descriptors() == before);
 }
