@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Replacing a file as one step: the new contents are written to a file without a name (open(2), O_TMPFILE),
+ * Replacing a file as one step: the new contents are written to a file without a name (base/nameless.h),
  * brought to disk, given a name beside the old file, and renamed over it. So a process that is killed on the
  * way leaves nothing behind, but for the moment between the last two steps. (linkat(2) cannot replace a name;
- * that is why there are two.) On file systems without O_TMPFILE (NFS, some overlays), and where /proc is not
- * mounted, it has the name from the start.
+ * that is why there are two.) Where there are no such files it has the name from the start.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +19,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/file-io.h"
+#include "base/nameless.h"
 #include "naru/file.h"
 
 enum {
@@ -69,28 +69,29 @@ static int make_named(struct replacement *x)
 
 static int make_file(struct replacement *x)
 {
-    if (access("/proc/self/fd", F_OK) < 0) /* link_file() goes by it */
-        return make_named(x);
-    x->fd = openat(x->directory_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    x->fd = nameless_open(x->directory_fd, ".", O_WRONLY);
     if (x->fd >= 0)
         return 0;
-    /* EISDIR: an old kernel's answer (open(2), O_TMPFILE). */
-    return errno == EOPNOTSUPP || errno == EISDIR ? make_named(x) : failed(x, "make a file beside it");
+    if (x->fd == -EOPNOTSUPP)
+        return make_named(x);
+    errno = -x->fd;
+    return failed(x, "make a file beside it");
 }
 
 /* Gives the finished file a name, if it has none. */
 static int link_file(struct replacement *x)
 {
-    char self[32];
-
     if (x->temporary[0])
         return 0;
-    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", x->fd);
     for (int i = 0; i < NAME_ATTEMPTS; i++) {
+        int r;
+
         choose_name(x);
-        if (linkat(AT_FDCWD, self, x->directory_fd, x->temporary, AT_SYMLINK_FOLLOW) == 0)
+        r = nameless_link(x->fd, x->directory_fd, x->temporary);
+        if (r == 0)
             return 0;
-        if (errno != EEXIST)
+        errno = -r;
+        if (r != -EEXIST)
             break;
     }
     x->temporary[0] = '\0';

@@ -12,9 +12,9 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/races.h"
 
 enum {
-    RACES_MAX = 1000,
     PRIORITIES = 32768,              /* mq_overview(7): RLIMIT_MSGQUEUE counts as many levels at most */
     MAXMSG_HARD = 65536,             /* mq_overview(7), HARD_MSGMAX: for root too */
     MSGSIZE_HARD = 16 * 1024 * 1024, /* HARD_MSGSIZEMAX */

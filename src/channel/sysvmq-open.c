@@ -8,10 +8,10 @@
 #include <sys/msg.h>
 
 #include "base/error.h"
+#include "base/races.h"
 #include "base/sysv.h"
 
 enum {
-    RACES_MAX = 1000,
     CAN_READ = 0400, /* what msgget(2) checks when the queue exists; it looks at all nine bits as one */
     CAN_WRITE = 0200
 };

@@ -12,12 +12,9 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/races.h"
 #include "segment/publish.h"
 #include "segment/segment.h"
-
-/* Between "it is not there" and "it is there already" others may make and remove it; this often is no race
- * any more but somebody's loop. */
-enum { RACES_MAX = 1000 };
 
 static int failed(const struct segment_request *request, const char *path, int r, bool creating)
 {

@@ -2,10 +2,9 @@
 /*
  * Files that appear whole or not at all.
  *
- * O_TMPFILE makes a file without a name, which vanishes with its maker; linkat(2) then names it, and fails
- * with EEXIST if the name was taken meanwhile (open(2), "O_TMPFILE"). Some file systems (NFS, older
- * overlayfs) lack it: there the file has a temporary name beside the final one, and only there can a maker
- * killed in between leave something behind, which nobody mistakes for the object.
+ * A file is made without a name, and named when it is whole (base/nameless.h). Where there is no such thing
+ * it has a temporary name beside the final one, and only there can a maker killed in between leave something
+ * behind, which nobody mistakes for the object.
  */
 #include "segment/publish.h"
 
@@ -29,6 +28,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/nameless.h"
 
 /* Of open(2): a symbolic link that is not to be followed, a directory that is to be written to, a socket. */
 static bool is_irregular(int code, int open_flags)
@@ -210,14 +210,9 @@ static int fill_file(int fd, unsigned mode, size_t size, int (*fill)(int fd, voi
 static int create_unnamed(const char *path, int fd, unsigned mode, size_t size,
                           int (*fill)(int fd, void *argument), void *argument)
 {
-    char self[64];
     int r = fill_file(fd, mode, size, fill, argument);
 
-    if (r < 0)
-        return r;
-    /* AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; by way of /proc it does not (linkat(2)). */
-    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+    return r < 0 ? r : nameless_link(fd, AT_FDCWD, path);
 }
 
 static int create_beside(const char *path, unsigned mode, size_t size, int (*fill)(int fd, void *argument),
@@ -247,17 +242,15 @@ int publish_create(const char *path, unsigned mode, size_t size, int (*fill)(int
 
     if (r < 0)
         return r;
-    fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR)
-        return -errno;
-    if (fd >= 0) {
-        r = create_unnamed(path, fd, mode, size, fill, argument);
-        if (r == 0)
-            *ret_fd = fd_steal(&fd);
-        if (r != -ENOENT || access("/proc/self/fd", F_OK) == 0)
-            return r;
-    }
-    return create_beside(path, mode, size, fill, argument, ret_fd); /* no O_TMPFILE, or no /proc to link by */
+    fd = nameless_open(AT_FDCWD, directory, O_RDWR);
+    if (fd == -EOPNOTSUPP)
+        return create_beside(path, mode, size, fill, argument, ret_fd);
+    if (fd < 0)
+        return fd;
+    r = create_unnamed(path, fd, mode, size, fill, argument);
+    if (r == 0)
+        *ret_fd = fd_steal(&fd);
+    return r;
 }
 
 static const char *permission_advice(enum publish_doing doing, int code)

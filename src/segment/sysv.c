@@ -12,12 +12,11 @@
 
 #include "base/error.h"
 #include "base/mapping.h"
+#include "base/races.h"
 #include "base/sysv.h"
 #include "segment/pages.h"
 #include "segment/publish.h"
 #include "segment/segment.h"
-
-enum { RACES_MAX = 1000 };
 
 static int failed(const struct url *url, int code, const char *what)
 {

@@ -15,11 +15,12 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/mapping.h"
+#include "base/races.h"
 #include "base/sized.h"
 #include "segment/publish.h"
 #include "sync/head.h"
 
-enum { NAME_LENGTH_MAX = 200, RACES_MAX = 1000 };
+enum { NAME_LENGTH_MAX = 200 };
 
 #define PREFIX "naru."
 

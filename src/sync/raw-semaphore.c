@@ -23,11 +23,12 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/quiet-write.h"
+#include "base/races.h"
 #include "base/sysv.h"
 #include "base/url.h"
 #include "segment/publish.h"
 
-enum { RACES_MAX = 1000, NS_PER_S = 1000000000, SYSV_VALUE_MAX = 32767 };
+enum { NS_PER_S = 1000000000, SYSV_VALUE_MAX = 32767 };
 
 /* How long a System V set made by somebody else may go without its first value before we think that its maker
  * died, or never gives one. */

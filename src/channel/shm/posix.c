@@ -20,12 +20,10 @@
 #include "base/fd.h"
 #include "base/holder.h"
 #include "base/mapping.h"
+#include "base/races.h"
 #include "channel/shm/named.h"
 #include "channel/table.h"
 #include "segment/publish.h"
-
-/* Between finding a dead one's segment and making ours, others may do the same. */
-enum { RACES_MAX = 1000 };
 
 /* A new segment has the name with this behind it until it takes the name itself. Whoever changes what stands
  * under a name has that one meanwhile, and sits in it, so that listeners keep off each other. */

@@ -26,13 +26,13 @@
 #include "base/error.h"
 #include "base/holder.h"
 #include "base/mapping.h"
+#include "base/races.h"
 #include "base/sysv.h"
 #include "channel/shm/named.h"
 #include "channel/table.h"
 #include "segment/mirror.h"
 
 enum {
-    RACES_MAX = 1000,
     DOOMED = 0,
     LISTENER = 1,
     MAKING = 2,
