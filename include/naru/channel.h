@@ -126,7 +126,9 @@ struct naru_options {
         read_ahead;    /* ?read-ahead=  one read takes many messages; by default on where nobody else reads */
     unsigned mode;     /* ?mode=  permission bits of what is created; 0: 0600 */
     int interruptible; /* naru_interrupt() can end a wait; costs a poll(2) before each wait */
-    int keep_on_fork;  /* keep the descriptors in forked children, for naru_channel_adopt() there */
+    int keep_on_fork;  /* keep the descriptors in forked children, for naru_channel_adopt() there. All of shm:
+                          nobody can count who holds a copy, so to close such a channel tells the peer nothing,
+                          and the end of the last copy is -EOWNERDEAD there, though nobody was killed */
     struct naru_type type; /* of the payloads; see above */
     int64_t linger_ns; /* exec: how long naru_channel_close() lets the command end by itself; 0: one second */
     enum naru_service service; /* ?service=keeper|manual  of a listener of shm:, see above */
@@ -296,8 +298,10 @@ NARU_API NARU_MUST_CHECK int naru_channel_pair(const char *url, const struct nar
 /*
  * Makes the calling process the owner of a pair's end, or of a channel with options.keep_on_fork that its
  * parent opened. To be called in one process only: naru cannot see that two use the same end. The parent
- * closes its copy after that: on shm+sysv: a channel that nobody has adopted ends with it.
- * -EINVAL: the channel is another process's and was not opened to be kept.
+ * closes its copy after that: on shm+sysv: a child is nobody to the peer before it has adopted.
+ * -EINVAL: the channel is another process's and was not opened to be kept. -EOWNERDEAD: shm+sysv: the parent
+ * has closed its copy or ended already, and the peer takes this end for dead; what it had sent can still be
+ * received.
  */
 NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
 

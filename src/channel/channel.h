@@ -152,8 +152,9 @@ struct channel_ops {
     int (*finish)(struct naru_channel *ch);
 
     /* This process has become the owner of a pair's end, by using it, or of a channel that it adopts. Another
-     * thread may use it already. NULL: nothing to do. */
-    void (*claim)(struct naru_channel *ch);
+     * thread may use it already. 0; or, of one that is adopted, the explained -EOWNERDEAD: it is too late,
+     * and every call says so. NULL: nothing to do. */
+    int (*claim)(struct naru_channel *ch);
 
     /* How much that was sent the peer has not taken: >= 0, or -errno (channel_peer_gone() where it can take
      * no more). NULL: cannot tell. */
@@ -427,8 +428,9 @@ static inline void channel_end_short_way(struct naru_channel *ch)
     ch->short_way[CHANNEL_SENDING] = ch->short_way_then = 0;
 }
 void channel_free_blocks(struct naru_channel *ch);
-/* This process becomes the owner of what another one had; it may have no guts now (reopen.h). */
-void channel_take_over(struct naru_channel *ch);
+/* This process becomes the owner of what another one had; it may have no guts now (reopen.h). As ops->claim.
+ */
+int channel_take_over(struct naru_channel *ch);
 void channel_abandon(struct naru_channel *ch); /* frees one that the mechanism failed to open */
 /* This process is the owner: what is opened into its fields, by an attempt that fails as well, children
  * close. */

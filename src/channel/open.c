@@ -196,7 +196,7 @@ static void claim(struct naru_channel *ch)
     if (fork_guard_claim(&ch->guard)) {
         guard_descriptors(ch);
         if (ch->ops->claim)
-            ch->ops->claim(ch);
+            (void)ch->ops->claim(ch); /* a pair's end: nothing to be late for */
     }
     fork_release();
 }
@@ -330,16 +330,17 @@ int naru_channel_pair(const char *url, const struct naru_options *opt, struct na
     return r;
 }
 
-void channel_take_over(struct naru_channel *ch)
+int channel_take_over(struct naru_channel *ch)
 {
     fork_guard_deinit(&ch->guard);
     own(ch);
-    if (ch->state && ch->ops->claim)
-        ch->ops->claim(ch);
+    return ch->state && ch->ops->claim ? ch->ops->claim(ch) : 0;
 }
 
 int naru_channel_adopt(struct naru_channel *ch)
 {
+    int r = 0;
+
     if (!fork_guard_is_mine(&ch->guard) && !ch->keep_on_fork)
         return error_set(
             EINVAL,
@@ -347,10 +348,10 @@ int naru_channel_adopt(struct naru_channel *ch)
             "with options.keep_on_fork, can be adopted",
             ch->url);
     if (!fork_guard_is_mine(&ch->guard)) {
-        channel_take_over(ch);
+        r = channel_take_over(ch);
         reopen_take_over(ch);
     }
-    return channel_enter(ch);
+    return r < 0 ? r : channel_enter(ch);
 }
 
 struct naru_channel *naru_channel_close(struct naru_channel *ch)

@@ -115,16 +115,17 @@ void reopen_free(struct naru_channel *ch)
     ch->reopen = NULL;
 }
 
+/* Whichever is too late says so when it is used. */
 void reopen_take_over(struct naru_channel *ch)
 {
     struct reopen *o = ch->reopen;
 
     if (o && o->spare)
-        channel_take_over(o->spare);
+        (void)channel_take_over(o->spare);
     if (o && o->next)
-        channel_take_over(o->next);
+        (void)channel_take_over(o->next);
     if (o && o->remains.old)
-        channel_take_over(o->remains.old);
+        (void)channel_take_over(o->remains.old);
 }
 
 static uint64_t received(const struct naru_channel *ch)

@@ -143,7 +143,7 @@ void shm_named_close(struct naru_channel *ch, bool owner)
     if (!seat)
         return;
     shm_close(ch, owner); /* says so first: who is out of its seat and has not said why was killed */
-    if (owner)
+    if (owner && !seat->left)
         seat->kind->leave(seat);
     (void)seat_free(seat);
 }
@@ -156,14 +156,26 @@ void shm_named_moved(struct naru_channel *ch)
         shm->seat->fd = &ch->rfd;
 }
 
-void shm_named_claim(struct naru_channel *ch)
+/* A seat in which nobody was for a moment is as good as left: the other side has asked then, or asks later
+ * who is in it now. If that has closed, nobody asks any more, and the seat may be another connection's. */
+int shm_named_claim(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
     struct named_seat *seat = shm->seat;
+    bool watched = shm_link_their_end(&shm->link) != SHM_CLOSED;
 
-    if (seat->kind->adopt)
-        seat->kind->adopt(seat);
-    shm_claim(ch);
+    (void)shm_claim(ch);
+    if (!seat->kind->adopt)
+        return 0;
+    seat->left = !watched || !seat->kind->adopt(seat);
+    if (!seat->left || !watched)
+        return 0;
+    shm_link_lose(&shm->link);
+    return error_set(
+        EOWNERDEAD,
+        "%s: the process that had this end has closed it, or ended, before it was adopted, and the "
+        "peer takes it for dead; adopt it first, or use shm: or shm+posix:",
+        ch->url);
 }
 
 /* --- listening --- */

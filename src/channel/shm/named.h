@@ -35,6 +35,7 @@ struct named_seat {
     const struct named_kind *kind;
     struct shared_memory memory; /* a channel has taken its sides */
     int side;
+    bool left;      /* somebody else did that for us, or nobody looks at it any more */
     int *fd;        /* POSIX: where the descriptor is that holds the lock, for children to close */
     int id, set;    /* System V: of the segment and of the semaphores */
     unsigned place; /* which two of them */
@@ -80,8 +81,9 @@ struct named_kind {
     /* Leaves seat->side, or gives up what find() left; the descriptor is closed by whoever has it. */
     void (*leave)(struct named_seat *seat);
 
-    /* This process, a child of the one that took the seat, is in it as well. NULL: it is. */
-    void (*adopt)(struct named_seat *seat);
+    /* This process, a child of one that is in the seat, is in it as well. false: nobody is in it any more.
+     * NULL: it is, by what it has inherited. */
+    bool (*adopt)(struct named_seat *seat);
 
     /* Whether the name still leads to it. */
     bool (*is_named)(const struct named_place *place, const struct named_seat *seat);
@@ -111,7 +113,7 @@ int shm_named_connect(struct naru_channel *ch, struct url *url, const struct nar
                       int64_t deadline, const struct named_kind *kind);
 void shm_named_close(struct naru_channel *ch, bool owner);
 void shm_named_moved(struct naru_channel *ch);
-void shm_named_claim(struct naru_channel *ch);
+int shm_named_claim(struct naru_channel *ch);
 int shm_named_remove(struct url *url, const struct named_kind *kind);
 
 /* Makes the seat's memory of a mapping of the whole segment, which is gone then, also after an error. */

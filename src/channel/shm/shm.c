@@ -50,11 +50,12 @@ void shm_free(struct shm *shm)
     free(shm);
 }
 
-void shm_claim(struct naru_channel *ch)
+int shm_claim(struct naru_channel *ch)
 {
     struct shm *shm = ch->state;
 
     shm_link_claim(&shm->link);
+    return 0;
 }
 
 int shm_finish(struct naru_channel *ch)

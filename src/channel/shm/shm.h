@@ -264,7 +264,7 @@ bool shm_has_room(struct naru_channel *ch);
 
 /* And what channels over shared memory have in common, whichever it is. */
 void shm_close(struct naru_channel *ch, bool owner);
-void shm_claim(struct naru_channel *ch);
+int shm_claim(struct naru_channel *ch);
 int shm_finish(struct naru_channel *ch);
 int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block);
 int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block);

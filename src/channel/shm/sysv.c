@@ -82,11 +82,15 @@ static bool sysv_is_taken(const struct named_seat *seat, int side)
     return value_of(seat->set, semaphore_of(seat->place, side)) > 0;
 }
 
-static void sysv_adopt(struct named_seat *seat)
+/* semop(2): SEM_UNDO is of one process and is not inherited. One less and two more: only where somebody is.
+ * Whether that is still this connection's nobody can tell, as a place has no memory of its own: it is not if
+ * both who were in it are gone, the peer killed, and the place has been given to others since. */
+static bool sysv_adopt(struct named_seat *seat)
 {
-    struct sembuf too = change(semaphore_of(seat->place, seat->side), 1);
+    unsigned short number = semaphore_of(seat->place, seat->side);
+    struct sembuf too[] = {change(number, -1), change(number, 2)};
 
-    (void)operate(seat->set, &too, 1);
+    return operate(seat->set, too, 2);
 }
 
 /* Removes the set if nobody needs it any more. Only whoever may remove it dooms it. */

@@ -226,6 +226,84 @@ TEST_EACH(a_child_that_adopts_a_channel_is_alive_after_its_parent, each_kind)
     naru_listener_close(l);
 }
 
+/* A lock is inherited and a semaphore's undoing is not. */
+TEST_EACH(a_child_that_adopts_a_channel_too_late_is_told, each_kind)
+{
+    const bool late = strstr(urls[index], "sysv") != NULL;
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_at(urls[index]);
+    struct naru_channel *far = NULL, *near;
+    struct test_gate go;
+    char text[8];
+    int child;
+
+    options.keep_on_fork = true;
+    CHECK_INT(naru_connect(urls[index], &options, patience, &far), 0);
+    near = accept_from(l);
+    CHECK_INT(naru_send(near, "first", 6, patience), 0);
+    test_gate_init(&go);
+    child = test_fork();
+    if (child == 0) {
+        test_gate_wait(&go);
+        CHECK_INT(naru_channel_adopt(far), late ? -EOWNERDEAD : 0);
+        if (late)
+            CHECK_CONTAINS(naru_explain(), "before it was adopted");
+        CHECK_INT(naru_send(far, "child", 6, patience), late ? -EOWNERDEAD : 0);
+        CHECK_INT(naru_recv(far, text, sizeof text, patience), 6);
+        CHECK_STR(text, "first");
+        if (late)
+            CHECK_INT(naru_recv(far, text, sizeof text, patience), -EOWNERDEAD);
+        naru_channel_close(far);
+        test_child_end();
+    }
+    naru_channel_close(far);
+    test_gate_open(&go);
+    if (!late)
+        CHECK_INT(naru_recv(near, text, sizeof text, patience), 6);
+    CHECK_INT(naru_recv(near, text, sizeof text, patience), -EOWNERDEAD); /* nobody can count the copies */
+    test_join(child);
+    naru_channel_close(near);
+    naru_listener_close(l);
+    check_serves(urls[index]);
+}
+
+/* The seats of System V are given to others then. */
+TEST_EACH(a_child_that_adopts_what_is_over_takes_nobodys_seat, each_kind)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_at(urls[index]);
+    struct naru_channel *far = NULL, *near;
+    struct test_gate go;
+    char text[8];
+    int child;
+
+    options.keep_on_fork = true;
+    CHECK_INT(naru_connect(urls[index], &options, patience, &far), 0);
+    near = accept_from(l);
+    CHECK_INT(naru_send(near, "last", 5, patience), 0);
+    test_gate_init(&go);
+    child = test_fork();
+    if (child == 0) {
+        test_gate_wait(&go);
+        CHECK_INT(naru_channel_adopt(far), 0);
+        CHECK_INT(naru_recv(far, text, sizeof text, patience), 5);
+        CHECK_INT(naru_recv(far, text, sizeof text, patience), -EPIPE);
+        naru_channel_close(far);
+        test_child_end();
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    far = connect_to(urls[index]);
+    near = accept_from(l);
+    test_gate_open(&go);
+    test_join(child);
+    CHECK_INT(naru_recv(near, text, sizeof text, NARU_MS(50)), -ETIMEDOUT); /* it lives */
+    check_carries(far, near);
+    naru_channel_close(far);
+    naru_channel_close(near);
+    naru_listener_close(l);
+}
+
 /* --- what is said --- */
 
 struct pose {
