@@ -181,6 +181,12 @@ static void end_loan(struct naru_loan *loan)
     loan->capacity = 0;
 }
 
+/* After a commit that said r: whether it may be called again. */
+static bool stays_out(int r)
+{
+    return r == -EAGAIN || r == -ETIMEDOUT || r == -EINVAL;
+}
+
 static int commit_attempt(struct naru_channel *ch, void *data, bool block)
 {
     return ch->ops->commit(ch, data, block);
@@ -202,7 +208,7 @@ static int commit_in_place(struct naru_channel *ch, const struct naru_message *m
     ch->refused = r == -EAGAIN || r == -ETIMEDOUT;
     if (r == 0)
         channel_count(ch, CHANNEL_SENDING, length);
-    else if (!ch->refused)
+    else if (!stays_out(r))
         ch->ops->cancel(ch);
     channel_update_ready(ch, CHANNEL_SENDING);
     return channel_ended(ch, CHANNEL_SENDING, r);
@@ -228,7 +234,7 @@ static int commit(struct naru_loan *loan, size_t len, const struct naru_message 
     m.iov_count = 1;
     r = loan->channel->lent ? commit_in_place(loan->channel, &m)
                             : channel_send(loan->channel, &m, loan->channel->loan->timeout_ns);
-    if (r != -EAGAIN && r != -ETIMEDOUT)
+    if (!stays_out(r))
         end_loan(loan);
     return r;
 }
