@@ -259,6 +259,10 @@ TEST_EACH(flush_tells_what_the_mechanism_can_tell, each_variant)
     }
     if (link_can(&link, NARU_CAN_TELL_DONE))
         CHECK_OK(naru_flush(far, NARU_DONE, NARU_S(WAIT_LONG_S)));
+    for (int stage = -1; stage <= NARU_DONE + 1; stage += stage ? 1 : NARU_DONE + 1) { /* -1, 0, and 4 */
+        CHECK_INT(naru_flush(far, (enum naru_stage)stage, NARU_NOWAIT), -EINVAL);
+        CHECK_CONTAINS(naru_explain(), test_format("no stage %d", stage));
+    }
     naru_channel_close(far);
     naru_channel_close(near);
     link_close(&link);

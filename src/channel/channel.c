@@ -400,7 +400,7 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
 
     if (r < 0)
         return r;
-    if ((unsigned)stage > NARU_DONE)
+    if ((int)stage < NARU_SENT || stage > NARU_DONE)
         return error_set(EINVAL, "%s: there is no stage %d of a message", ch->url, (int)stage);
     if ((stage == NARU_DONE && !ch->ops->undone) || (stage == NARU_TAKEN && !ch->ops->untaken))
         return error_set(ENOTSUP, "%s: %s does not tell when the peer has %s a message", ch->url,
