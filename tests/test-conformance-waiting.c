@@ -268,6 +268,47 @@ TEST_EACH(flush_tells_what_the_mechanism_can_tell, each_variant)
     link_close(&link);
 }
 
+/* What a pipe's writer closes to end it would have told. */
+static bool tells_after_the_end(struct naru_channel *ch)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+
+    CHECK_OK(naru_channel_info(ch, &info));
+    return strncmp(info.mechanism->scheme, "shm", 3) == 0 || strcmp(info.mechanism->scheme, "unix") == 0;
+}
+
+TEST_EACH(flush_tells_what_was_read_after_the_last_message, each_variant)
+{
+    struct naru_channel *far, *near;
+    struct link link;
+    int r;
+
+    link_open(&link, index, NULL);
+    link_both(&link, &far, &near);
+    PUT(&link, far, 3);
+    r = naru_channel_finish(far);
+    CHECK(r == 0 || r == -ENOTSUP);
+    if (r == 0 && tells_after_the_end(far)) {
+        bool done = link_can(&link, NARU_CAN_TELL_DONE);
+
+        CHECK_OK(naru_flush(far, NARU_SENT, NARU_NOWAIT));
+        CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_NOWAIT), -EAGAIN);
+        CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_MS(5)), -ETIMEDOUT);
+        TAKE(&link, near, 3);
+        CHECK_OK(naru_flush(far, NARU_TAKEN, NARU_S(WAIT_LONG_S)));
+        CHECK_INT(naru_flush(far, NARU_DONE, NARU_S(WAIT_LONG_S)), done ? 0 : -ENOTSUP);
+        CHECK_INT(naru_flush(far, (enum naru_stage)0, NARU_NOWAIT), -EINVAL);
+        near = naru_channel_close(near);
+        CHECK_OK(naru_flush(far, NARU_TAKEN, NARU_NOWAIT)); /* it has read all */
+    } else if (r == 0 && link_can(&link, NARU_CAN_TELL_TAKEN)) {
+        CHECK_INT(naru_flush(far, NARU_TAKEN, NARU_NOWAIT), -EPIPE);
+        CHECK_CONTAINS(naru_explain(), "naru_channel_finish()");
+    }
+    naru_channel_close(far);
+    naru_channel_close(near);
+    link_close(&link);
+}
+
 TEST_EACH(a_view_is_taken_and_not_done_until_it_is_released, each_variant)
 {
     struct naru_view views[2] = {NARU_INIT(struct naru_view), NARU_INIT(struct naru_view)};

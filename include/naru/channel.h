@@ -433,10 +433,12 @@ enum naru_stage {
 };
 
 /*
- * Waits until all that was sent has reached the stage. To be called by the thread that sends. -ETIMEDOUT,
+ * Waits until all that was sent has reached the stage. To be called by the thread that sends, also after
+ * naru_channel_finish(): -EPIPE then on what it has closed (pipe:, fifo:, exec:). -ETIMEDOUT,
  * -EAGAIN: it has not. -EPIPE, -EOWNERDEAD: the receiver is gone and left some of it unread, or (NARU_DONE)
  * unreleased; on unix:?type=dgram the kernel does not tell, and it counts as taken. -EINVAL: there is no such
- * stage. -ENOTSUP: the mechanism does not tell of that one. -ECANCELED: naru_interrupt(). -EPROTO: as naru_send().
+ * stage. -ENOTSUP: the mechanism does not tell of that one. -ECANCELED: naru_interrupt(). -EPROTO: as
+ * naru_send().
  *
  * NARU_DONE is told by shm: alone: with naru_recv() a message is released when it is copied, with
  * naru_borrow() when naru_release() gives it back, in whatever order. Elsewhere the receiver has a copy of

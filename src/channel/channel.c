@@ -393,9 +393,19 @@ static int wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_
                                    : channel_wait_backoff(ch, NARU_OUT, deadline);
 }
 
+/* After naru_channel_finish(), too, unless that has closed what would tell (a pipe), or there is nobody any
+ * more who could read it. */
+static int begin_flushing(struct naru_channel *ch, int64_t *timeout_ns)
+{
+    bool tells = ch->ops->finish || ch->wfd >= 0;
+
+    return ch->finished && tells && !reopen_is_lost(ch) ? channel_enter(ch)
+                                                        : channel_begin_sending(ch, timeout_ns);
+}
+
 int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_ns)
 {
-    int r = channel_begin_sending(ch, &timeout_ns);
+    int r = begin_flushing(ch, &timeout_ns);
     int64_t deadline = deadline_after(timeout_ns);
 
     if (r < 0)
