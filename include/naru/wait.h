@@ -47,7 +47,8 @@ struct naru_wait {
  * n: at least 1. No memory is allocated for up to 32 items.
  *
  * -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: none is. -ECANCELED: naru_interrupt() of one of the channels. -EINVAL:
- * an item with a channel and a listener, or without anything. -ENOTSUP: one of the mechanisms has no
+ * an item with a channel and a listener, or without anything; or more items, with each channel of
+ * options.interruptible counted twice, than RLIMIT_NOFILE. -ENOTSUP: one of the mechanisms has no
  * descriptor to poll (no NARU_CAN_POLL). -EBADF: fd is not open.
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_wait_any(struct naru_wait *items, size_t n, int64_t timeout_ns);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -189,6 +190,31 @@ TEST(many_are_as_good_as_few)
         (void)naru_channel_close(ends[i][0]);
         (void)naru_channel_close(ends[i][1]);
     }
+}
+
+/* poll(2) takes as many entries, whatever they are. */
+TEST(as_many_as_there_may_be_descriptors_are_waited_for)
+{
+    static struct naru_wait items[1024 + 1];
+    struct rlimit before, few;
+    size_t n = 1024;
+    int fds[2];
+
+    CHECK_INT(pipe2(fds, O_CLOEXEC), 0);
+    for (size_t i = 0; i <= n; i++)
+        items[i] = (struct naru_wait){.size = sizeof *items, .fd = fds[1], .events = NARU_OUT};
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    if (few.rlim_cur > n)
+        few.rlim_cur = n;
+    n = few.rlim_cur;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
+    CHECK_INT(naru_wait_any(items, n, NARU_NOWAIT), n);
+    CHECK_INT(naru_wait_any(items, n + 1, NARU_NOWAIT), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "RLIMIT_NOFILE");
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    close(fds[0]);
+    close(fds[1]);
 }
 
 TEST(misuse_is_explained)

@@ -20,10 +20,20 @@ static struct naru_wait *item_at(struct naru_wait *items, size_t i)
     return (struct naru_wait *)(void *)((char *)items + i * items->size);
 }
 
-/* Two entries an item: what makes it ready, and what interrupts it. 0 or an explained -errno. */
-static int put(struct naru_wait *item, size_t number, struct pollfd fds[2])
+/* The channel whose interruption ends the wait as well; NULL: it has none. */
+static struct naru_channel *interruptible(const struct naru_wait *item)
 {
-    int fd = item->fd, events = item->events, interrupt = -1;
+    struct naru_channel *ch = item->channel;
+
+    return ch && ch->interrupt_fd[CHANNEL_RECEIVING] >= 0 ? ch : NULL;
+}
+
+/* One entry an item for what makes it ready, and behind those of all items, from *count on, one for what
+ * interrupts it, if anything does: poll(2) takes no more entries than there may be descriptors
+ * (RLIMIT_NOFILE). 0 or an explained -errno. */
+static int put(struct naru_wait *item, size_t number, struct pollfd *fds, size_t *count)
+{
+    int fd = item->fd, events = item->events;
 
     if (item->channel ? item->listener != NULL : !item->listener && (fd < 0 || events == 0))
         return error_set(
@@ -32,32 +42,35 @@ static int put(struct naru_wait *item, size_t number, struct pollfd fds[2])
     if (!item->channel && !item->listener && (events & ~EVENTS) != 0)
         return error_set(EINVAL, "item %zu: events is %#x; expected NARU_IN, NARU_OUT or both", number,
                          (unsigned)events);
-    if (item->channel) {
+    if (item->channel)
         fd = naru_channel_fd(item->channel);
-        interrupt = item->channel->interrupt_fd[CHANNEL_RECEIVING];
-    } else if (item->listener) {
+    else if (item->listener)
         fd = naru_listener_fd(item->listener);
-    }
     if (fd < 0)
         return fd;
-    fds[0] = (struct pollfd){.fd = fd, .events = (short)(item->channel || item->listener ? NARU_IN : events)};
-    fds[1] = (struct pollfd){.fd = interrupt, .events = POLLIN};
+    fds[number] =
+        (struct pollfd){.fd = fd, .events = (short)(item->channel || item->listener ? NARU_IN : events)};
+    if (interruptible(item))
+        fds[(*count)++] =
+            (struct pollfd){.fd = item->channel->interrupt_fd[CHANNEL_RECEIVING], .events = POLLIN};
     return 0;
 }
 
 /* What poll(2) found. The number of ready items, or an explained -errno. */
 static ssize_t take(struct naru_wait *items, size_t n, struct pollfd *fds)
 {
+    const struct pollfd *interrupt = fds + n;
     ssize_t ready = 0;
 
     for (size_t i = 0; i < n; i++) {
         struct naru_wait *item = item_at(items, i);
-        int found = fds[2 * i].revents;
+        int found = fds[i].revents;
 
-        if (fds[2 * i + 1].revents && channel_take_interruption(item->channel, CHANNEL_RECEIVING))
+        if (interruptible(item) && interrupt++->revents &&
+            channel_take_interruption(item->channel, CHANNEL_RECEIVING))
             return error_expected(ECANCELED);
         if (found & POLLNVAL)
-            return error_set(EBADF, "item %zu: descriptor %d is not open", i, fds[2 * i].fd);
+            return error_set(EBADF, "item %zu: descriptor %d is not open", i, fds[i].fd);
         if (item->channel || item->listener)
             item->ready = found ? NARU_IN : 0;
         else
@@ -72,6 +85,7 @@ ssize_t naru_wait_any(struct naru_wait *items, size_t n, int64_t timeout_ns)
 {
     struct pollfd on_stack[2 * ON_STACK], *fds = on_stack;
     int64_t deadline = deadline_after(timeout_ns);
+    size_t count = n;
     ssize_t r = 0;
 
     if (n == 0)
@@ -83,13 +97,18 @@ ssize_t naru_wait_any(struct naru_wait *items, size_t n, int64_t timeout_ns)
     if (n > ON_STACK && !(fds = calloc(n, 2 * sizeof *fds)))
         return error_set(ENOMEM, "out of memory to wait for %zu things", n);
     for (size_t i = 0; i < n && r == 0; i++)
-        r = put(item_at(items, i), i, &fds[2 * i]);
+        r = put(item_at(items, i), i, fds, &count);
     if (r == 0) {
-        int ready = fd_poll(fds, 2 * n, deadline);
+        int ready = fd_poll(fds, count, deadline);
 
         r = ready > 0    ? take(items, n, fds)
             : ready == 0 ? error_expected(timeout_ns <= 0 ? EAGAIN : ETIMEDOUT)
-                         : error_set(-ready, "poll: %s", error_text(-ready));
+            : ready == -EINVAL
+                ? error_set(EINVAL,
+                            "poll: %zu descriptors are more than RLIMIT_NOFILE, which has to be raised "
+                            "(`ulimit -n`)",
+                            count)
+                : error_set(-ready, "poll: %s", error_text(-ready));
     }
     if (fds != on_stack)
         free(fds);
