@@ -2,206 +2,23 @@
 /*
  * shm+sysv: a channel in System V shared memory, found by a 32-bit key (shmget(2)).
  *
- * Seats are semaphores in a set of the same key, taken with SEM_UNDO (semop(2)): the kernel gives them back
- * when the process ends, in whatever pid namespace it lives. One set serves all connections that were
- * accepted under the key, so that it can be found and removed whoever was killed:
- *
- *     0          1: the set is about to be removed, and nobody listens with it any more
- *     1          1: a listener lives
- *     2          1: a segment is being made, and may stand under the key with nothing in it
- *     4 + 2 n    seat 0 of place n; 5 + 2 n: seat 1. A segment's header says which place it has
- *
- * A place is given to a new segment when both its seats are free, in one semop(2), and after the segment
- * before has lost its key: who found that one and sits down too late sees that it has no key any more.
+ * Seats are semaphores in a set of the same key (sysv-set.c), which has a place with two of them for each
+ * segment.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
-#include <sys/sem.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/holder.h"
 #include "base/mapping.h"
-#include "base/races.h"
 #include "base/sysv.h"
-#include "channel/shm/named.h"
+#include "channel/shm/sysv-set.h"
 #include "channel/table.h"
 #include "segment/mirror.h"
-
-enum {
-    DOOMED = 0,
-    LISTENER = 1,
-    MAKING = 2,
-    FIRST_SEAT = 4,
-    PLACES = 64,
-    SEMAPHORES = FIRST_SEAT + 2 * PLACES
-};
-
-/* --- seats --- */
-
-static unsigned short semaphore_of(unsigned place, int side)
-{
-    return (unsigned short)(FIRST_SEAT + 2 * place + (unsigned)side);
-}
-
-static struct sembuf is_zero(unsigned short number)
-{
-    return (struct sembuf){.sem_num = number, .sem_op = 0, .sem_flg = IPC_NOWAIT};
-}
-
-static struct sembuf change(unsigned short number, short by)
-{
-    return (struct sembuf){.sem_num = number, .sem_op = by, .sem_flg = IPC_NOWAIT | SEM_UNDO};
-}
-
-/* All or none, without waiting. */
-static bool operate(int set, struct sembuf *operations, size_t count)
-{
-    return semop(set, operations, count) == 0;
-}
-
-static int value_of(int set, int number)
-{
-    return semctl(set, number, GETVAL);
-}
-
-static bool sysv_sit(struct named_seat *seat)
-{
-    unsigned short number = semaphore_of(seat->place, seat->side);
-    struct sembuf take[] = {is_zero(number), change(number, 1)};
-
-    return operate(seat->set, take, 2);
-}
-
-static bool sysv_is_taken(const struct named_seat *seat, int side)
-{
-    return value_of(seat->set, semaphore_of(seat->place, side)) > 0;
-}
-
-/* semop(2): SEM_UNDO is of one process and is not inherited. One less and two more: only where somebody is.
- * Whether that is still this connection's nobody can tell, as a place has no memory of its own: it is not if
- * both who were in it are gone, the peer killed, and the place has been given to others since. */
-static bool sysv_adopt(struct named_seat *seat)
-{
-    unsigned short number = semaphore_of(seat->place, seat->side);
-    struct sembuf too[] = {change(number, -1), change(number, 2)};
-
-    return operate(seat->set, too, 2);
-}
-
-/* Removes the set if nobody needs it any more. Only whoever may remove it dooms it. */
-static void remove_unused(int set)
-{
-    struct sembuf unused[SEMAPHORES + 1];
-    struct semid_ds status;
-    uid_t self = geteuid();
-
-    if (semctl(set, 0, IPC_STAT, &status) < 0 ||
-        (self != 0 && self != status.sem_perm.uid && self != status.sem_perm.cuid))
-        return;
-    for (unsigned short i = 0; i < SEMAPHORES; i++)
-        unused[i] = is_zero(i);
-    unused[SEMAPHORES] = (struct sembuf){.sem_num = DOOMED, .sem_op = 1, .sem_flg = IPC_NOWAIT};
-    if (operate(set, unused, SEMAPHORES + 1))
-        (void)semctl(set, 0, IPC_RMID);
-}
-
-static void sysv_leave(struct named_seat *seat)
-{
-    struct sembuf leave = change(semaphore_of(seat->place, seat->side), -1);
-
-    (void)operate(seat->set, &leave, 1);
-    remove_unused(seat->set);
-}
-
-/* --- the set --- */
-
-static int set_failed(const char *what, int code, const char *action)
-{
-    const char *advice = "";
-
-    if (code == EINVAL)
-        return error_set(
-            EEXIST, "%s: there are semaphores with this key that are not naru's; choose another key", what);
-    if (code == ENOSPC)
-        advice = "; `ipcs -s` shows them, /proc/sys/kernel/sem has the limits";
-    if (code == EACCES || code == EPERM)
-        advice = "; who listened first decides by ?mode=";
-    return error_set(code, "%s: cannot %s the semaphores: %s%s", what, action, error_text(code), advice);
-}
-
-/* Whether the set is one of ours, as far as its size tells: before anything is done to it. 0; -EAGAIN,
- * without a sentence: it has been removed; or explained. */
-static int check_set(const char *what, int set)
-{
-    struct semid_ds status;
-
-    if (semctl(set, 0, IPC_STAT, &status) < 0)
-        return sysv_is_gone(errno) ? -EAGAIN : set_failed(what, errno, "look at");
-    return status.sem_nsems == SEMAPHORES ? 0 : set_failed(what, EINVAL, "use");
-}
-
-/* The set may have been made for others than may connect now. */
-static void set_mode(int set, unsigned mode)
-{
-    struct semid_ds status;
-
-    if (semctl(set, 0, IPC_STAT, &status) < 0 || (status.sem_perm.mode & 0777) == mode)
-        return;
-    status.sem_perm.mode = (unsigned short)mode;
-    (void)semctl(set, 0, IPC_SET, &status); /* only its owner may; then it stays as it is */
-}
-
-/* Becomes the listener of the key. flags: IPC_CREAT and a mode, or 0: -ENOENT, without a sentence, if there
- * is no set. */
-static int take_key(struct named_place *place, int flags)
-{
-    for (int race = 0; race < RACES_MAX; race++) {
-        struct sembuf take[] = {is_zero(DOOMED), is_zero(LISTENER), change(LISTENER, 1)};
-        /* Linux makes them zero (semget(2)). */
-        int set = semget(place->key, SEMAPHORES, flags), r;
-
-        if (set < 0 && errno == ENOENT)
-            return -ENOENT;
-        if (set < 0)
-            return set_failed(place->what, errno, "open");
-        r = check_set(place->what, set);
-        if (r == -EAGAIN)
-            continue;
-        if (r < 0)
-            return r;
-        if (operate(set, take, 3)) {
-            place->set = set;
-            place->listening = true;
-            return 0;
-        }
-        if (errno != EAGAIN && !sysv_is_gone(errno))
-            return set_failed(place->what, errno, "take");
-        if (value_of(set, DOOMED) > 0) {
-            if (semctl(set, 0, IPC_RMID) < 0 && !sysv_is_gone(errno))
-                return set_failed(place->what, errno, "remove");
-        } else if (value_of(set, LISTENER) > 0) {
-            return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another key",
-                             place->what);
-        }
-    }
-    return error_set(EAGAIN, "%s: others keep making and removing it", place->what);
-}
-
-static void give_key_back(struct named_place *place)
-{
-    struct sembuf give = change(LISTENER, -1);
-
-    if (!place->listening)
-        return;
-    (void)operate(place->set, &give, 1);
-    place->listening = false;
-    remove_unused(place->set);
-}
 
 /* --- the segment --- */
 
@@ -250,16 +67,6 @@ static int attach(const char *what, int id, struct named_found *ret_found)
     return 0;
 }
 
-static void say_making(int set, int value)
-{
-    union {
-        int value;
-        void *pointer; /* semctl(2): as large as union semun */
-    } argument = {.value = value};
-
-    (void)semctl(set, MAKING, SETVAL, argument);
-}
-
 /* Takes the key from the segment that a dead listener left. 0 or explained. */
 static int remove_dead_segment(const struct named_place *place)
 {
@@ -273,7 +80,7 @@ static int remove_dead_segment(const struct named_place *place)
     if (r != 0)
         return r < 0 ? r : 0;
     /* Or its maker was killed before it had filled it in. */
-    ours = shared_is_one(found.data) || value_of(place->set, MAKING) > 0;
+    ours = shared_is_one(found.data) || sysv_set_is_making(place->set);
     (void)munmap(found.data, found.bytes);
     if (!ours)
         return error_set(EEXIST,
@@ -292,26 +99,8 @@ static int remove_dead(const struct named_place *place)
     int r = remove_dead_segment(place);
 
     if (r == 0)
-        say_making(place->set, 0);
+        sysv_set_say_making(place->set, false);
     return r;
-}
-
-/* A place with both seats free, with us in its seat 0. */
-static int take_place(const char *what, struct named_seat *seat)
-{
-    for (unsigned place = 0; place < PLACES; place++) {
-        unsigned short first = semaphore_of(place, 0), second = semaphore_of(place, 1);
-        struct sembuf take[] = {is_zero(first), is_zero(second), change(first, 1)};
-
-        if (operate(seat->set, take, 3)) {
-            seat->place = place;
-            return 0;
-        }
-        if (errno != EAGAIN)
-            return set_failed(what, errno, "take");
-    }
-    return error_set(EBUSY, "%s: %d connections are open under this key; close one, or use shm:", what,
-                     PLACES);
 }
 
 /* Fills in the segment of a place. 0 or explained. */
@@ -340,7 +129,7 @@ static int make_segment(const struct named_place *place, const struct named_orde
 {
     int r;
 
-    say_making(place->set, 1);
+    sysv_set_say_making(place->set, true);
     seat->id = shmget(place->key, shared_size(order->ring), IPC_CREAT | IPC_EXCL | (int)order->mode);
     if (seat->id < 0)
         r = segment_failed(place->what, errno, "make");
@@ -348,13 +137,13 @@ static int make_segment(const struct named_place *place, const struct named_orde
         r = fill_segment(place, order, seat);
     if (r < 0 && seat->id >= 0)
         (void)shmctl(seat->id, IPC_RMID, NULL);
-    say_making(place->set, 0);
+    sysv_set_say_making(place->set, false);
     return r;
 }
 
 static int sysv_make(struct named_place *place, const struct named_order *order, struct named_seat *seat)
 {
-    int r = order->old ? 0 : take_key(place, IPC_CREAT | (int)order->mode);
+    int r = order->old ? 0 : sysv_set_take_key(place, IPC_CREAT | (int)order->mode);
 
     if (r < 0)
         return r;
@@ -362,18 +151,18 @@ static int sysv_make(struct named_place *place, const struct named_order *order,
     if (order->old) {
         (void)shmctl(order->old->id, IPC_RMID, NULL); /* or somebody has removed it already */
     } else {
-        set_mode(place->set, order->mode);
+        sysv_set_mode(place->set, order->mode);
         r = remove_dead(place);
     }
     if (r == 0)
-        r = take_place(place->what, seat);
+        r = sysv_set_take_place(place->what, seat);
     if (r == 0) {
         r = make_segment(place, order, seat);
         if (r < 0)
-            sysv_leave(seat);
+            sysv_set_leave(seat);
     }
     if (r < 0 && !order->old)
-        give_key_back(place);
+        sysv_set_give_key_back(place);
     return r;
 }
 
@@ -413,20 +202,15 @@ static int sysv_find(struct named_place *place, struct named_seat *seat, struct 
     if (r != 0)
         return r;
     header = found.data;
-    seat->set = semget(place->key, 0, 0);
+    seat->set = sysv_set_find(place->key);
     if (found.bytes < SHM_PAGE || !shared_is_one(header)) {
-        if ((seat->set < 0 || value_of(seat->set, MAKING) <= 0) && is_strange(place, seat, &found))
+        if ((seat->set < 0 || !sysv_set_is_making(seat->set)) && is_strange(place, seat, &found))
             return no_channel(place->what, &found);
         (void)munmap(found.data, found.bytes);
         return NAMED_NOBODY;
     }
     seat->place = header->place;
-    if (seat->set < 0)
-        r = errno == ENOENT ? -EAGAIN : set_failed(place->what, errno, "open");
-    else
-        r = check_set(place->what, seat->set);
-    if (r == 0 && seat->place >= PLACES)
-        r = set_failed(place->what, EINVAL, "use");
+    r = sysv_set_check(place->what, seat->set, seat->place);
     if (r == 0)
         *ret_found = found;
     else
@@ -437,32 +221,23 @@ static int sysv_find(struct named_place *place, struct named_seat *seat, struct 
 static void sysv_unlisten(struct named_place *place, const struct named_seat *seat)
 {
     (void)shmctl(seat->id, IPC_RMID, NULL);
-    give_key_back(place);
-}
-
-/* The explained -EBUSY. Whose the semaphore is is who changed it last: semctl(2), GETPID. */
-static int still_listening(const struct named_place *place)
-{
-    int set = semget(place->key, 0, 0), pid = set < 0 ? 0 : semctl(set, LISTENER, GETPID);
-    char name[HOLDER_NAME];
-
-    return error_set(EBUSY, "%s: %s listens there; end it first", place->what, holder_name(pid, name));
+    sysv_set_give_key_back(place);
 }
 
 static int sysv_remove(struct named_place *place)
 {
     bool found = shmget(place->key, 0, 0) >= 0; /* something of a dead listener's */
-    int r = take_key(place, 0);
+    int r = sysv_set_take_key(place, 0);
 
     if (r == -EADDRINUSE)
-        return still_listening(place);
+        return sysv_set_still_listening(place);
     if (r < 0 && r != -ENOENT)
         return r;
     if (r == -ENOENT && !found)
         return error_set(ENOENT, "%s: there is no channel with this key", place->what);
-    found = found || value_of(place->set, MAKING) > 0;
+    found = found || sysv_set_is_making(place->set);
     r = remove_dead(place);
-    give_key_back(place);
+    sysv_set_give_key_back(place);
     if (r == 0 && !found)
         return error_set(ENOENT, "%s: there is no channel with this key", place->what);
     return r;
@@ -472,10 +247,10 @@ const struct named_kind shm_named_sysv = {
     .parse = sysv_parse,
     .make = sysv_make,
     .find = sysv_find,
-    .sit = sysv_sit,
-    .is_taken = sysv_is_taken,
-    .leave = sysv_leave,
-    .adopt = sysv_adopt,
+    .sit = sysv_set_sit,
+    .is_taken = sysv_set_is_taken,
+    .leave = sysv_set_leave,
+    .adopt = sysv_set_adopt,
     .is_named = sysv_is_named,
     .unlisten = sysv_unlisten,
     .remove = sysv_remove,
