@@ -13,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/now.h"
+#include "cli/one-by-one.h"
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cli/verb.h"
@@ -27,11 +28,9 @@ struct receiver {
     const struct recv_options *options;
     const char *url;
     char *actual; /* with what our options add */
-    struct endpoint end;
-    struct naru_gather *gather;   /* instead of end, where many can connect */
+    struct one_by_one senders;
+    struct naru_gather *gather;   /* instead, where many can connect */
     struct naru_gather_from from; /* of the gather: whose message it is */
-    int shut_by;                  /* why nobody new could come any more, which was said; 0: they can */
-    int code;                     /* what else than the end of all senders there is to say */
     int64_t silent_since;         /* when the wait for the next message began; 0: it has not */
     size_t last_turns;            /* when the time is up: of peers that may have a message; 0: it is not */
     struct output out;
@@ -56,7 +55,7 @@ static int init(struct receiver *r)
 
 static void deinit(struct receiver *r)
 {
-    endpoint_close(&r->end);
+    endpoint_close(&r->senders.end);
     (void)naru_gather_close(r->gather);
     output_deinit(&r->out);
     if (r->json)
@@ -142,18 +141,20 @@ static bool enough(const struct receiver *r)
     return r->options->count > 0 && r->received >= (uint64_t)r->options->count;
 }
 
-/* What is left of --timeout, which is for one message: senders that come and go in silence do not prolong it.
- */
-static int64_t time_left(struct receiver *r)
+/* When --timeout is up, which is for one message: senders that come and go in silence do not prolong it. */
+static int64_t deadline_of(struct receiver *r)
 {
-    int64_t left;
-
     if (r->options->timeout == NARU_FOREVER)
         return NARU_FOREVER;
     if (!r->silent_since)
         r->silent_since = now();
-    left = r->options->timeout - (now() - r->silent_since);
-    return left > 0 ? left : NARU_NOWAIT;
+    return r->options->timeout < NARU_FOREVER - r->silent_since ? r->silent_since + r->options->timeout
+                                                                : NARU_FOREVER;
+}
+
+static int64_t time_left(struct receiver *r)
+{
+    return now_left(deadline_of(r));
 }
 
 /* Something that was no message has been dealt with. Time that is up ends the command when each peer that was
@@ -170,19 +171,12 @@ static int mind_the_time(struct receiver *r)
 static int take(struct receiver *r, int64_t timeout, struct naru_view *ret_view)
 {
     return r->gather ? gathering_borrow(r->gather, timeout, ret_view, &r->from)
-                     : naru_borrow(r->end.channel, timeout, ret_view);
-}
-
-static void note_failure_as(struct receiver *r, int result, const char *sentence)
-{
-    int code = report_sentence_of(r->url, result, sentence, "");
-
-    r->code = r->code == NARU_EXIT_OK ? code : r->code;
+                     : naru_borrow(r->senders.end.channel, timeout, ret_view);
 }
 
 static void note_failure(struct receiver *r, int result)
 {
-    note_failure_as(r, result, naru_explain());
+    one_by_one_note(&r->senders, result, naru_explain());
 }
 
 static void report_dropped(const struct receiver *r, const struct naru_channel *ch);
@@ -261,8 +255,8 @@ static int conclude(const struct receiver *r, int result)
 {
     int code = exit_code(result);
 
-    if (result == -EPIPE && r->code != NARU_EXIT_OK)
-        return r->code;
+    if (result == -EPIPE && r->senders.code != NARU_EXIT_OK)
+        return r->senders.code;
     if (result == 0 || (result == -EPIPE && r->options->count == 0))
         return NARU_EXIT_OK;
     if (result == -EPIPE)
@@ -270,7 +264,7 @@ static int conclude(const struct receiver *r, int result)
                       r->url, r->received, r->options->count);
     if (result == -ECANCELED && interrupt_signal())
         return code;
-    if ((result == -ETIMEDOUT || result == -EAGAIN) && r->options->connect && !r->end.channel)
+    if ((result == -ETIMEDOUT || result == -EAGAIN) && r->options->connect && !r->senders.end.channel)
         return report_failure_of(r->url, result, ""); /* nobody was there to receive from */
     if ((result == -ETIMEDOUT || result == -EAGAIN) && !report_knows_why(r->url))
         return report(code, "%s: no %smessage came in time", r->url, r->received ? "further " : "");
@@ -287,91 +281,6 @@ static void report_dropped(const struct receiver *r, const struct naru_channel *
                     r->url, info.dropped);
 }
 
-static int listen_here(struct receiver *r)
-{
-    struct naru_options options = NARU_INIT(struct naru_options);
-
-    options.direction = NARU_DIRECTION_RECEIVE;
-    options.interruptible = 1;
-    return endpoint_listen(&r->end, r->actual, &options);
-}
-
-/* Lets nobody new come: only who is connected already, and may have sent all and gone, is received from.
- * -EPIPE: there is nobody. */
-static int accept_rest(struct receiver *r)
-{
-    int result = naru_listener_finish(r->end.listener);
-
-    if (result < 0 && result != -ENOTSUP)
-        note_failure(r, result);
-    result = endpoint_accept(&r->end, NARU_NOWAIT);
-    return result == -ETIMEDOUT || result == -EAGAIN || result == -ENOTCONN ? -EPIPE : result;
-}
-
-/* A connection may need a segment for the next one first: there is no room for that, or something else stands
- * in its place. */
-static bool is_want_of_next(int result)
-{
-    return result == -ENOSPC || result == -ENOMEM || result == -EMFILE || result == -ENFILE ||
-           result == -EEXIST || result == -EACCES || result == -EPERM;
-}
-
-/* Whoever has come is received from without a next one, which is missed only if others are to come. */
-static int accept_one(struct receiver *r, int64_t timeout)
-{
-    int result = endpoint_accept(&r->end, timeout), rest;
-    char *why;
-
-    if (!is_want_of_next(result))
-        return result;
-    why = strdup(naru_explain()); /* before the next call says something else */
-    rest = accept_rest(r);
-    if (r->options->keep || rest == -EPIPE) {
-        note_failure_as(r, result, why ? why : "out of memory");
-        r->shut_by = result;
-    }
-    free(why);
-    return rest;
-}
-
-/* The door was shut for want of room. The last who had come has gone, and what that took comes back, or will
- * as soon as he has let go of it. */
-static int listen_again(struct receiver *r)
-{
-    static const int64_t patience = NARU_S(10), step = NARU_MS(10);
-    int64_t begun = now();
-    int result;
-
-    endpoint_close(&r->end);
-    while ((result = listen_here(r)) == -ENOSPC && now() - begun < patience && time_left(r) != NARU_NOWAIT) {
-        struct naru_wait interrupt = NARU_INIT(struct naru_wait);
-
-        interrupt.fd = interrupt_fd();
-        interrupt.events = NARU_IN;
-        if (naru_wait_any(&interrupt, 1, step) >= 0)
-            return -ECANCELED;
-    }
-    return result;
-}
-
-/* Of senders that come one by one, the next. -EPIPE: there is none, or nothing else to say. */
-static int accept_next(struct receiver *r, int result)
-{
-    if (!r->options->keep) {
-        if (result == -EOWNERDEAD)
-            note_failure(r, result);
-        return accept_rest(r);
-    }
-    result = accept_one(r, time_left(r));
-    if (result != -ENOTCONN)
-        return result;
-    result = listen_again(r);
-    if (result < 0)
-        return result == r->shut_by ? -EPIPE : result; /* as before */
-    r->shut_by = 0;
-    return accept_one(r, time_left(r));
-}
-
 static int receive_all(struct receiver *r)
 {
     const struct naru_mechanism *row = endpoint_mechanism(r->url);
@@ -382,18 +291,18 @@ static int receive_all(struct receiver *r)
         result = receive(r, &code);
         if (code >= 0)
             return code;
-        if (r->gather || !r->end.listener || (result != -EPIPE && result != -EOWNERDEAD) ||
+        if (r->gather || !r->senders.end.listener || (result != -EPIPE && result != -EOWNERDEAD) ||
             (!r->options->keep && !many))
             break;
         flushed = output_flush(&r->out);
         if (flushed < 0)
             return output_report(&r->out, flushed);
-        result = accept_next(r, result);
+        result = one_by_one_next(&r->senders, result, deadline_of(r));
         if (result < 0)
             break;
     }
     code = conclude(r, result); /* before anything else that may change naru_explain() */
-    report_dropped(r, r->end.channel);
+    report_dropped(r, r->senders.end.channel);
     flushed = output_flush(&r->out);
     return flushed < 0 ? output_report(&r->out, flushed) : code;
 }
@@ -415,9 +324,12 @@ static int open_end(struct receiver *r)
     if (row && strcmp(row->scheme, "-") == 0 && r->options->count)
         options.read_ahead = NARU_CHOICE_NO;
     if (r->options->connect || (row && !(row->capabilities & NARU_CAN_LISTEN)))
-        return endpoint_connect(&r->end, url, &options, r->options->timeout);
-    result = listen_here(r);
-    return result < 0 ? result : accept_one(r, r->options->timeout);
+        return endpoint_connect(&r->senders.end, url, &options, r->options->timeout);
+    result = one_by_one_listen(&r->senders);
+    if (result == 0)
+        result = one_by_one_accept(&r->senders, deadline_of(r));
+    r->silent_since = 0; /* the first message has all of the time, too */
+    return result;
 }
 
 /* Receiving by type is the URL's to say: there it holds for every receiver of the library. */
@@ -441,8 +353,8 @@ static int run(const struct invocation *in)
 {
     struct receiver r = {.options = in->options,
                          .url = in->operands[0],
-                         .from = NARU_INIT(struct naru_gather_from),
-                         .code = NARU_EXIT_OK};
+                         .senders = {.url = in->operands[0], .code = NARU_EXIT_OK},
+                         .from = NARU_INIT(struct naru_gather_from)};
     int code, result;
 
     if (r.options->keep && r.options->connect)
@@ -454,6 +366,8 @@ static int run(const struct invocation *in)
         code = typed_url(r.options, r.url, &r.actual);
     if (code != NARU_EXIT_OK)
         return code;
+    r.senders.actual = r.actual;
+    r.senders.keep = r.options->keep;
     result = init(&r);
     if (result < 0) {
         code = report_errno(-result, "%s", r.url);
