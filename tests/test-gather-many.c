@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A gather and many processes: those who come and go, those who are killed, flood, or lie; and a thousand. */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "mechanism.h"
 #include "naru/naru.h"
 
@@ -467,6 +469,72 @@ TEST(a_lack_of_descriptors_is_told_once_and_overcome)
     CHECK_INT(naru_gather_recv(g, &word, sizeof word, patience, &from), sizeof word);
     CHECK_INT(from.number, 2);
     naru_channel_close(late);
+    naru_gather_close(g);
+}
+
+/* How many descriptors are left when somebody comes: too few for what comes then. */
+static const struct {
+    const char *name;
+    size_t way, left;
+} straits[] = {{"shm, one left", 0, 1},
+               {"shm, four left", 0, 4},
+               {"unix-stream, none left", 1, 0},
+               {"unix-seqpacket, none left", 2, 0}};
+
+static const char *each_strait(size_t index)
+{
+    return index < sizeof straits / sizeof *straits ? straits[index].name : NULL;
+}
+
+/* As an event loop: calls when it is woken, and not before. */
+static int call_when_woken(struct naru_gather *g, int fd)
+{
+    struct naru_gather_from from = NARU_INIT(struct naru_gather_from);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    struct word word;
+
+    CHECK_INT(poll(&poll_fd, 1, (int)(patience / NARU_MS(1))), 1);
+    return (int)naru_gather_recv(g, &word, sizeof word, NARU_NOWAIT, &from);
+}
+
+TEST_EACH(an_event_loop_is_woken_to_try_again_what_a_lack_of_descriptors_held_up, each_strait)
+{
+    struct naru_gather *g;
+    const char *url = open_gather(straits[index].way, &g);
+    int fd = naru_gather_fd(g), pid, r;
+    struct test_gate short_of;
+    int64_t start;
+
+    CHECK(fd >= 0 && !test_is_readable(fd));
+    test_gate_init(&short_of);
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_channel *ch;
+
+        test_gate_wait(&short_of);
+        ch = join(url);
+        send_word(ch, 1, 1);
+        CHECK_OK(naru_flush(ch, NARU_TAKEN, patience));
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    test_limit_descriptors(straits[index].left);
+    test_gate_open(&short_of);
+    while ((r = call_when_woken(g, fd)) != -EMFILE)
+        CHECK_INT(r, -EAGAIN);
+    start = clock_now();
+    for (int i = 0; i < 3; i++) /* it is tried, and not told */
+        CHECK_INT(call_when_woken(g, fd), -EAGAIN);
+    CHECK(clock_now() - start >= NARU_MS(200)); /* the loop sleeps in between */
+    test_limit_descriptors(SIZE_MAX);
+    while ((r = call_when_woken(g, fd)) == -EAGAIN)
+        ;
+    CHECK_INT(r, sizeof(struct word));
+    while ((r = call_when_woken(g, fd)) == -EAGAIN)
+        ;
+    CHECK_INT(r, -EPIPE);
+    CHECK(!test_is_readable(fd)); /* the timer, too, is at rest */
+    test_join(pid);
     naru_gather_close(g);
 }
 

@@ -101,9 +101,10 @@ NARU_API NARU_MUST_CHECK int naru_gather_limit(struct naru_gather *g, size_t max
  *
  * With neither: -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody has anything. -ECANCELED: naru_gather_interrupt().
  * -EMFILE, -ENFILE, -ENOMEM: somebody wants to connect, and this process is short of something; told once,
- * and tried again after 100 ms and when a peer goes. -ENOENT: a listener's name was removed, so that nobody
- * can come there any more; told once, by a call that waits within a second; the peers stay. Other errors of
- * naru_accept(). -ENOTCONN: there is no peer, and no listener that one could come by. -ECHILD.
+ * and tried again each 100 ms (for which naru_gather_fd() wakes an event loop) and when a peer goes. -ENOENT:
+ * a listener's name was removed, so that nobody can come there any more; told once, by a call that waits
+ * within a second; the peers stay. Other errors of naru_accept(). -ENOTCONN: there is no peer, and no
+ * listener that one could come by. -ECHILD.
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_gather_recv(struct naru_gather *g, void *buf, size_t cap,
                                                   int64_t timeout_ns, struct naru_gather_from *from);
@@ -156,7 +157,8 @@ NARU_API NARU_MUST_CHECK int naru_gather_drop(struct naru_gather *g, uint64_t nu
 
 /* A level-triggered descriptor for any event loop, to be polled for NARU_IN: readable when a
  * naru_gather_recv() with NARU_NOWAIT is worth a call. It is the gather's: do not close or read it. From the
- * first call of this on, a peer with nothing to say is slept upon at once. -ECHILD. */
+ * first call of this on, a peer with nothing to say is slept upon at once. The first call makes another
+ * descriptor, a timer: -EMFILE, -ENFILE, -ENOMEM, -ENOSPC (fs.epoll.max_user_watches). -ECHILD. */
 NARU_API NARU_MUST_CHECK int naru_gather_fd(struct naru_gather *g);
 
 /* Ends a wait: a call that waits now, or the next one that would, returns -ECANCELED. Async-signal-safe, any

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who there is, and what the kernel tells of them: one epoll(7) of all peers, of the listeners, and of two
- * eventfds. Peers are watched for edges (EPOLLET): one that is active, whose descriptor is readable all the
- * time, is not reported again and again, and to make it idle costs no epoll_ctl(2).
+ * Who there is, and what the kernel tells of them: one epoll(7) of all peers, of the listeners, of two
+ * eventfds, and, in an event loop, of a timer. Peers are watched for edges (EPOLLET): one that is active,
+ * whose descriptor is readable all the time, is not reported again and again, and to make it idle costs no
+ * epoll_ctl(2).
  */
 #include "channel/gather.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -125,9 +127,42 @@ void gather_resume(struct naru_gather *g)
     }
 }
 
-void gather_listener_close(struct gather_listener *l)
+void gather_set_timer(struct naru_gather *g)
+{
+    struct itimerspec when = {{0, 0}, {0, 0}};
+    int64_t at = NARU_FOREVER;
+    struct list *node;
+
+    list_for_each(node, &g->listeners)
+    {
+        const struct gather_listener *l = list_entry(node, struct gather_listener, node);
+
+        if (l->retry_at > 0 && l->retry_at < at)
+            at = l->retry_at;
+    }
+    if (g->timer_fd < 0 || at == g->timer_at)
+        return;
+    if (at != NARU_FOREVER) {
+        when.it_value.tv_sec = (time_t)(at / NARU_S(1));
+        when.it_value.tv_nsec = (long)(at % NARU_S(1));
+    }
+    (void)timerfd_settime(g->timer_fd, TFD_TIMER_ABSTIME, &when, NULL); /* cannot fail: both are valid */
+    g->timer_at = at;
+}
+
+/* 0: it is not to be tried again but when it is ready, or when somebody has gone. */
+static void retry(struct naru_gather *g, struct gather_listener *l, int64_t at)
+{
+    if (l->retry_at == at)
+        return;
+    l->retry_at = at;
+    gather_set_timer(g);
+}
+
+void gather_listener_close(struct naru_gather *g, struct gather_listener *l)
 {
     list_remove(&l->node);
+    retry(g, l, 0);
     (void)naru_listener_close(l->l);
     free(l);
 }
@@ -148,7 +183,7 @@ int gather_listener_finish(struct naru_gather *g, struct gather_listener *l)
         if (r == 0 && (r = gather_peer_add(g, ch, NULL)) < 0)
             (void)naru_channel_close(ch);
     }
-    gather_listener_close(l);
+    gather_listener_close(g, l);
     if (r == -EAGAIN || r == -ENOENT || (r == -EINVAL && stop)) /* -ENOENT: its name was removed before */
         r = told;
     return r;
@@ -161,11 +196,11 @@ static int accept_failed(struct naru_gather *g, struct gather_listener *l, int r
 
     if (r == -ENOENT) {
         (void)epoll_ctl(g->fd, EPOLL_CTL_DEL, naru_listener_fd(l->l), NULL);
-        gather_listener_close(l);
+        gather_listener_close(g, l);
         return r;
     }
     poll_listener(g, l, false);
-    l->retry_at = clock_now() + retry_after;
+    retry(g, l, clock_now() + retry_after);
     l->told = true;
     return told ? 0 : r;
 }
@@ -173,7 +208,7 @@ static int accept_failed(struct naru_gather *g, struct gather_listener *l, int r
 /* 0, or what is to be told, explained. May free l. */
 static int accept_peers(struct naru_gather *g, struct gather_listener *l)
 {
-    l->retry_at = 0;
+    retry(g, l, 0);
     for (int i = 0; i < ACCEPTS; i++) {
         struct naru_channel *ch;
         int r;
@@ -261,6 +296,7 @@ static int take_event(struct naru_gather *g, const struct epoll_event *event)
     case GATHER_INTERRUPT:
         return take_interruption(g) ? error_expected(ECANCELED) : 0;
     case GATHER_READY:
+    case GATHER_TIMER: /* the next mind_listeners() finds who is due */
         break;
     }
     return 0;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -58,14 +59,17 @@ int naru_gather_new(struct naru_gather **ret_g)
     list_init(&g->active);
     list_init(&g->listeners);
     g->limit = PEERS_DEFAULT;
-    g->fd = g->interrupt_fd = g->ready_fd = -1;
+    g->fd = g->interrupt_fd = g->ready_fd = g->timer_fd = -1;
+    g->timer_at = NARU_FOREVER;
     g->interrupt_kind = GATHER_INTERRUPT;
     g->ready_kind = GATHER_READY;
+    g->timer_kind = GATHER_TIMER;
     fork_hold();
     fork_guard_init(&g->guard);
     fork_guard_add(&g->guard, &g->fd);
     fork_guard_add(&g->guard, &g->interrupt_fd);
     fork_guard_add(&g->guard, &g->ready_fd);
+    fork_guard_add(&g->guard, &g->timer_fd);
     r = open_descriptors(g);
     fork_release();
     if (r < 0) {
@@ -95,7 +99,7 @@ struct naru_gather *naru_gather_close(struct naru_gather *g)
         gather_peer_free(p);
     }
     while (!list_is_empty(&g->listeners))
-        gather_listener_close(list_entry(g->listeners.next, struct gather_listener, node));
+        gather_listener_close(g, list_entry(g->listeners.next, struct gather_listener, node));
     fork_guard_close(&g->guard);
     free(g);
     return NULL;
@@ -359,8 +363,9 @@ static void show_ready(struct naru_gather *g)
         gather_set_ready(g, g->active_count > 0);
 }
 
-/* Nobody has anything: waits until somebody may. 0, or what the call returns. */
-static int wait_for_somebody(struct naru_gather *g, int64_t timeout_ns, int64_t *deadline)
+/* Nobody has anything: waits until somebody may. 0, or what the call returns. *ret_late: and it has waited
+ * long enough, whoever has rung meanwhile, as one may do all the time who sends nothing. */
+static int wait_for_somebody(struct naru_gather *g, int64_t timeout_ns, int64_t *deadline, bool *ret_late)
 {
     int r;
 
@@ -368,12 +373,14 @@ static int wait_for_somebody(struct naru_gather *g, int64_t timeout_ns, int64_t 
         return error_set(ENOTCONN,
                          "there is no peer to receive from, and no listener that one could come by");
     if (timeout_ns <= 0) {
+        *ret_late = true;
         r = gather_ask(g, NARU_NOWAIT);
         return r < 0 ? r : g->active_count > 0 ? 0 : error_expected(EAGAIN);
     }
     if (*deadline == 0)
         *deadline = deadline_after(timeout_ns);
     if (g->active_count == 0) {
+        *ret_late = deadline_left(*deadline) == 0;
         r = gather_ask(g, *deadline);
         if (g->active_count > 0)
             return r;
@@ -389,7 +396,7 @@ static ssize_t receive(struct naru_gather *g, const struct taking *t, int64_t ti
                        struct naru_gather_from *from)
 {
     int64_t deadline = 0;
-    bool waited = false;
+    bool late = false;
     ssize_t r = fork_guard_enter(&g->guard);
 
     if (from && SIZED_CHECK("naru_gather", "from", naru_gather_from, from) < 0)
@@ -403,8 +410,8 @@ static ssize_t receive(struct naru_gather *g, const struct taking *t, int64_t ti
         r = turns(g, t, from);
         if (r != -EAGAIN)
             break;
-        r = timeout_ns <= 0 && waited ? error_expected(EAGAIN) : wait_for_somebody(g, timeout_ns, &deadline);
-        waited = true;
+        r = late ? error_expected(timeout_ns <= 0 ? EAGAIN : ETIMEDOUT)
+                 : wait_for_somebody(g, timeout_ns, &deadline, &late);
     }
     show_ready(g);
     return r;
@@ -473,12 +480,34 @@ ssize_t naru_gather_finish(struct naru_gather *g)
     return r < 0 ? r : (ssize_t)g->count;
 }
 
+/* What ends a pause of a listener is a call (mind_listeners()), and in an event loop nothing else brings that
+ * about. It is made before there can be a lack of descriptors. */
+static int make_timer(struct naru_gather *g)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    int r = fd < 0 ? -errno : watch(g, fd, &g->timer_kind);
+
+    if (r < 0)
+        (void)fd_close(fd);
+    else
+        g->timer_fd = fd;
+    return r;
+}
+
 int naru_gather_fd(struct naru_gather *g)
 {
     int r = fork_guard_enter(&g->guard);
 
     if (r < 0)
         return r;
+    if (g->timer_fd < 0) {
+        fork_hold();
+        r = make_timer(g);
+        fork_release();
+        if (r < 0)
+            return error_set(-r, "no descriptor to poll a gather by: %s", error_text(-r));
+        gather_set_timer(g);
+    }
     g->asked = true;
     show_ready(g);
     return g->fd;

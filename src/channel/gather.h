@@ -20,7 +20,7 @@
 
 enum { GATHER_TICKS = 64 }; /* looks of all peers between two at the clock, which takes as long as some */
 
-enum gather_kind { GATHER_PEER, GATHER_LISTENER, GATHER_INTERRUPT, GATHER_READY };
+enum gather_kind { GATHER_PEER, GATHER_LISTENER, GATHER_INTERRUPT, GATHER_READY, GATHER_TIMER };
 
 struct gather_peer {
     enum gather_kind kind; /* the first member: what epoll_event.data.ptr points to */
@@ -49,7 +49,9 @@ struct naru_gather {
     struct gather_peer *cursor;  /* naru_gather_next()'s; NULL: none */
     struct gather_peer *leaving; /* its end was told: closed by the next call; in no list */
     int fd, interrupt_fd, ready_fd;
-    enum gather_kind interrupt_kind, ready_kind;
+    int timer_fd;     /* wakes an event loop for the listener that is tried again first; -1: not asked for */
+    int64_t timer_at; /* what it is set to; NARU_FOREVER: nothing */
+    enum gather_kind interrupt_kind, ready_kind, timer_kind;
     bool asked, ready; /* naru_gather_fd(): it was asked for; ready_fd is set */
     unsigned ticks;
     int64_t ask_at, look_at_names_at;
@@ -69,7 +71,10 @@ void gather_peer_rest(struct naru_gather *g, struct gather_peer *p);
 /* Listeners that were paused for want of room are polled again. */
 void gather_resume(struct naru_gather *g);
 
-void gather_listener_close(struct gather_listener *l);
+/* Has an event loop woken when a listener is to be tried again. */
+void gather_set_timer(struct naru_gather *g);
+
+void gather_listener_close(struct naru_gather *g, struct gather_listener *l);
 
 /* Likewise, and those who have connected to it are peers. 0, or what some of them were lost for, explained.
  */

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -390,6 +391,41 @@ TEST(peers_that_do_not_come_are_waited_for_as_long_as_said)
     CHECK_INT(naru_gather_wait_peers(g, 1, NARU_NOWAIT), -EAGAIN);
     CHECK_INT(naru_gather_wait_peers(g, 1, NARU_MS(5)), -ETIMEDOUT);
     CHECK(naru_gather_close(g) == NULL);
+}
+
+static int bell; /* rings for the peer */
+
+/* It was rung for nothing, and is rung again by whoever does that. */
+static int find_nothing(struct naru_channel *ch, struct naru_message *m, bool block)
+{
+    char byte;
+
+    (void)m;
+    (void)block;
+    while (recv(ch->rfd, &byte, 1, MSG_DONTWAIT) > 0)
+        ;
+    CHECK_INT(send(bell, "x", 1, 0), 1);
+    return -EAGAIN;
+}
+
+TEST(a_peer_that_rings_all_the_time_and_sends_nothing_holds_up_no_deadline)
+{
+    struct naru_gather_from from = NARU_INIT(struct naru_gather_from);
+    struct channel_ops ops;
+    struct set s = {0};
+    char byte;
+
+    set_open(&s, "unix:?type=seqpacket", 1);
+    CHECK_INT(naru_gather_next(s.g, &from), 1);
+    ops = *from.channel->ops;
+    ops.recv = find_nothing;
+    from.channel->ops = &ops;
+    bell = s.far[0]->wfd;
+    nothing(&s);
+    CHECK_INT(naru_gather_recv(s.g, &byte, 1, NARU_MS(20), &from), -ETIMEDOUT);
+    CHECK(naru_gather_fd(s.g) >= 0);
+    CHECK_INT(naru_gather_recv(s.g, &byte, 1, NARU_MS(20), &from), -ETIMEDOUT);
+    set_close(&s);
 }
 
 TEST(a_channel_that_connects_again_is_no_peer)
