@@ -121,16 +121,23 @@ int meeting_go_on(struct naru_channel *ch, int direction, int64_t *timeout_ns)
     return r;
 }
 
+void meeting_unwatch(struct channel_meeting *m)
+{
+    unwatch(m, m->fd);
+}
+
+/* What children keep may live on there, as in shm_close(); the epoll instance, too, is the same one. */
 void meeting_end(struct naru_channel *ch, bool owner)
 {
     struct channel_meeting *m = ch->meeting;
+    bool alone = owner && !ch->keep_on_fork;
 
     if (!m)
         return;
-    if (owner)
+    if (alone)
         unwatch(m, m->fd);
     if (!m->failed && !m->direction)
-        ch->ops->part(ch, owner && !ch->keep_on_fork); /* it may live on in a child, as in shm_close() */
+        ch->ops->part(ch, alone);
     ch->meeting = NULL;
     free(m);
 }

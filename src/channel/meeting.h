@@ -52,4 +52,7 @@ void meeting_end(struct naru_channel *ch, bool owner);
 /* Has its answer shown by an epoll instance. 0 or -errno. */
 int meeting_watch(struct channel_meeting *m, int epoll);
 
+/* No longer: it is given up, and the channel whose epoll that is goes on. */
+void meeting_unwatch(struct channel_meeting *m);
+
 #endif

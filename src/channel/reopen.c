@@ -328,6 +328,8 @@ int reopen_refused(struct naru_channel *ch, int r)
 
 void reopen_finish(struct naru_channel *ch)
 {
+    if (is_unanswered(ch->reopen))
+        meeting_unwatch(ch->reopen->next->meeting); /* its close leaves that to the socket's last copy */
     ch->reopen->next = naru_channel_close(ch->reopen->next);
     set_timer(ch->reopen, clock_now()); /* for the calls that say it from now on */
 }

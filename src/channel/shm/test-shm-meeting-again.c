@@ -136,6 +136,37 @@ static struct naru_channel *lose_and_ask(struct naru_listener *l, const struct n
     return far;
 }
 
+TEST(an_event_loop_in_a_child_is_told_of_the_answer_that_its_parent_no_longer_waits_for)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far, *near;
+    struct test_gate closed;
+    int pid;
+
+    test_gate_init(&closed);
+    options.keep_on_fork = 1;
+    far = lose_and_ask(l, &options);
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK_INT(naru_channel_adopt(far), 0);
+        test_gate_wait(&closed);
+        wait_for_ready(far);
+        CHECK_INT(try_recv(far), -EAGAIN);
+        CHECK_INT(reconnects(far), 1);
+        CHECK_INT(try_send(far), 0);
+        naru_channel_close(far);
+        test_child_end();
+    }
+    naru_channel_close(far);
+    near = accept_now(l); /* which answers */
+    test_gate_open(&closed);
+    test_join(pid);
+    CHECK_INT(try_recv(near), 1);
+    naru_channel_close(near);
+    naru_listener_close(l);
+}
+
 TEST(an_event_loop_is_told_that_one_has_finished_which_had_asked_again)
 {
     struct naru_listener *l = listen_there("?service=manual");

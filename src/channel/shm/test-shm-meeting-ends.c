@@ -430,3 +430,36 @@ TEST(a_child_may_adopt_what_is_kept_for_it_and_connect)
     naru_channel_close(near);
     naru_listener_close(l);
 }
+
+TEST(an_event_loop_in_a_child_is_told_although_the_parent_closed_its_copy)
+{
+    struct naru_options options = NARU_INIT(struct naru_options);
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *far, *near;
+    struct test_gate closed;
+    int pid;
+
+    test_gate_init(&closed);
+    options.keep_on_fork = 1;
+    far = begin_with("", &options);
+    CHECK(!is_ready(far)); /* the event loop's descriptor is there before the fork */
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_wait item = NARU_INIT(struct naru_wait);
+
+        CHECK_INT(naru_channel_adopt(far), 0);
+        test_gate_wait(&closed);
+        item.channel = far;
+        CHECK_INT(naru_wait_any(&item, 1, patience), 1);
+        CHECK_INT(try_send(far), 0);
+        naru_channel_close(far);
+        test_child_end();
+    }
+    naru_channel_close(far);
+    near = accept_now(l); /* which answers */
+    test_gate_open(&closed);
+    test_join(pid);
+    CHECK_INT(try_recv(near), 1);
+    naru_channel_close(near);
+    naru_listener_close(l);
+}
