@@ -63,6 +63,7 @@ TEST(wrong_urls_say_what_was_expected)
     SHELL(2, "", "shm:@: expected a path or an abstract name, as in shm:///run/my.sock or shm:@name",
           "naru recv shm:@");
     SHELL(1, "", test_format("as in shm:%s/d/name", test_directory()), "mkdir d; naru recv shm:$PWD/d");
+    SHELL(1, "", test_format("as in shm:%s/d/name", test_directory()), "naru recv shm:///$PWD/d");
     SHELL(1, "", "that is a directory; name the socket that is to be in it", "naru recv shm:$PWD");
     SHELL(2, "", "option 'mod' means nothing to unix", "naru recv \"unix://$PWD/s?mod=0600\"");
     SHELL(2, "", "expected ?mode= octal permission bits", "naru recv \"unix://$PWD/s?mode=999\"");

@@ -68,6 +68,15 @@ int unix_path_lock(const struct url *url, const char *path)
     }
 }
 
+static int is_directory(const struct url *url, const char *path)
+{
+    while (path[0] == '/' && path[1] == '/')
+        path++; /* shm://name would be something else */
+    return error_set(EEXIST,
+                     "%s: that is a directory; name the socket that is to be in it, as in %s:%s%sname",
+                     url->text, url->scheme, path, path[strlen(path) - 1] == '/' ? "" : "/");
+}
+
 /* With the lock held: makes way for a new socket. 0 or an explained -errno. */
 int unix_path_clear(const struct url *url, const struct unix_name *name, int kind)
 {
@@ -77,9 +86,7 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int kin
     if (lstat(name->path, &status) < 0)
         return errno == ENOENT ? 0 : error_set(errno, "%s: %s", url->text, error_text(errno));
     if (S_ISDIR(status.st_mode))
-        return error_set(
-            EEXIST, "%s: that is a directory; name the socket that is to be in it, as in %s:%s%sname",
-            url->text, url->scheme, name->path, name->path[strlen(name->path) - 1] == '/' ? "" : "/");
+        return is_directory(url, name->path);
     if (!S_ISSOCK(status.st_mode))
         return error_set(
             EEXIST, "%s: something that is not a socket is there already; choose another path, or remove it",
