@@ -299,6 +299,12 @@ NARU_API NARU_MUST_CHECK int naru_channel_pair(const char *url, const struct nar
  * Makes the calling process the owner of a pair's end, or of a channel with options.keep_on_fork that its
  * parent opened. To be called in one process only: naru cannot see that two use the same end. The parent
  * closes its copy after that: on shm+sysv: a child is nobody to the peer before it has adopted.
+ *
+ * What was out at the fork is the adopter's: it releases the views, and commits or cancels the loan. What it
+ * released before it adopted counts from then on. The parent does neither before it has closed its copy, and
+ * releasing its views after that tells nobody anything. The rest of a message (-EINPROGRESS) is to be flushed
+ * before the fork, or both would send it; ?unlink=yes removes at the first close, whichever process's.
+ *
  * -EINVAL: the channel is another process's and was not opened to be kept. -EOWNERDEAD: shm+sysv: the parent
  * has closed its copy or ended already, and the peer takes this end for dead; what it had sent can still be
  * received.

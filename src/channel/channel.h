@@ -151,10 +151,10 @@ struct channel_ops {
     /* Ends sending alone. NULL: shutdown(2) on a socket, close(2) on a descriptor that only sends. */
     int (*finish)(struct naru_channel *ch);
 
-    /* This process has become the owner of a pair's end, by using it, or of a channel that it adopts. Another
-     * thread may use it already. 0; or, of one that is adopted, the explained -EOWNERDEAD: it is too late,
-     * and every call says so. NULL: nothing to do. */
-    int (*claim)(struct naru_channel *ch);
+    /* This process has become the owner of a pair's end, by using it: another thread may use it already. Or
+     * of a channel that it adopts, with the views that were out when it was forked. 0; or, of one that is
+     * adopted, the explained -EOWNERDEAD: it is too late, and every call says so. NULL: nothing to do. */
+    int (*claim)(struct naru_channel *ch, bool adopted);
 
     /* How much that was sent the peer has not taken: >= 0, or -errno (channel_peer_gone() where it can take
      * no more). NULL: cannot tell. */

@@ -196,7 +196,7 @@ static void claim(struct naru_channel *ch)
     if (fork_guard_claim(&ch->guard)) {
         guard_descriptors(ch);
         if (ch->ops->claim)
-            (void)ch->ops->claim(ch); /* a pair's end: nothing to be late for */
+            (void)ch->ops->claim(ch, false); /* a pair's end: nothing to be late for */
     }
     fork_release();
 }
@@ -334,7 +334,7 @@ int channel_take_over(struct naru_channel *ch)
 {
     fork_guard_deinit(&ch->guard);
     own(ch);
-    return ch->state && ch->ops->claim ? ch->ops->claim(ch) : 0;
+    return ch->state && ch->ops->claim ? ch->ops->claim(ch, true) : 0;
 }
 
 int naru_channel_adopt(struct naru_channel *ch)

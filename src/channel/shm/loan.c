@@ -135,15 +135,36 @@ static inline bool is_borrower(const struct shm *shm)
     return __builtin_expect(shm->generation == atomic_load_explicit(fork_word, memory_order_relaxed), 1);
 }
 
-static __attribute__((noinline)) void put_back_closed(struct shm *shm)
-{
-    if (shm->closed && shm->views_out == 0)
-        shm_free(shm);
-}
-
 static inline void put_back(struct shm *shm, struct shm_view *view)
 {
     shm->free_views[--shm->views_out] = view;
+}
+
+/* By the copy in a forked child it is out as before, until somebody settles that. */
+static __attribute__((noinline)) void release_elsewhere(struct shm *shm, struct shm_view *view)
+{
+    view->owed = !shm->closed;
+    if (view->owed)
+        return;
+    put_back(shm, view);
+    if (shm->views_out == 0)
+        shm_free(shm);
+}
+
+void shm_settle_views(struct shm *shm)
+{
+    bool says = is_borrower(shm);
+
+    for (unsigned i = 0; i < shm->views_made; i++) {
+        struct shm_view *view = &shm->views[i];
+        bool owed = view->owed;
+
+        view->owed = false;
+        if (owed && says)
+            view->view.release(&view->view);
+        else if (owed)
+            put_back(shm, view);
+    }
 }
 
 void shm_release_chunk(struct channel_view *held)
@@ -151,11 +172,11 @@ void shm_release_chunk(struct channel_view *held)
     struct shm_view *view = (struct shm_view *)(void *)held;
     struct shm *shm = view->shm;
 
-    put_back(shm, view);
     if (!is_borrower(shm)) {
-        put_back_closed(shm);
+        release_elsewhere(shm, view);
         return;
     }
+    put_back(shm, view);
     pool_return(&shm->their_pool, view->token);
     waker_published(&shm->link.their_sender);
 }
@@ -165,10 +186,12 @@ void shm_release_record(struct channel_view *held)
     struct shm_view *view = (struct shm_view *)(void *)held;
     struct shm *shm = view->shm;
 
+    if (!is_borrower(shm)) {
+        release_elsewhere(shm, view);
+        return;
+    }
     put_back(shm, view);
-    if (!is_borrower(shm))
-        put_back_closed(shm);
-    else if (held_remove(&shm->held[view->lane], &view->record))
+    if (held_remove(&shm->held[view->lane], &view->record))
         waker_published(&shm->link.their_sender); /* it has room now that it had not */
 }
 

@@ -158,13 +158,13 @@ void shm_named_moved(struct naru_channel *ch)
 
 /* A seat in which nobody was for a moment is as good as left: the other side has asked then, or asks later
  * who is in it now. If that has closed, nobody asks any more, and the seat may be another connection's. */
-int shm_named_claim(struct naru_channel *ch)
+int shm_named_claim(struct naru_channel *ch, bool adopted)
 {
     struct shm *shm = ch->state;
     struct named_seat *seat = shm->seat;
     bool watched = shm_link_their_end(&shm->link) != SHM_CLOSED;
 
-    (void)shm_claim(ch);
+    (void)shm_claim(ch, adopted);
     if (!seat->kind->adopt)
         return 0;
     seat->left = !watched || !seat->kind->adopt(seat);

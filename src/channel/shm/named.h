@@ -113,7 +113,7 @@ int shm_named_connect(struct naru_channel *ch, struct url *url, const struct nar
                       int64_t deadline, const struct named_kind *kind);
 void shm_named_close(struct naru_channel *ch, bool owner);
 void shm_named_moved(struct naru_channel *ch);
-int shm_named_claim(struct naru_channel *ch);
+int shm_named_claim(struct naru_channel *ch, bool adopted);
 int shm_named_remove(struct url *url, const struct named_kind *kind);
 
 /* Makes the seat's memory of a mapping of the whole segment, which is gone then, also after an error. */

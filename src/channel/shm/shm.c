@@ -38,8 +38,9 @@ void shm_close(struct naru_channel *ch, bool owner)
         fork_release();
     }
     sealed_deinit(&shm->link.own);
-    shm->closed = true;
     shm->generation = SHM_NOBODY;
+    shm_settle_views(shm);
+    shm->closed = true;
     if (shm->views_out == 0)
         shm_free(shm);
 }
@@ -50,11 +51,15 @@ void shm_free(struct shm *shm)
     free(shm);
 }
 
-int shm_claim(struct naru_channel *ch)
+int shm_claim(struct naru_channel *ch, bool adopted)
 {
     struct shm *shm = ch->state;
 
     shm_link_claim(&shm->link);
+    if (adopted) {
+        shm->generation = fork_guard_generation(&ch->guard);
+        shm_settle_views(shm);
+    }
     return 0;
 }
 

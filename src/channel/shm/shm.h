@@ -50,6 +50,7 @@ struct shm_view {
         view;       /* the first member: it is found by that. Its release says which of these it is: */
     uint32_t token; /* a chunk's */
     unsigned lane;  /* a record's */
+    bool owed;      /* it was released where that says nothing: see shm_settle_views() */
     struct held_record record;
     struct shm *shm;
 };
@@ -95,7 +96,7 @@ struct shm {
     /* Likewise. Views outlive the channel: the last one that is released frees all this. */
     struct held held[SHM_LANES];
     bool closed;
-    uint64_t generation; /* fork_generation() of the process that borrowed; or SHM_NOBODY */
+    uint64_t generation; /* fork_generation() of the process whose the views are; or SHM_NOBODY */
     unsigned views_out, views_made;
     struct shm_view *free_views[SHM_VIEWS]; /* from views_out on; NULL: one that is still to be made */
     struct shm_view views[SHM_VIEWS];
@@ -201,6 +202,10 @@ static inline void shm_note_borrower(struct naru_channel *ch, struct shm *shm)
         shm->generation = generation;
 }
 
+/* What a forked child released while it was not the owner: the other side is told now, if it has become that;
+ * and nobody, if the channel ends there. */
+void shm_settle_views(struct shm *shm);
+
 /* What release is of a view of a record, and of a chunk. */
 void shm_release_record(struct channel_view *held);
 void shm_release_chunk(struct channel_view *held);
@@ -264,7 +269,7 @@ bool shm_has_room(struct naru_channel *ch);
 
 /* And what channels over shared memory have in common, whichever it is. */
 void shm_close(struct naru_channel *ch, bool owner);
-int shm_claim(struct naru_channel *ch);
+int shm_claim(struct naru_channel *ch, bool adopted);
 int shm_finish(struct naru_channel *ch);
 int shm_send(struct naru_channel *ch, const struct naru_message *m, bool block);
 int shm_recv(struct naru_channel *ch, struct naru_message *m, bool block);
