@@ -293,12 +293,16 @@ TEST(an_interruption_ends_the_back_off)
 TEST(a_queue_removed_underneath_is_reported_to_all)
 {
     struct naru_channel *in = receiver(""), *out = sender("");
+    struct test_gate opened;
     char byte;
-    int pid = test_fork();
+    int pid;
 
+    test_gate_init(&opened);
+    pid = test_fork();
     if (pid == 0) {
         struct naru_channel *mine = receiver("");
 
+        test_gate_open(&opened);
         CHECK_INT(naru_recv(mine, &byte, 1, NARU_FOREVER), -EIDRM);
         CHECK_CONTAINS(naru_explain(), "sysvmq:1234: the queue has been removed");
         (void)naru_channel_close(mine);
@@ -306,6 +310,7 @@ TEST(a_queue_removed_underneath_is_reported_to_all)
         (void)naru_channel_close(out);
         test_child_end();
     }
+    test_gate_wait(&opened);
     test_wait_asleep(pid);
     CHECK_INT(naru_remove("sysvmq:1234"), 0);
     test_join(pid);
