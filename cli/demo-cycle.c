@@ -44,7 +44,7 @@ struct way {
 
 static int wait_event(struct shared *s)
 {
-    return naru_event_wait(&s->event, NARU_S(5));
+    return naru_event_wait(&s->event, DEMO_PATIENCE);
 }
 
 static int set_event(struct shared *s, int reader_pidfd)
@@ -55,7 +55,7 @@ static int set_event(struct shared *s, int reader_pidfd)
 
 static int wait_semaphore(struct shared *s)
 {
-    return naru_semaphore_wait(&s->semaphore, NARU_S(5));
+    return naru_semaphore_wait(&s->semaphore, DEMO_PATIENCE);
 }
 
 static int post_semaphore(struct shared *s, int reader_pidfd)
@@ -67,7 +67,7 @@ static int post_semaphore(struct shared *s, int reader_pidfd)
 static int wait_signal(struct shared *s)
 {
     (void)s;
-    return naru_signal_wait(naru_signal_bit(SIGUSR1), NARU_S(5), NULL);
+    return naru_signal_wait(naru_signal_bit(SIGUSR1), DEMO_PATIENCE, NULL);
 }
 
 static int send_signal(struct shared *s, int reader_pidfd)
@@ -96,7 +96,7 @@ static int reader(void *argument)
     for (int i = 0; i < ROUNDS && r == 0; i++) {
         struct times *t = &job->shared->rounds[i];
 
-        r = naru_send(job->to_writer, "", 1, NARU_S(5)); /* about to wait */
+        r = naru_send(job->to_writer, "", 1, DEMO_PATIENCE); /* about to wait */
         if (r < 0)
             break;
         t->waits = now();
@@ -118,7 +118,7 @@ static int writer(const struct job *job, struct naru_channel *from_reader, pid_t
 
     for (int i = 0; i < ROUNDS && r == 0; i++) {
         char ignored;
-        ssize_t heard = naru_recv(from_reader, &ignored, 1, NARU_S(5));
+        ssize_t heard = naru_recv(from_reader, &ignored, 1, DEMO_PATIENCE);
 
         if (heard < 0)
             return (int)heard;

@@ -83,12 +83,12 @@ static int tell(struct naru_channel *ch, const int *variable)
 {
     struct sight sight = look_at(variable);
 
-    return naru_send(ch, &sight, sizeof sight, NARU_S(5));
+    return naru_send(ch, &sight, sizeof sight, DEMO_PATIENCE);
 }
 
 static int hear(struct naru_channel *ch, struct sight *ret_sight)
 {
-    ssize_t r = naru_recv(ch, ret_sight, sizeof *ret_sight, NARU_S(5));
+    ssize_t r = naru_recv(ch, ret_sight, sizeof *ret_sight, DEMO_PATIENCE);
 
     return r < 0 ? (int)r : 0;
 }

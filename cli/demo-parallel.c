@@ -101,7 +101,7 @@ static int hand_out(struct worker *worker)
     if (team->next == JOBS)
         return 0;
     team->next++;
-    return naru_send(worker->channel, &job, sizeof job, NARU_S(5));
+    return naru_send(worker->channel, &job, sizeof job, DEMO_PATIENCE);
 }
 
 /* The loop calls this when a worker has said something. */

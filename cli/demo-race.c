@@ -89,7 +89,7 @@ static int work(void *argument)
 {
     const struct job *job = argument;
     struct shared *s = job->shared;
-    int r = naru_event_wait(&s->start, NARU_S(5));
+    int r = naru_event_wait(&s->start, DEMO_PATIENCE);
 
     s->began[job->worker] = now();
     for (uint64_t i = 0; i < job->way->updates && r == 0; i++)

@@ -79,20 +79,20 @@ static bool killed_by(int status, int sig)
 /* The child says "ready", this side says "go on"; each end of a channel in its own process. */
 static int say(struct naru_channel *ch)
 {
-    return naru_send(ch, "", 1, NARU_S(5));
+    return naru_send(ch, "", 1, DEMO_PATIENCE);
 }
 
 static int hear(struct naru_channel *ch)
 {
     char ignored;
-    ssize_t r = naru_recv(ch, &ignored, 1, NARU_S(5));
+    ssize_t r = naru_recv(ch, &ignored, 1, DEMO_PATIENCE);
 
     return r < 0 ? (int)r : 0;
 }
 
 static int hear_report(struct scene *scene, struct report *ret_report)
 {
-    ssize_t r = naru_recv(scene->ends[0], ret_report, sizeof *ret_report, NARU_S(5));
+    ssize_t r = naru_recv(scene->ends[0], ret_report, sizeof *ret_report, DEMO_PATIENCE);
 
     return r < 0 ? (int)r : 0;
 }
@@ -185,7 +185,7 @@ static int handle(struct naru_channel *ch)
     if (r == 0)
         r = hear(ch);
     report.handled = handled;
-    return r < 0 ? r : naru_send(ch, &report, sizeof report, NARU_S(5));
+    return r < 0 ? r : naru_send(ch, &report, sizeof report, DEMO_PATIENCE);
 }
 
 static int show_handler(struct demo *d)
@@ -229,7 +229,7 @@ static int block(struct naru_channel *ch)
     if (r == 0)
         r = naru_signal_unblock(naru_signal_bit(SIGUSR1), NULL);
     report.handled = handled;
-    return r < 0 ? r : naru_send(ch, &report, sizeof report, NARU_S(5));
+    return r < 0 ? r : naru_send(ch, &report, sizeof report, DEMO_PATIENCE);
 }
 
 static int show_blocked(struct demo *d)
@@ -269,11 +269,11 @@ static int take_values(struct naru_channel *ch)
     for (int i = 0; i < 3 && r == 0; i++) {
         struct naru_signal_info info = NARU_INIT(struct naru_signal_info);
 
-        r = naru_signal_wait(set, NARU_S(5), &info); /* an ordinary call: no handler */
+        r = naru_signal_wait(set, DEMO_PATIENCE, &info); /* an ordinary call: no handler */
         report.values[i] = info.value;
         report.sender = info.sender.pid;
     }
-    return r < 0 ? r : naru_send(ch, &report, sizeof report, NARU_S(5));
+    return r < 0 ? r : naru_send(ch, &report, sizeof report, DEMO_PATIENCE);
 }
 
 static int show_queued(struct demo *d)
@@ -310,9 +310,9 @@ static int set_alarm(struct naru_channel *ch)
     if (r == 0 && setitimer(ITIMER_REAL, &in_20_ms, NULL) < 0)
         r = -errno;
     if (r == 0)
-        r = naru_signal_wait(naru_signal_bit(SIGALRM), NARU_S(5), &info);
+        r = naru_signal_wait(naru_signal_bit(SIGALRM), DEMO_PATIENCE, &info);
     report.from_kernel = info.cause == NARU_SIGNAL_BY_KERNEL;
-    return r < 0 ? r : naru_send(ch, &report, sizeof report, NARU_S(5));
+    return r < 0 ? r : naru_send(ch, &report, sizeof report, DEMO_PATIENCE);
 }
 
 static int show_alarm(struct demo *d)
@@ -403,7 +403,7 @@ static int try_to_catch_both(struct naru_channel *ch)
     (void)sigfillset(&all);
     if (sigprocmask(SIG_BLOCK, &all, NULL) < 0) /* these two are silently left out (sigprocmask(2)) */
         return -errno;
-    r = naru_send(ch, &report, sizeof report, NARU_S(5));
+    r = naru_send(ch, &report, sizeof report, DEMO_PATIENCE);
     return r < 0 ? r : hear(ch);
 }
 

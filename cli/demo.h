@@ -10,6 +10,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* How long the processes of a demonstration wait for one another: only a fault, or a machine that stands
+ * still, takes longer. */
+#define DEMO_PATIENCE NARU_S(60)
+
 struct demo;
 
 struct demo_kind {

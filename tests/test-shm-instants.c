@@ -32,7 +32,7 @@ enum { STRIDE = 199 };
 enum { STRIDE = 11 };
 #endif
 
-enum { MESSAGE = 1000, HANGS_S = 20 };
+enum { MESSAGE = 1000, HANGS_S = 60 };
 
 static const int64_t long_time = NARU_S(1000);
 static char buffer[2 * MESSAGE];
