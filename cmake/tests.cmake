@@ -44,6 +44,9 @@ target_link_options(test-shm-kills PRIVATE -Wl,-z,now)
 target_link_options(test-scarcity PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
                     -Wl,--wrap=strndup,--wrap=asprintf,--wrap=free)
 
+# Likewise one of them.
+target_link_options(test-shm-accept PRIVATE -Wl,--wrap=calloc)
+
 # Likewise, whatever calls of the kernel shared memory makes.
 foreach(function malloc calloc strdup asprintf mmap madvise memfd_create ftruncate fallocate pwritev chmod fchmod mkdir socket
         socketpair bind listen connect accept4 sendmsg recvmsg send recv getsockopt pthread_create epoll_create1 epoll_ctl eventfd

@@ -238,10 +238,10 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * that does not answer: the explanation says so), -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections
  * are open at a key of shm+sysv:, -EEXIST: at /dev/shm/NAME.next, where shm+posix: makes the segment for who
  * comes next, stands what is no channel, -EACCES, -EPERM: or what may not be opened or removed; whoever came
- * stays in the queue. -ENOENT: the FIFO or the socket's path was removed, or replaced, so that nobody new can
- * come; channels that are open go on. An accept that waits at a path of unix: or shm:, or a named segment,
- * learns of it within a second, one at a FIFO at once. -ENOTCONN: after naru_listener_finish(), all are
- * accepted.
+ * stays in the queue (but with ?huge on shm: if -ENOMEM comes while its memory is moved). -ENOENT: the FIFO
+ * or the socket's path was removed, or replaced, so that nobody new can come; channels that are open go on.
+ * An accept that waits at a path of unix: or shm:, or a named segment, learns of it within a second, one at a
+ * FIFO at once. -ENOTCONN: after naru_listener_finish(), all are accepted.
  *
  * On unix:, tcp: and all of shm a peer may have connected, sent and died before: the channel gives what it
  * sent, and then its end.

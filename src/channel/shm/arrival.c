@@ -209,10 +209,20 @@ int shm_answer(const char *what, const struct shm_options *options, int *fd, str
     return r;
 }
 
-int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, struct naru_channel *ch)
+/* What may fail comes first, and the other side has its WELCOME by now: it has connected. */
+int shm_arrival_open(struct shm_arrival **arrival, const struct shm_options *options, struct naru_channel *ch)
 {
-    int r;
+    struct shm_arrival *a = *arrival;
+    struct shm *shm;
+    int r = shm_prepare(ch->url, options, &a->own, &a->theirs, &shm);
 
+    if (r < 0) {
+        if (!a->own.base || !a->theirs.base) {
+            shm_arrival_drop(a, true);
+            *arrival = NULL;
+        }
+        return r;
+    }
     ch->rfd = fd_steal(&a->rfd);
     ch->wfd = fd_steal(&a->wfd);
     ch->their_rfd = fd_steal(&a->their_rfd);
@@ -222,11 +232,10 @@ int shm_arrival_open(struct shm_arrival *a, const struct shm_options *options, s
     ch->their_loop_bell = fd_steal(&a->their_loop_bell);
     ch->peer = a->peer;
     ch->peer_pidfd = fd_steal(&a->peer_pidfd);
-    r = shm_open_channel(ch, options, a->pool_max, &a->own, &a->theirs);
-    if (r == 0) {
-        shm_note_cpu(ch, a->cpu);
-        shm_link_claim(&((struct shm *)ch->state)->link);
-    }
+    shm_open_channel(ch, options, a->pool_max, &a->own, &a->theirs, shm);
+    shm_note_cpu(ch, a->cpu);
+    shm_link_claim(&shm->link);
     shm_arrival_drop(a, false);
-    return r;
+    *arrival = NULL;
+    return 0;
 }

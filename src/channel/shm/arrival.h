@@ -43,8 +43,11 @@ int shm_arrival_prepare(const char *what, const struct shm_options *options,
 int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **prepared,
                struct shm_arrival **ret_arrival);
 
-/* Makes ch, which is new, a channel of it, and frees it. Forks are held off. 0 or the explained -ENOMEM. */
-int shm_arrival_open(struct shm_arrival *arrival, const struct shm_options *options, struct naru_channel *ch);
+/* Makes ch, which is new, a channel of it, and frees it: *arrival is NULL then. Forks are held off. 0 or the
+ * explained -ENOMEM: it is as it was, to be opened later; or, with ?huge, may have come to nothing, and is
+ * NULL as well. */
+int shm_arrival_open(struct shm_arrival **arrival, const struct shm_options *options,
+                     struct naru_channel *ch);
 
 /* Frees one that nobody accepted. owner: and tells the other side that this one has closed. Forks are held
  * off.

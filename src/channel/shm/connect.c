@@ -140,7 +140,8 @@ static int use_welcome(struct shm_meeting *m, struct naru_channel *ch, struct ha
 {
     const struct handshake_message own = shm_say(HANDSHAKE_HELLO, &m->options);
     struct handshake_message word;
-    struct sealed theirs;
+    struct sealed theirs = {.base = NULL};
+    struct shm *shm;
     enum handshake_reason reason = handshake_read(packet->bytes, packet->length, &own, &word);
     int r;
 
@@ -157,19 +158,21 @@ static int use_welcome(struct shm_meeting *m, struct naru_channel *ch, struct ha
         return handshake_failed(ch->url, reason, &own, &word);
     r = shm_link_attach_lanes(ch->url, packet->fds[WELCOME_MEMORY], word.ring, word.lanes, own.pool_max,
                               &theirs);
-    if (r < 0)
+    if (r == 0)
+        r = shm_prepare(ch->url, &m->options, &m->own, &theirs, &shm);
+    if (r < 0) {
+        sealed_deinit(&theirs);
         return r;
+    }
     channel_learn_peer(ch, m->meeting.fd);
     if (packet->fd_count == WELCOME_FDS_MOST) {
         ch->their_rfd = fd_steal(&packet->fds[WELCOME_RECEIVER_BELL]);
         ch->their_wfd = fd_steal(&packet->fds[WELCOME_SENDER_BELL]);
     }
-    r = shm_open_channel(ch, &m->options, word.pool_max, &m->own, &theirs);
-    if (r < 0)
-        return r;
+    shm_open_channel(ch, &m->options, word.pool_max, &m->own, &theirs, shm);
     shm_note_cpu(ch, word.cpu);
     ch->side_fd = fd_steal(&m->meeting.fd);
-    shm_link_claim(&((struct shm *)ch->state)->link);
+    shm_link_claim(&shm->link);
     return 0;
 }
 

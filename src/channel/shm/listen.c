@@ -293,6 +293,21 @@ static struct shm_arrival *take_arrival(struct shm_listener *s)
     return first;
 }
 
+/* Who cannot be let in now stays: behind the others, as it may be for how large its own memory is. */
+static int let_in(struct shm_listener *s, struct shm_arrival *arrival, struct naru_channel *ch)
+{
+    int r = shm_arrival_open(&arrival, &s->options, ch);
+
+    if (arrival) {
+        (void)pthread_mutex_lock(&s->lock);
+        list_append(&s->arrivals, &arrival->node);
+        s->arrived++;
+        settle(s);
+        (void)pthread_mutex_unlock(&s->lock);
+    }
+    return r;
+}
+
 int shm_accept(struct naru_listener *l, struct naru_channel *ch)
 {
     struct shm_listener *s = l->state;
@@ -313,7 +328,7 @@ int shm_accept(struct naru_listener *l, struct naru_channel *ch)
     settle(s);
     (void)pthread_mutex_unlock(&s->lock);
     if (first)
-        return shm_arrival_open(first, &s->options, ch);
+        return let_in(s, first, ch);
     return r < 0 ? r : -EAGAIN;
 }
 

@@ -112,27 +112,28 @@ static bool is_one_cpu(const struct shm_shared *header)
     return cpu != 0 && cpu == header->connector_cpu;
 }
 
-/* Takes the seat, whose memory the channel takes, also after an error. */
-static int open_channel(struct naru_channel *ch, const struct shm_options *options, struct named_seat *seat)
+/* What may fail of open_channel(): while it can be left as it was. */
+static int prepare(const char *what, const struct shm_options *options, struct named_seat *seat,
+                   struct shm **ret_shm)
 {
     struct shared_memory *memory = &seat->memory;
-    struct shm *shm;
-    int r =
-        shm_open_channel(ch, options, SHM_POOL_MOST, &memory->side[seat->side], &memory->side[!seat->side]);
 
-    if (r < 0) {
-        seat->kind->leave(seat);
-        (void)seat_free(seat);
-        return r;
-    }
-    shm = ch->state;
+    return shm_prepare(what, options, &memory->side[seat->side], &memory->side[!seat->side], ret_shm);
+}
+
+/* Takes the seat, whose memory the channel takes. shm: of prepare(). */
+static void open_channel(struct naru_channel *ch, const struct shm_options *options, struct named_seat *seat,
+                         struct shm *shm)
+{
+    struct shared_memory *memory = &seat->memory;
+
+    shm_open_channel(ch, options, SHM_POOL_MOST, &memory->side[seat->side], &memory->side[!seat->side], shm);
     shm->seat = seat;
     shared_hang_bells(&shm->link, memory->header, seat->side, is_peer_gone, seat);
     shm_set_patience(ch, is_one_cpu(memory->header));
     if (ch->max_message == shm->inline_max)
         ch->limit_mend = "it may fill half of the ring; the listener makes that larger with ?ring=";
     shm_link_claim(&shm->link);
-    return 0;
 }
 
 void shm_named_close(struct naru_channel *ch, bool owner)
@@ -279,6 +280,7 @@ int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
 {
     struct named_listener *n = l->state;
     struct named_seat *seat = n->waiting;
+    struct shm *shm;
     int r;
 
     if (!is_joined(n)) {
@@ -288,16 +290,22 @@ int shm_named_accept(struct naru_listener *l, struct naru_channel *ch)
         if (!is_joined(n))
             return name_removed(l);
     }
-    r = n->stopped ? NAMED_TAKEN : replace_waiting(l, ch);
+    r = prepare(l->url, &n->options, seat, &shm);
     if (r < 0)
         return r;
+    r = n->stopped ? NAMED_TAKEN : replace_waiting(l, ch);
+    if (r < 0) {
+        free(shm);
+        return r;
+    }
     if (r == NAMED_TAKEN) { /* this one is the last */
         stop(n);
         ch->rfd = fd_steal(&l->lock_fd);
         n->waiting = NULL;
     }
     seat->fd = &ch->rfd;
-    return open_channel(ch, &n->options, seat);
+    open_channel(ch, &n->options, seat, shm);
+    return 0;
 }
 
 int shm_named_stop(struct naru_listener *l)
@@ -376,10 +384,13 @@ static int check(const char *what, const struct named_found *found, const struct
     return 0;
 }
 
-/* C2 to C4. 0, NOBODY or BUSY. */
-static int join(const struct named_place *place, struct named_seat *seat)
+/* C2 to C4. *ret_shm: of prepare(). 0, NOBODY, BUSY or explained. */
+static int join(const struct named_place *place, const struct shm_options *options, struct named_seat *seat,
+                struct shm **ret_shm)
 {
     struct shm_shared *header = seat->memory.header;
+    struct shm *shm;
+    int r;
 
     if (!seat->kind->is_taken(seat, SEAT_LISTENER))
         return NOBODY;
@@ -389,12 +400,19 @@ static int join(const struct named_place *place, struct named_seat *seat)
         seat->kind->leave(seat);
         return BUSY;
     }
+    r = prepare(place->what, options, seat, &shm);
+    if (r < 0) {
+        seat->kind->leave(seat);
+        return r;
+    }
     header->connector_cpu = shm_sole_cpu();
     if (!decide(header, SHARED_JOINED)) { /* its listener ends */
+        free(shm);
         seat->kind->leave(seat);
         return NOBODY;
     }
     (void)futex_wake(&header->joined, INT_MAX);
+    *ret_shm = shm;
     return 0;
 }
 
@@ -404,6 +422,7 @@ static int try_to_connect(struct naru_channel *ch, struct named_place *place,
 {
     struct named_seat *seat = seat_new(place->kind, SEAT_CONNECTOR, &ch->rfd);
     struct named_found found;
+    struct shm *shm;
     uint64_t ring = 0;
     int r;
 
@@ -418,9 +437,11 @@ static int try_to_connect(struct naru_channel *ch, struct named_place *place,
             r = shm_named_map(place->what, found.data, ring, seat);
     }
     if (r == 0)
-        r = join(place, seat);
-    if (r == 0)
-        return open_channel(ch, options, seat);
+        r = join(place, options, seat, &shm);
+    if (r == 0) {
+        open_channel(ch, options, seat, shm);
+        return 0;
+    }
     (void)seat_free(seat);
     ch->rfd = fd_close(ch->rfd);
     return r;

@@ -140,20 +140,25 @@ static void note_prefaulted(struct shm *shm)
     shm->their_pool.reached = shm->their_pool.size;
 }
 
-int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
-                     struct sealed *own, struct sealed *theirs)
+int shm_prepare(const char *what, const struct shm_options *options, struct sealed *own,
+                struct sealed *theirs, struct shm **ret_shm)
 {
     struct shm *shm = calloc(1, sizeof *shm);
-    int r = shm ? back_memory(ch->url, options, own, theirs)
-                : error_set(ENOMEM, "%s: out of memory for a channel", ch->url);
+    int r = shm ? back_memory(what, options, own, theirs)
+                : error_set(ENOMEM, "%s: out of memory for a channel", what);
+
+    if (r < 0)
+        free(shm);
+    else
+        *ret_shm = shm;
+    return r;
+}
+
+void shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
+                      struct sealed *own, struct sealed *theirs, struct shm *shm)
+{
     size_t most;
 
-    if (r < 0) {
-        shm_link_forsake(own);
-        sealed_deinit(theirs);
-        free(shm);
-        return r;
-    }
     shm_link_init(&shm->link, own, theirs, ch->rfd, ch->wfd);
     shm->link.their_receiver.loop_fd = ch->their_loop_bell;
     if (ch->their_rfd >= 0) {
@@ -189,7 +194,6 @@ int shm_open_channel(struct naru_channel *ch, const struct shm_options *options,
                   "larger"
                 : "it may fill all of the pool; make that larger with ?pool=";
     }
-    return 0;
 }
 
 int shm_make_bell(const char *what, int *ret_end, int *ret_other_end)
@@ -265,9 +269,13 @@ int shm_pair(struct naru_channel *ch[2], struct url *url, const struct naru_opti
         r = shm_link_attach_lanes(url->text, memory[!i], options.ring, (unsigned)options.lanes, options.pool,
                                   &theirs[i]);
     for (int i = 0; i < 2 && r == 0; i++) {
-        r = shm_open_channel(ch[i], &options, options.pool, &own[i], &theirs[i]);
-        if (r == 0)
-            ((struct shm *)ch[i]->state)->pair = true;
+        struct shm *shm;
+
+        r = shm_prepare(url->text, &options, &own[i], &theirs[i], &shm);
+        if (r < 0)
+            break;
+        shm_open_channel(ch[i], &options, options.pool, &own[i], &theirs[i], shm);
+        shm->pair = true;
     }
     for (int i = 0; i < 2; i++) {
         memory[i] = fd_close(memory[i]);

@@ -239,10 +239,16 @@ struct handshake_message shm_say(enum handshake_kind kind, const struct shm_opti
 int shm_parse_options(struct url *url, const struct naru_options *opt, bool named,
                       struct shm_options *ret_options);
 
-/* Makes ch, with its sockets in place, a channel. Takes both memories. pool_max: how much of our pool the
- * other side maps, as it said. 0 or -ENOMEM. */
-int shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
-                     struct sealed *own, struct sealed *theirs);
+/* What may fail of making a channel of both memories: its state, and ?prefault and ?huge. 0 or the explained
+ * -ENOMEM: the memories are the caller's as before, but for one that is not mapped any more (?huge). what:
+ * the URL. *ret_shm: for shm_open_channel(); or free(3). */
+int shm_prepare(const char *what, const struct shm_options *options, struct sealed *own,
+                struct sealed *theirs, struct shm **ret_shm);
+
+/* Makes ch, with its sockets in place, a channel. Takes both memories, and shm of shm_prepare(). pool_max:
+ * how much of our pool the other side maps, as it said. */
+void shm_open_channel(struct naru_channel *ch, const struct shm_options *options, uint64_t pool_max,
+                      struct sealed *own, struct sealed *theirs, struct shm *shm);
 
 /* A bell of both sides' receivers, or of both sides' senders: an end for each side. what: the URL. 0 or an
  * explained -errno. */
