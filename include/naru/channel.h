@@ -329,7 +329,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
  * channels have more descriptors on their way than RLIMIT_NOFILE here allows; as long as some are this
  * channel's own there is no room instead, until they are received (on unix: an event loop is not told of
  * that: try again now and then). -EPROTO: an earlier error left half a message in the stream, and nothing can
- * follow it.
+ * follow it. -ENOMEM, -ENOSPC: there was no room, too, and naru_channel_fd() cannot show when there is
+ * (fs.epoll.max_user_watches); nothing was sent.
  */
 NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data, size_t len,
                                        int64_t timeout_ns);

@@ -246,7 +246,7 @@ static int send_message(struct naru_channel *ch, const struct naru_message *m, i
     if (r == 0 || r == -EINPROGRESS)
         channel_count(ch, CHANNEL_SENDING, message_length(m));
     channel_update_ready(ch, CHANNEL_SENDING);
-    return channel_ended(ch, CHANNEL_SENDING, r);
+    return channel_ended(ch, CHANNEL_SENDING, channel_say_unwatched(ch, r));
 }
 
 int channel_send(struct naru_channel *ch, const struct naru_message *m, int64_t timeout_ns)
@@ -368,7 +368,7 @@ ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m, s
         PROBE4(send_batch, ch, ch->url, bytes, sent);
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return sent < 0 ? channel_ended(ch, CHANNEL_SENDING, (int)sent) : sent;
+    return sent < 0 ? channel_ended(ch, CHANNEL_SENDING, channel_say_unwatched(ch, (int)sent)) : sent;
 }
 
 /* --- afterwards --- */

@@ -272,6 +272,7 @@ struct naru_channel {
     int ready_fd;     /* eventfd in it, set while messages are held here */
     bool ready;       /* what ready_fd is set to */
     bool armed, room; /* what the epoll's interest in NARU_OUT is; room: to be shown at once */
+    int unwatched;    /* an errno: why its interest in it could not be said; 0: it is as it is to be */
     bool refused;     /* the last send found no room */
     bool congested;   /* in a send: there is none for descriptors, and no poll(2) tells when there is */
     bool finished;    /* naru_channel_finish(): the sending thread's own */
@@ -410,6 +411,9 @@ int channel_wait(struct naru_channel *ch, int event, int64_t deadline);
  */
 void channel_unwatch(struct naru_channel *ch);
 int channel_rewatch(struct naru_channel *ch);
+/* What a call that sends returns: r; or, of one that found no room of which the fd will not tell, the
+ * explained reason. */
+int channel_say_unwatched(struct naru_channel *ch, int r);
 /* What follows from a call that may have changed more than the short way does: what the fd shows, if there is
  * one, and whether there is a short way. */
 void channel_update_ready(struct naru_channel *ch, int direction);

@@ -122,7 +122,7 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
         ch->lent_timeout_ns = timeout_ns;
     }
     channel_update_ready(ch, CHANNEL_SENDING);
-    return channel_ended(ch, CHANNEL_SENDING, r);
+    return channel_ended(ch, CHANNEL_SENDING, channel_say_unwatched(ch, r));
 }
 
 /* Sizes of structs are asked for where the first call of a channel comes by, and not in the short way: who

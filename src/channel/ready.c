@@ -243,13 +243,29 @@ static void update_armed(struct naru_channel *ch)
     int operation = stays ? EPOLL_CTL_MOD : armed ? EPOLL_CTL_ADD : EPOLL_CTL_DEL;
     struct epoll_event event = {.data.fd = ch->wfd};
 
+    ch->unwatched = 0;
     if (armed == ch->armed && room == ch->room)
         return;
     ch->armed = armed;
     ch->room = room;
     event.events = wanted(ch, ch->wfd);
-    /* Fails only for lack of memory, or for a regular file, which always has room. */
-    (void)epoll_ctl(ch->fd, operation, ch->wfd, &event);
+    /* EPERM: a regular file, which always has room. Otherwise it is an addition, for which there is no memory
+     * (ENOMEM), or which would be one too many of this user's (ENOSPC): tried again by the next call. */
+    if (epoll_ctl(ch->fd, operation, ch->wfd, &event) == 0 || errno == EPERM || operation != EPOLL_CTL_ADD)
+        return;
+    ch->unwatched = errno;
+    ch->armed = ch->room = false;
+}
+
+int channel_say_unwatched(struct naru_channel *ch, int r)
+{
+    if (!ch->unwatched || (r != -EAGAIN && r != -ETIMEDOUT))
+        return r;
+    return error_set(
+        ch->unwatched,
+        "%s: there is no room, and the descriptor of naru_channel_fd() cannot show when there is: "
+        "epoll_ctl: %s (/proc/sys/fs/epoll/max_user_watches); send with a timeout, or again later",
+        ch->url, error_text(ch->unwatched));
 }
 
 /* What the short way leaves out has nothing to do: neither before the message nor after it. */

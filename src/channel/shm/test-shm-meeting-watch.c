@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Channels that meet (meeting.h), or connect again, when the kernel has no room to watch one descriptor more
- * (epoll_ctl(2): ENOMEM, ENOSPC): nothing is left behind, and the event loop is woken for the next try.
+ * (epoll_ctl(2): ENOMEM, ENOSPC): nothing is left behind, and the event loop is woken for the next try. And
+ * whoever sends and finds no room is told that the loop would not be.
  *
  * The linker puts the function below in the place of the C library's (ld(1), --wrap; see cmake/tests.cmake).
  */
@@ -105,4 +106,54 @@ TEST(a_connection_that_cannot_be_watched_wakes_the_loop_for_the_next_try)
     check_connected(far, near);
     close_both(far, near);
     naru_listener_close(l);
+}
+
+static const char each_byte[256];
+
+/* Until there is no room. What that said. */
+static int fill(struct naru_channel *ch)
+{
+    int r;
+
+    do
+        r = naru_send(ch, each_byte, sizeof each_byte, NARU_NOWAIT);
+    while (r == 0);
+    return r;
+}
+
+/* Each is of another descriptor than what is received from. */
+static const char *const crowded[] = {"shm:?ring=4k", "pipe:"};
+
+static const char *each_crowded(size_t index)
+{
+    return index < sizeof crowded / sizeof *crowded ? crowded[index] : NULL;
+}
+
+TEST_EACH(a_loop_that_cannot_be_told_of_room_is_said, each_crowded)
+{
+    struct naru_loan loan = NARU_INIT(struct naru_loan);
+    struct naru_channel *ch[2];
+    char buffer[sizeof each_byte];
+
+    CHECK_INT(naru_channel_pair(crowded[index], NULL, ch), 0);
+    CHECK(naru_channel_fd(ch[0]) >= 0);
+    for (int tries = 0; tries < 3; tries++) {
+        additions_left = 0;
+        CHECK_INT(fill(ch[0]), -ENOSPC);
+        CHECK_CONTAINS(naru_explain(), "max_user_watches");
+        additions_left = 0;
+        CHECK_INT(naru_send(ch[0], each_byte, sizeof each_byte, NARU_US(1)), -ENOSPC);
+        additions_left = 0;
+        if (index == 0) /* lent in place */
+            CHECK_INT(naru_loan(ch[0], sizeof each_byte, NARU_NOWAIT, &loan), -ENOSPC);
+    }
+    additions_left = -1;
+    CHECK_INT(naru_send(ch[0], each_byte, sizeof each_byte, NARU_NOWAIT), -EAGAIN);
+    CHECK(!is_ready(ch[0]));
+    for (int i = 0; i < 64; i++) /* a pipe tells of whole pages */
+        (void)!naru_recv(ch[1], buffer, sizeof buffer, NARU_NOWAIT);
+    CHECK(is_ready(ch[0]));
+    CHECK_INT(naru_send(ch[0], each_byte, sizeof each_byte, NARU_NOWAIT), 0);
+    for (int i = 0; i < 2; i++)
+        ch[i] = naru_channel_close(ch[i]);
 }
