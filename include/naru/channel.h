@@ -203,8 +203,8 @@ struct naru_channel_info {
  * opt: may be NULL. *ret_ch: the caller's, ended with naru_channel_close().
  * -ETIMEDOUT: nobody appeared in time (-EAGAIN under NARU_NOWAIT). -EACCES or -EPERM: permission. -EPROTO:
  * who is there talks another version of shm:, or something else. -EPROTOTYPE: its messages are of another
- * type than opt->type. Any other errno of the system calls beneath: socket(2), connect(2), open(2),
- * mq_open(3), msgget(2).
+ * type than opt->type; unix: its socket is of another ?type=. Any other errno of the system calls beneath:
+ * socket(2), connect(2), open(2), mq_open(3), msgget(2).
  */
 NARU_API NARU_MUST_CHECK int naru_connect(const char *url, const struct naru_options *opt, int64_t timeout_ns,
                                           struct naru_channel **ret_ch);

@@ -42,10 +42,14 @@ static int connect_failed(const struct url *url, const struct unix_name *name, i
             "%s: permission denied; the socket's mode must let you write to it (?mode= where it is "
             "created) and its directories let you pass",
             url->text);
-    case EPROTOTYPE:
-        return error_set(code, "%s: a socket of another type listens there; %s", url->text,
-                         strcmp(url->scheme, "unix") == 0 ? "try ?type=stream, seqpacket or dgram"
-                                                          : "connect to it by unix:");
+    case EPROTOTYPE: /* of shm: that means messages of another type */
+        return strcmp(url->scheme, "unix") == 0
+                   ? error_set(code,
+                               "%s: a socket of another type listens there; try ?type=stream, seqpacket or "
+                               "dgram",
+                               url->text)
+                   : error_set(EPROTO, "%s: a socket of another type listens there; connect to it by unix:",
+                               url->text);
     case ENOTDIR:
         return error_set(code, "%s: a part of the path is not a directory", url->text);
     case ENOTSOCK:

@@ -391,8 +391,9 @@ TEST(where_nobody_listens_is_told)
     CHECK_INT(naru_connect(url(), NULL, NARU_MS(10), &ch), -ETIMEDOUT);
     CHECK_CONTAINS(naru_explain(), "nobody listens there; start");
     CHECK_INT(naru_listen(text, NULL, &l), 0);
-    CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTOTYPE);
+    CHECK_INT(naru_connect(url(), NULL, patience, &ch), -EPROTO);
     CHECK_CONTAINS(naru_explain(), "connect to it by unix:");
+    CHECK_INT(naru_connect(url(), NULL, NARU_NOWAIT, &ch), -EPROTO);
     naru_listener_close(l);
 }
 
