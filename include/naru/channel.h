@@ -368,8 +368,8 @@ NARU_API NARU_MUST_CHECK int naru_recv_message(struct naru_channel *ch, struct n
 NARU_API NARU_MUST_CHECK ssize_t naru_send_batch(struct naru_channel *ch, const struct naru_message *m,
                                                  size_t n, int64_t timeout_ns);
 
-/* A place to write a message in. Begins as NARU_INIT() makes it: a channel's first loan (borrow) is -EINVAL
- * otherwise. */
+/* A place to write a message in. Begins as NARU_INIT() makes it (so does a view): otherwise a loan (borrow)
+ * is -EINVAL, where looking costs nothing: not on shm: after a message has been sent (received). */
 struct naru_loan {
     size_t size;
     void *data;      /* write here ... */

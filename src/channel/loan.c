@@ -126,7 +126,7 @@ static int lend_in_place(struct naru_channel *ch, size_t len, int64_t timeout_ns
 }
 
 /* Sizes of structs are asked for where the first call of a channel comes by, and not in the short way: who
- * forgets NARU_INIT() is told at once, and nobody pays for it. */
+ * forgets NARU_INIT() is told, unless it has sent something before, and nobody pays for it. */
 int channel_loan_slowly(struct naru_channel *ch, size_t len, int64_t timeout_ns, struct naru_loan *ret_loan)
 {
     int r = SIZED_CHECK(ch->url, "loan", naru_loan, ret_loan);
