@@ -14,7 +14,7 @@
 
 enum {
     SHM_RING_DEFAULT = 256 * 1024, /* bytes; fits the second-level cache of two processors */
-    SHM_BACKLOG_DEFAULT = 64,      /* connections answered and not accepted; at most six descriptors each */
+    SHM_BACKLOG_DEFAULT = 64, /* connections answered and not accepted; each of six to eight descriptors */
     SHM_POOL_DEFAULT = 64 * 1024 * 1024, /* bytes of address space; the largest message by default */
     /* Looks of the adaptive wait before it sleeps, twice: on the short way and on the long one; some 50 us
      * together, about as long as to sleep and be woken takes. 4000 let the receiver of a stream of 64 KiB,
