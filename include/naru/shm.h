@@ -89,8 +89,8 @@ NARU_API NARU_MUST_CHECK int naru_ring_put(struct naru_ring_writer *writer, cons
 
 /*
  * The place of the next message, to write it there. *ret_data: len bytes, aligned to 8, valid until the next
- * call of naru_ring_commit(), or of naru_ring_reserve(), naru_ring_put() or naru_ring_wait_room(), which
- * forget it. Errors as naru_ring_put().
+ * naru_ring_commit() that makes it a message, naru_ring_put() that puts one, naru_ring_reserve() or
+ * naru_ring_wait_room(): these forget it. Errors as naru_ring_put().
  */
 NARU_API NARU_MUST_CHECK int naru_ring_reserve(struct naru_ring_writer *writer, size_t len, void **ret_data);
 
