@@ -138,6 +138,9 @@ bool sysv_set_sit(struct named_seat *seat)
     return operate(seat->set, take, 2);
 }
 
+/* What cannot be asked is taken for dead, where posix.c takes it for alive: the set was removed (ipcrm(1)),
+ * or is no longer ours to read, and no death would be noticed from then on. What a dead one left is removed
+ * only by who has the listener's semaphore in that set. */
 bool sysv_set_is_taken(const struct named_seat *seat, int side)
 {
     return value_of(seat->set, semaphore_of(seat->place, side)) > 0;
