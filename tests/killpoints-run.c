@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "runner.h"
+#include "shm/wakeup.h"
 
 enum {
     EVENTS = 1 << 16,
@@ -310,6 +311,7 @@ void sweep_open(struct sweep *s, const struct kill_scenario *scenario, bool stor
                         .stride = 1,
                         .verdict = verdict,
                         .run = test_shared(sizeof *s->run)};
+    waker_always_asks = true; /* the victim would ask or not as the clock stands */
     s->events = calloc(EVENTS, sizeof *s->events);
     CHECK(s->events);
     CHECK_INT(sched_getaffinity(0, sizeof s->cpus, &s->cpus), 0);

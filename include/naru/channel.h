@@ -320,8 +320,9 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
  * -EINPROGRESS: a stream took part of the message before the time was up. The message counts as sent: naru
  *   keeps a copy of the rest, which goes out before anything else at the next call; naru_flush(NARU_SENT)
  * waits. -EMSGSIZE: larger than the mechanism or max_message allows; the explanation says both sizes. -EPIPE:
- * the receiver closed. -EOWNERDEAD: it was killed (NARU_CAN_KNOW_DEATH; shm: asks nobody while there is room,
- * and learns of it when the ring is full, or at a flush). -ECONNRESET: the network's word. -ECANCELED:
+ * the receiver closed. -EOWNERDEAD: it was killed (NARU_CAN_KNOW_DEATH; shm: the first send to one that was
+ * killed asleep, or had just been woken, finds it out, and the second one tells; of one that never sleeps it
+ * is told when the ring is full; a flush tells at once). -ECONNRESET: the network's word. -ECANCELED:
  * naru_interrupt(). -EINVAL: a payload the framing cannot carry (a newline in a line). -EIDRM, -ENOENT: the
  * queue or file was removed underneath. -ENOSPC, -EDQUOT, -EFBIG: no room in the file; nothing was sent.
  * -EREMOTEIO: exec:'s command has ended with a status other than 0. -EDESTADDRREQ: nobody to answer to yet.

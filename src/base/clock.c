@@ -12,6 +12,14 @@ int64_t clock_now(void)
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
+uint32_t clock_tick(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* cannot fail: the clock exists */
+    return (uint32_t)(now.tv_sec * 1000 + now.tv_nsec / (1000 * 1000));
+}
+
 int64_t deadline_after(int64_t timeout_ns)
 {
     int64_t deadline;

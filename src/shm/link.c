@@ -4,8 +4,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <stddef.h>
 
 #include "base/error.h"
+#include "base/fd.h"
+#include "base/list.h"
 
 void shm_link_fill(struct shm_page *page, uint64_t ring, uint64_t pool)
 {
@@ -70,6 +74,19 @@ int shm_link_attach_lanes(const char *what, int fd, uint64_t ring, unsigned lane
     return 0;
 }
 
+/* Of their_receiver. Its socket says what it says to who sleeps in it, and takes nothing. */
+static void ask_after_receiver(struct waker *w)
+{
+    struct shm_link *l = list_entry(w, struct shm_link, their_receiver);
+    struct pollfd poll_fd = {.fd = w->fd, .events = POLLRDHUP};
+    int saved = errno;
+
+    if (w->bell ? l->receiver.is_gone(l->receiver.peer)
+                : fd_poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLRDHUP))
+        shm_link_lose(l);
+    errno = saved;
+}
+
 void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs, int rfd, int wfd)
 {
     *l = (struct shm_link){.own = *own, .theirs = *theirs};
@@ -88,7 +105,8 @@ void shm_link_init(struct shm_link *l, struct sealed *own, struct sealed *theirs
                                        .fences = WAKER_ALWAYS,
                                        .fd = rfd,
                                        .says = &l->page->sender_fences,
-                                       .loop_fd = -1};
+                                       .loop_fd = -1,
+                                       .ask = ask_after_receiver};
     l->their_sender = (struct waker){.ticket = &l->their_page->sender_asleep,
                                      .fences = WAKER_ALWAYS,
                                      .fd = wfd,

@@ -22,6 +22,8 @@ enum { DRAIN_READS = 16 };
 /* How long a bell is tried for which the kernel has no memory. */
 enum { WAKER_TRIES_NS = 1000 * 1000 * 1000 };
 
+bool waker_always_asks;
+
 static int barrier(int command)
 {
     return (int)syscall(SYS_membarrier, command, 0, 0);
@@ -32,23 +34,26 @@ bool wakeup_register(void)
     return barrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0;
 }
 
-/* 0, or why nobody hears it. EAGAIN: it is full of bytes that wake as well; EPIPE, ECONNRESET: whoever reads
- * next sees the end itself; EBADF: a child has no bells. */
-static int ring_socket(const struct waker *w)
+/* 0, or why nobody hears it. EAGAIN: it is full of bytes that wake as well; EPIPE, ECONNRESET: there is
+ * nobody to hear it; EBADF: a child has no bells. */
+static int ring_socket(struct waker *w)
 {
     static const char byte = 1;
 
-    if (send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == EPIPE ||
-        errno == ECONNRESET || errno == EBADF)
+    if (send(w->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == EBADF)
         return 0;
-    return errno;
+    if (errno != EPIPE && errno != ECONNRESET)
+        return errno;
+    if (w->ask)
+        w->ask(w);
+    return 0;
 }
 
 /* A wake-up must not be lost: what was published last would never be seen. What the kernel has no memory for
  * is tried again; what a sandbox or a security module refuses stays refused. To hang up takes no memory and
  * seldom a permission: who sleeps there wakes, finds what there is, and then that this side is gone, which is
  * better than to wait for ever. */
-static void ring_unheard(const struct waker *w, int code)
+static void ring_unheard(struct waker *w, int code)
 {
     enum { YIELDS = 1000 };
     const struct timespec pause = {.tv_nsec = WAKEUP_SLICE_NS};
@@ -126,6 +131,19 @@ static void fence_once_less(struct waker *w, uint32_t fences)
     atomic_thread_fence(memory_order_seq_cst);
 }
 
+static void ask_from_time_to_time(struct waker *w)
+{
+    uint32_t tick;
+
+    if (!w->ask)
+        return;
+    tick = clock_tick();
+    if (tick == w->asked && !waker_always_asks)
+        return;
+    w->asked = tick;
+    w->ask(w);
+}
+
 void waker_call(struct waker *w)
 {
     uint32_t fences = atomic_load_explicit(&w->fences, memory_order_relaxed), ticket;
@@ -137,11 +155,14 @@ void waker_call(struct waker *w)
         fence_once_less(w, fences);
     else
         fence_for_a_while(w, fences);
-    if (ticket == w->seen)
-        return;
-    w->seen = ticket;
-    if (ticket)
-        waker_ring(w);
+    if (ticket != w->seen) {
+        w->seen = ticket;
+        if (ticket)
+            waker_ring(w);
+    } else if (count_of(fences) == 0) {
+        return; /* nobody has slept for long, and it comes here each time: WAKER_ALWAYS */
+    }
+    ask_from_time_to_time(w);
 }
 
 static void arm(struct sleeper *s, uint32_t how)

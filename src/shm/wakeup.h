@@ -69,6 +69,13 @@
  * ticket says which bell its sleeper hears (WAKEUP_LOOP), and whoever cannot ring that one rings the socket,
  * which such a loop polls as well.
  *
+ * Who publishes seldom finds its sleeper asleep each time, and rings; one that was killed asleep has left its
+ * ticket, and the first bell for it rings in a socket without another end (EPIPE). The other bells tell
+ * nothing of that: an eventfd is ours as well, and a word is memory. And one that was killed awake is not
+ * rung for any more. So waker_call() asks the kernel, once a tick of its clock, at no cost to what does not
+ * come here: a bell, and the WAKER_FENCES publications after it. Who never sleeps (it looks all the time, or
+ * has always more to do) is not asked after: its death is found when there is no room.
+ *
  * A byte may be read after what it told of was seen already: then a sleep ends for nothing. A hang-up of the
  * socket tells that the other side is gone, killed or not, within the time the kernel takes to close its
  * files. The socket is never full for long: the waker writes one byte for each ticket, and a sleeper reads
@@ -89,9 +96,11 @@ struct waker {
      * this one looks: that is harmless. */
     _Atomic uint32_t fences;
     int fd;                 /* our end of the sleeper's socket; a waker does not own it */
+    uint32_t asked;         /* clock_tick(), when it asked last */
     _Atomic uint32_t *bell; /* a word that is rung in its place (shm/bell.h); NULL: the socket */
     _Atomic uint32_t *says; /* in our own page, whether it fences for now; NULL: it does not */
     int loop_fd;            /* the eventfd for tickets with WAKEUP_LOOP, likewise; -1: none, or no use */
+    void (*ask)(struct waker *w); /* whether there is anybody, of the kernel; NULL: nobody wants to know */
 };
 
 /* In a ticket: its sleeper polls its eventfd, and its socket beside it. */
@@ -136,7 +145,8 @@ static inline bool waker_is_called(const struct waker *w)
 }
 
 /* Fences if it is to, looks again, and rings for a new one: one that was left since was the sleeper's, who is
- * awake. */
+ * awake. And asks whether there is anybody, if the bell has nobody who could hear it, or from time to time.
+ */
 void waker_call(struct waker *w);
 
 static inline void waker_published(struct waker *w)
@@ -144,6 +154,9 @@ static inline void waker_published(struct waker *w)
     if (__builtin_expect(waker_is_called(w), 0))
         waker_call(w);
 }
+
+/* Whether each waker_call() asks. Only tests change it, which want to know what a process does next. */
+extern bool waker_always_asks;
 
 /* S1 and S2. Then look once more. */
 void sleeper_arm(struct sleeper *s);
