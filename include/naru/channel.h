@@ -113,7 +113,9 @@ struct naru_type {
 
 /* All zero (NARU_INIT) means the defaults. What the URL says as ?key=value wins over what stands here. An
  * option of the URL that its mechanism does not have is -EINVAL, and the explanation says which ones it has;
- * what stands here and means nothing to the mechanism is left alone, so that one struct serves any URL. */
+ * what stands here and means nothing to the mechanism is left alone, so that one struct serves any URL. And
+ * one URL serves both ends: who connects takes what is for who listens, and checks it, too (only ?reconnect=
+ * is refused by naru_listen()). */
 struct naru_options {
     size_t size;
     enum naru_direction direction;

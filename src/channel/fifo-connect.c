@@ -109,20 +109,18 @@ static int wait_for_reader(struct naru_channel *ch, const struct url *url, int64
     return r;
 }
 
-static const char *const listener_options[] = {"readers", "keep", "unlink", NULL};
-
 int fifo_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline)
 {
+    struct fifo_options unused;
     int r = fifo_check_path(url);
 
     if (r < 0)
         return r;
     if (opt->direction & NARU_DIRECTION_RECEIVE)
         return fifo_wrong_direction(url, "connects", "sends");
-    /* The listener's options: they mean nothing here, but one URL serves both ends. */
-    for (int i = 0; listener_options[i]; i++)
-        (void)url_option(url, listener_options[i]);
-    r = url_check_unused(url); /* before a long wait */
+    r = fifo_parse_options(url, opt, &unused);
+    if (r == 0)
+        r = url_check_unused(url); /* before a long wait */
     if (r < 0)
         return r;
     r = wait_for_reader(ch, url, deadline);

@@ -47,10 +47,9 @@ enum { TAKE_ATTEMPTS = 100 }; /* against others who make and remove the FIFO at 
 struct fifo {
     char *path;
     struct watch watch;
-    int next_fd;             /* the read end of the next channel */
-    int probe[2];            /* tee(2) needs a pipe to copy to */
-    bool keep;               /* channels hold a write end, so that they never see the last writer go */
-    bool unlink;             /* remove the FIFO when the listener closes */
+    int next_fd;  /* the read end of the next channel */
+    int probe[2]; /* tee(2) needs a pipe to copy to */
+    struct fifo_options options;
     struct fork_guard guard; /* closes them in children */
 };
 
@@ -168,16 +167,17 @@ static struct fifo *fifo_new(const struct url *url)
     return f->path ? f : fifo_free(f);
 }
 
-static int parse_options(struct fifo *f, struct url *url, const struct naru_options *opt, bool *ret_many)
+int fifo_parse_options(struct url *url, const struct naru_options *opt, struct fifo_options *ret_options)
 {
     static const char *const words[] = {"one", "many", NULL};
+    struct fifo_options options = {0};
     int readers = 0;
     int r = url_option_word(url, "readers", words, &readers);
 
     if (r == 0)
-        r = url_option_flag(url, "keep", &f->keep);
+        r = url_option_flag(url, "keep", &options.keep);
     if (r == 0)
-        r = url_option_flag(url, "unlink", &f->unlink);
+        r = url_option_flag(url, "unlink", &options.unlink);
     if (r < 0)
         return r;
     if (readers == 1 && opt->frame != NARU_FRAME_RAW)
@@ -186,12 +186,12 @@ static int parse_options(struct fifo *f, struct url *url, const struct naru_opti
                          "?frame=raw; to share out whole messages use posixmq:, sysvmq: or unix: with "
                          "?type=dgram",
                          url->text);
-    *ret_many = readers == 1;
+    options.many = readers == 1;
+    *ret_options = options;
     return 0;
 }
 
-static int open_listener(struct naru_listener *l, struct fifo *f, const struct url *url, unsigned mode,
-                         bool many)
+static int open_listener(struct naru_listener *l, struct fifo *f, const struct url *url, unsigned mode)
 {
     int r, attempts = 0;
 
@@ -202,7 +202,7 @@ static int open_listener(struct naru_listener *l, struct fifo *f, const struct u
     if (r < 0)
         return r;
     do
-        r = take_fifo(url, mode, many, &l->lock_fd);
+        r = take_fifo(url, mode, f->options.many, &l->lock_fd);
     while (r == -EAGAIN && ++attempts < TAKE_ATTEMPTS);
     if (r == -EAGAIN)
         return error_set(
@@ -221,7 +221,6 @@ static int open_listener(struct naru_listener *l, struct fifo *f, const struct u
 static int fifo_listen(struct naru_listener *l, struct url *url, const struct naru_options *opt)
 {
     struct fifo *f;
-    bool many = false;
     int r = fifo_check_path(url);
 
     if (r < 0)
@@ -231,11 +230,11 @@ static int fifo_listen(struct naru_listener *l, struct url *url, const struct na
     f = fifo_new(url);
     if (!f)
         return error_set(ENOMEM, "%s: out of memory for a listener", url->text);
-    r = parse_options(f, url, opt, &many);
+    r = fifo_parse_options(url, opt, &f->options);
     if (r == 0)
         r = url_check_unused(url); /* before anything is made */
     if (r == 0)
-        r = open_listener(l, f, url, opt->mode, many);
+        r = open_listener(l, f, url, opt->mode);
     if (r == 0)
         r = pipe_io_set_buffer(url->text, f->next_fd, opt);
     if (r < 0) {
@@ -254,7 +253,7 @@ static void fifo_unlisten(struct naru_listener *l, bool owner)
 {
     struct fifo *f = l->state;
 
-    if (owner && f->unlink && fd_is_path(l->lock_fd, f->path))
+    if (owner && f->options.unlink && fd_is_path(l->lock_fd, f->path))
         (void)unlink(f->path); /* if it cannot be removed, it lies there, as without ?unlink=yes */
     (void)fifo_free(f);
 }
@@ -307,9 +306,9 @@ static int fifo_accept(struct naru_listener *l, struct naru_channel *ch)
             return removed ? name_removed(l) : -EAGAIN;
     }
     next = reopen(l->lock_fd, O_RDONLY);
-    if (next >= 0 && f->keep)
+    if (next >= 0 && f->options.keep)
         keep = reopen(l->lock_fd, O_WRONLY);
-    if (next < 0 || (f->keep && keep < 0)) {
+    if (next < 0 || (f->options.keep && keep < 0)) {
         int code = next < 0 ? -next : -keep;
 
         (void)fd_close(next);

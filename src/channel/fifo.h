@@ -8,6 +8,16 @@
 /* Of fifo_ops: see channel_ops. */
 int fifo_connect(struct naru_channel *ch, struct url *url, const struct naru_options *opt, int64_t deadline);
 
+/* Of who listens; who connects takes them, too, as one URL is to serve both, and only checks them. */
+struct fifo_options {
+    bool many;   /* several may read, raw */
+    bool keep;   /* channels hold a write end, so that they never see the last writer go */
+    bool unlink; /* remove the FIFO when the listener closes */
+};
+
+/* 0 or -EINVAL with what was expected. */
+int fifo_parse_options(struct url *url, const struct naru_options *opt, struct fifo_options *ret_options);
+
 /* -EINVAL, explained, if the URL has no path; else 0. */
 int fifo_check_path(const struct url *url);
 

@@ -160,6 +160,36 @@ TEST(every_mechanism_is_asked)
     CHECK_INT(rows, MECHANISMS);
 }
 
+/* One URL serves both ends; what makes no sense makes none at either. */
+TEST(who_connects_takes_the_options_of_who_listens_and_checks_them)
+{
+    static const struct {
+        const char *url, *says;
+    } nonsense[] = {{"fifo:%s/none?keep=maybe", "keep"},
+                    {"fifo:%s/none?unlink=perhaps", "unlink"},
+                    {"fifo:%s/none?readers=few", "readers"},
+                    {"fifo:%s/none?readers=many", "?readers=many needs ?frame=raw"},
+                    {"fifo:%s/none?mode=rw", "mode"},
+                    {"unix://%s/none?mode=0999", "mode"},
+                    {"shm://%s/none?backlog=0", "backlog"},
+                    {"shm://%s/none?service=never", "service"}};
+    static const char *const sense[] = {"fifo:%s/none?keep=yes&unlink=no&readers=many&frame=raw&mode=0660",
+                                        "unix://%s/none?mode=0660",
+                                        "shm://%s/none?backlog=7&service=manual&mode=0777"};
+    struct naru_channel *ch = NULL;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {
+        CHECK_INT(naru_connect(test_format(nonsense[i].url, test_directory()), NULL, NARU_NOWAIT, &ch),
+                  -EINVAL);
+        CHECK_CONTAINS(naru_explain(), nonsense[i].says);
+    }
+    for (size_t i = 0; i < sizeof sense / sizeof *sense; i++)
+        CHECK_INT(naru_connect(test_format(sense[i], test_directory()), NULL, NARU_NOWAIT, &ch), -EAGAIN);
+#pragma GCC diagnostic pop
+}
+
 TEST(a_pair_has_nothing_that_is_for_who_listens)
 {
     static const char *const urls[] = {"unix:?mode=0600", "shm:?mode=0600", "shm:?service=manual",
