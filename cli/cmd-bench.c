@@ -344,7 +344,7 @@ static int run(const struct invocation *in)
     if (o->svg && (wants_peers(in) || wants_loan(in)))
         return report_usage("--svg draws naru and bare system calls, not %s", in->operands[0]);
     if (o->duration <= 0 || o->duration > NARU_S(60))
-        return report_usage("--duration is 60s at most");
+        return report_usage("--duration is more than 0, and 60s at most");
     if (o->svg && (code = check_svg(o->svg)) != NARU_EXIT_OK)
         return code;
     return measure_somewhere(o, &plan, measure);

@@ -130,8 +130,11 @@ static int list_objects(const char *kind, bool as_json)
         if (t.row_count > 0)
             table_print(&t, stdout);
         else if (r == 0 || r == -ENODEV)
-            report_note("there are no %s%snow", kind ? kind : "IPC objects with a name",
-                        kind ? " objects " : " ");
+            report_note("there are no %s%snow%s", kind ? kind : "IPC objects with a name",
+                        kind ? " objects " : " ",
+                        kind && strcmp(kind, "shm") == 0
+                            ? ": nobody listens at shm://NAME (shm+posix and shm+sysv are kinds of their own)"
+                            : "");
         table_deinit(&t);
     }
     if (r == -ENODEV && missing && strcmp(missing, "/dev/mqueue") == 0) {

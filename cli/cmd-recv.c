@@ -388,7 +388,8 @@ static const struct verb_option options[] = {
      FIELD(frame), mark_output_words, 0, 0},
     {OPTION_NUMBER, 'n', "count", "COUNT", "stop after COUNT messages", FIELD(count), NULL, 1, INT64_MAX},
     {OPTION_DURATION, 't', "timeout", "DURATION",
-     "give up when no message has come for this long, whoever comes and goes (500ms, 2s, 1m; default: "
+     "give up when no message has come for this long, whoever comes and goes (500ms, 2s, 1m, a bare 2: "
+     "seconds; default: "
      "forever)",
      FIELD(timeout), NULL, 0, 0},
     {OPTION_NUMBER, 'T', "type", "NUMBER",

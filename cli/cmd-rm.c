@@ -10,6 +10,7 @@
 #include "cli/verb.h"
 #include "naru/channel.h"
 #include "naru/error.h"
+#include "naru/mechanism.h"
 #include "naru/semaphore.h"
 #include "naru/sync.h"
 
@@ -56,6 +57,28 @@ static int remove_url(const char *url)
     return naru_remove(url);
 }
 
+/* Whether there is such a URL at all; if not, reported, with what there is. */
+static bool is_of_some_kind(const char *url)
+{
+    static const char *const others[] = {"mmap", "sem+posix", "sem+sysv", "-"};
+    size_t length = strcspn(url, ":");
+
+    for (const struct naru_mechanism *row = naru_mechanism_next(NULL); row; row = naru_mechanism_next(row))
+        if (strlen(row->scheme) == length && strncmp(url, row->scheme, length) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strlen(others[i]) == length && strncmp(url, others[i], length) == 0)
+            return true;
+    if (!url[length])
+        (void)report_usage("'%s' does not say what it is: mutex:%s, posixmq:/%s? `naru ls` has the kinds",
+                           url, url, url);
+    else
+        (void)report_usage("%s: expected fifo, unix, shm, shm+posix, shm+sysv, mmap, sysvmq, posixmq, file, "
+                           "sem+posix, sem+sysv, mutex, rwlock, semaphore, event or barrier before the ':'",
+                           url);
+    return false;
+}
+
 static int remove_one(const char *url, bool force)
 {
     const char *name = NULL;
@@ -64,6 +87,8 @@ static int remove_one(const char *url, bool force)
 
     if (kind)
         return remove_sync(kind, name, force);
+    if (!is_of_some_kind(url))
+        return NARU_EXIT_USAGE;
     r = remove_url(url);
     if (r == -ENOTSUP) /* it makes no sense for any such URL */
         return report(NARU_EXIT_USAGE, "%s", naru_explain());

@@ -179,6 +179,8 @@ static int run(const struct invocation *in)
         return report_usage("memfd: has no name, so no other command could find it");
     if (w.options->json && strcmp(word, "size") != 0)
         return report_usage("--json goes with size");
+    if (strcmp(word, "rm") == 0 && in->operands[2])
+        return report_usage("rm: '%s' is one operand too many", in->operands[2]);
     if (strcmp(word, "rm") == 0)
         return finish(remove_segment(w.url));
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {

@@ -255,6 +255,9 @@ static int check(const struct invocation *in, const char *word, struct work *w)
     if (in->operands[2] &&
         (!parse_number(in->operands[2], &w->count) || w->count < 1 || w->count > UINT32_MAX))
         return report_usage("%s: expected how many units, a number from 1, not '%s'", word, in->operands[2]);
+    if (strcmp(word, "post") == 0 && w->options->maximum && w->count > w->options->maximum)
+        return report_usage("post %" PRId64 ": --max %" PRId64 " allows fewer", w->count,
+                            w->options->maximum);
     return NARU_EXIT_OK;
 }
 

@@ -269,7 +269,8 @@ static const struct verb_option options[] = {
     {OPTION_NUMBER, 'n', "count", "COUNT", "stop after COUNT messages; with -m, repeat until there are COUNT",
      FIELD(count), NULL, 1, INT64_MAX},
     {OPTION_DURATION, 't', "timeout", "DURATION",
-     "give up after waiting this long for the receiver, or for room (500ms, 2s, 1m; default: forever)",
+     "give up after waiting this long for the receiver, or for room (500ms, 2s, 1m, a bare 2: seconds; "
+     "default: forever)",
      FIELD(timeout), NULL, 0, 0},
     {OPTION_NUMBER, 'p', "priority", "NUMBER", "higher overtakes lower", FIELD(priority), NULL, 0, 32767},
     {OPTION_NUMBER, 'T', "type", "NUMBER", "message type, which receivers can choose by", FIELD(type), NULL,

@@ -27,6 +27,10 @@ TEST(no_verb_prints_help_on_stderr)
 
 TEST(wrong_values_say_what_was_expected)
 {
+    SHELL(2, "", "post 5: --max 2 allows fewer", "naru sem naru-cli-post -x 2 post 5");
+    SHELL(3, "", "naru-cli-post", "naru sem naru-cli-post get");
+    SHELL(2, "", "rm: 'junk' is one operand too many", "naru segment shm+posix:/naru-cli-none rm junk");
+    SHELL(2, "", "--duration is more than 0", "naru bench -d 0 pipe");
     SHELL(2, "", "naru recv: --timeout: expected a duration such as 500ms, 2s, 1m or forever, got '5x'",
           "naru recv -t 5x unix:s");
     SHELL(2, "", "naru recv: --count: expected a number from 1 to", "naru recv -n 0 unix:s");

@@ -61,6 +61,7 @@ TEST(ls_json_is_json)
 TEST(ls_of_nothing_prints_nothing)
 {
     SHELL(0, "", "naru ls: there are no sysvmq objects now", "naru ls sysvmq");
+    SHELL(0, "", "(shm+posix and shm+sysv are kinds of their own)", "naru ls shm");
     SHELL(0, "[]\n", "", "naru ls --json sysvmq");
     SHELL(2, "", "expected one of sysvmq, posixmq", "naru ls sysvqm");
 }
@@ -85,6 +86,9 @@ TEST(rm_removes_what_naru_makes_by_name)
     SHELL(1, "", "held by process",
           "naru lock naru-look -- naru rm mutex:naru-look; r=$?; naru rm mutex:naru-look || exit 9; exit $r");
     SHELL(2, "", "leaves nothing behind that could be removed", "naru rm tcp://127.0.0.1:1");
+    SHELL(2, "", "expected fifo, unix, shm, ", "naru rm lock:naru-look");
+    SHELL(2, "", "mutex:naru-look, posixmq:/naru-look? `naru ls`", "naru rm naru-look");
+    SHELL(1, "", "is not a FIFO, and is left alone", "echo hi > f; naru rm fifo:$PWD/f; r=$?; rm f; exit $r");
 }
 
 TEST(rm_removes_each_and_reports_each)

@@ -87,7 +87,7 @@ static const char *expected_text(int code)
 {
     switch (code) {
     case EAGAIN:
-        return "it would have had to wait, and was told not to (NARU_NOWAIT)";
+        return "it would have had to wait, and was not to (NARU_NOWAIT, or a call that never waits)";
     case ETIMEDOUT:
         return "the time was up before it could be done";
     case ECANCELED:

@@ -25,7 +25,8 @@ TEST(expected_outcomes_have_fixed_texts)
 {
     CHECK_INT(error_set(EINVAL, "before"), -EINVAL);
     CHECK_INT(error_expected(EAGAIN), -EAGAIN);
-    CHECK_STR(naru_explain(), "it would have had to wait, and was told not to (NARU_NOWAIT)");
+    CHECK_STR(naru_explain(),
+              "it would have had to wait, and was not to (NARU_NOWAIT, or a call that never waits)");
     CHECK_INT(error_expected(ETIMEDOUT), -ETIMEDOUT);
     CHECK_STR(naru_explain(), "the time was up before it could be done");
     CHECK_INT(error_expected(ECANCELED), -ECANCELED);

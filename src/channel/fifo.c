@@ -369,6 +369,8 @@ static int remove_unread(const struct url *url)
         r = open_writer_to_look(url, &fd);
     if (r == -EAGAIN)
         return error_set(ENOENT, "%s: there is no such FIFO", url->text);
+    if (r == -EEXIST)
+        return error_set(EEXIST, "%s: %s is not a FIFO, and is left alone", url->text, url->target);
     if (r < 0)
         return r;
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)

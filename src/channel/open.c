@@ -398,5 +398,5 @@ int channel_peer_gone(struct naru_channel *ch)
     if (process_was_killed(ch->peer_pidfd, (pid_t)ch->peer.pid))
         return error_set(EOWNERDEAD, "%s: process %lld at the other end was killed", ch->url,
                          (long long)ch->peer.pid);
-    return error_expected(EPIPE);
+    return error_set(EPIPE, "%s: the other end was closed", ch->url);
 }

@@ -33,7 +33,7 @@ TEST_EACH(a_foreign_listener_is_neither_replaced_nor_removed, each_kind)
     int fd = foreign_socket(path, types[index]);
 
     CHECK_INT(naru_listen(url, NULL, &l), -EADDRINUSE);
-    CHECK_CONTAINS(naru_explain(), "another process listens there");
+    CHECK_CONTAINS(naru_explain(), "another listener is there");
     CHECK(l == NULL);
     CHECK_INT(naru_remove(url), -EBUSY);
     CHECK(!exists(test_format("%s.lock", path)));

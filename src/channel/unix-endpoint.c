@@ -33,8 +33,7 @@ static int bind_to(int fd, const struct url *url, const struct unix_name *name, 
     if (errno == ENAMETOOLONG)
         return unix_name_needs_proc(url, name);
     if (errno == EADDRINUSE) /* a path, too: bound meanwhile by a program that heeds no lock */
-        return error_set(errno, "%s: another process listens there; stop it, or choose another name",
-                         url->text);
+        return error_set(errno, "%s: another listener is there; stop it, or choose another name", url->text);
     return error_set(errno, "%s: cannot listen: %s", url->text, error_text(errno));
 }
 

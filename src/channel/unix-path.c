@@ -54,8 +54,7 @@ int unix_path_lock(const struct url *url, const char *path)
             if (errno == EINTR)
                 continue;
             if (errno == EWOULDBLOCK)
-                return error_set(EADDRINUSE,
-                                 "%s: another process listens there; stop it, or choose another path",
+                return error_set(EADDRINUSE, "%s: another listener is there; stop it, or choose another path",
                                  url->text);
             return error_set(errno, "%s: cannot lock %s: %s", url->text, lock, error_text(errno));
         }
@@ -96,11 +95,10 @@ int unix_path_clear(const struct url *url, const struct unix_name *name, int kin
         return error_set(errno, "%s: socket: %s", url->text, error_text(errno));
     /* ECONNREFUSED alone says that nobody is behind it: a foreign listener holds no lock. */
     if (unix_name_connect(probe, name) == 0 || errno != ECONNREFUSED)
-        return error_set(
-            EADDRINUSE,
-            "%s: another process listens there (it does not hold naru's lock); stop it, or choose "
-            "another path",
-            url->text);
+        return error_set(EADDRINUSE,
+                         "%s: another listener is there (it does not hold naru's lock); stop it, or choose "
+                         "another path",
+                         url->text);
     if (unlink(name->path) < 0 && errno != ENOENT)
         return error_set(errno, "%s: cannot remove the dead socket: %s", url->text, error_text(errno));
     return 0;

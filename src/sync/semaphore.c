@@ -256,8 +256,10 @@ int naru_semaphore_post(struct naru_semaphore *semaphore, uint32_t count)
         uint32_t maximum = s->maximum;
 
         monitor_exit(&s->monitor);
-        return error_set(EOVERFLOW, "the semaphore has %" PRIu64 " units of at most %" PRIu32, total,
-                         maximum);
+        return error_set(EOVERFLOW,
+                         "the semaphore has %" PRIu64 " units of at most %" PRIu32 ", and %" PRIu32
+                         " more were to be posted",
+                         total, maximum, count);
     }
     set_total(s, total + count);
     monitor_exit_and_wake(&s->monitor, count < INT_MAX ? (int)count : INT_MAX);

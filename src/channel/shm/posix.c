@@ -123,8 +123,7 @@ static int remove_if_dead(const char *what, const char *path, int fd)
             "or choose another name",
             what, path);
     if (is_locked(fd, SEAT_LISTENER))
-        return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another name",
-                         what);
+        return error_set(EADDRINUSE, "%s: another listener is there; stop it, or choose another name", what);
     if (!take_lock(fd, REMOVING) || !fd_is_path(fd, path)) /* another is faster, or was */
         return -EAGAIN;
     if (unlink(path) < 0)

@@ -228,7 +228,7 @@ int sysv_set_take_key(struct named_place *place, int flags)
             if (semctl(set, 0, IPC_RMID) < 0 && !sysv_is_gone(errno))
                 return set_failed(place->what, errno, "remove");
         } else if (value_of(set, LISTENER) > 0) {
-            return error_set(EADDRINUSE, "%s: another process listens there; stop it, or choose another key",
+            return error_set(EADDRINUSE, "%s: another listener is there; stop it, or choose another key",
                              place->what);
         }
     }
