@@ -32,7 +32,8 @@ enum { NARU_ERROR = 0x008, NARU_HANGUP = 0x010 };
  * Returns 0 to go on. A negative value ends naru_loop_run() or naru_loop_run_once(), which returns it.
  *
  * It may add and remove sources, its own and others: one that was removed is not called again, not even for
- * what had been found ready already. It may not run the same loop again (-EBUSY).
+ * what had been found ready already. It may not run the same loop again (-EBUSY). NULL in the place of a
+ * callback is -EINVAL.
  */
 typedef int naru_loop_call(struct naru_source *source, uint32_t events, void *data);
 

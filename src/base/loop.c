@@ -109,6 +109,8 @@ int naru_loop_defer(struct naru_loop *loop, int (*call)(void *data), void *data)
     struct deferred *deferred;
     int r = fork_guard_enter(&loop->guard);
 
+    if (r == 0)
+        r = loop_check_call(call);
     if (r < 0)
         return r;
     deferred = malloc(sizeof *deferred);

@@ -17,6 +17,9 @@ struct source_hooks {
     void (*end)(void *state);
 };
 
+/* 0 or the explained -EINVAL. */
+int loop_check_call(bool there_is_one);
+
 /* Adds a descriptor with hooks. On failure the state is still the caller's. Errors of naru_loop_add_fd(). */
 int loop_add_source(struct naru_loop *loop, int fd, uint32_t events, const struct source_hooks *hooks,
                     void *state, naru_loop_call *call, void *data, struct naru_source **ret_source);

@@ -56,6 +56,11 @@ static int check_events(uint32_t events)
     return 0;
 }
 
+int loop_check_call(bool there_is_one)
+{
+    return there_is_one ? 0 : error_set(EINVAL, "an event loop was given no function to call (NULL)");
+}
+
 static struct naru_source *source_new(struct naru_loop *loop, int fd, const struct source_hooks *hooks,
                                       void *state, naru_loop_call *call, void *data)
 {
@@ -82,6 +87,8 @@ int loop_add_source(struct naru_loop *loop, int fd, uint32_t events, const struc
     struct naru_source *source;
     int r = fork_guard_enter(&loop->guard);
 
+    if (r == 0)
+        r = loop_check_call(call || hooks->ready);
     if (r < 0)
         return r;
     source = source_new(loop, fd, hooks, state, call, data);
@@ -165,6 +172,8 @@ int naru_loop_add_timer(struct naru_loop *loop, int64_t delay_ns, int64_t interv
 
     if (r == 0)
         r = check_times(delay_ns, interval_ns);
+    if (r == 0)
+        r = loop_check_call(call);
     if (r < 0)
         return r;
     if (timers_reserve(&loop->timers, loop->timer_count + 1) < 0)

@@ -107,6 +107,10 @@ TEST(loop_refuses_what_cannot_be_watched_and_says_why)
     CHECK_INT(naru_loop_add_fd(loop, fd, NARU_IN, see, NULL, NULL), -EEXIST);
     CHECK_CONTAINS(naru_explain(), "watched by this loop already");
     CHECK_INT(naru_loop_add_timer(loop, -1, 0, see, NULL, NULL), -EINVAL);
+    CHECK_INT(naru_loop_add_timer(loop, 0, 0, NULL, NULL, NULL), -EINVAL);
+    CHECK_CONTAINS(naru_explain(), "no function to call");
+    CHECK_INT(naru_loop_add_fd(loop, file, NARU_IN, NULL, NULL, NULL), -EINVAL);
+    CHECK_INT(naru_loop_defer(loop, NULL, NULL), -EINVAL);
     naru_loop_free(loop);
     close(fd);
     close(file);

@@ -53,8 +53,10 @@ int naru_loop_add_signal(struct naru_loop *loop, uint64_t set, naru_signal_call 
 {
     static const char doing[] = "adding a signal to an event loop";
     struct watch *watch;
-    int r = signal_block_everywhere(set, doing);
+    int r = loop_check_call(call);
 
+    if (r == 0)
+        r = signal_block_everywhere(set, doing);
     if (r < 0)
         return r;
     watch = malloc(sizeof *watch);
