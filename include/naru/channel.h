@@ -10,6 +10,9 @@
  * at a time; where its mechanism has no connections (no NARU_CAN_ACCEPT_MANY) that includes closing the one
  * channel it gave. A stack of 32 KiB suffices for each call. A thread that is in a call is not to be ended by
  * pthread_cancel(3), nor the call by longjmp(3): what it holds would stay held (naru_interrupt() ends waits).
+ * To close a channel, listener or gather is the last thing done with it: never while another thread is in a
+ * call on it, also one that waits. To end such a thread: open with options.interruptible, set a flag of your
+ * own that says why, naru_interrupt(), join the thread, close.
  *
  * Fork: a handle belongs to the process that made it. In a forked child every call on it returns -ECHILD, and
  * its descriptors are closed there, so that a child cannot keep a dead parent's connection alive;
@@ -411,6 +414,8 @@ NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int6
  * in the ring that is committed with a priority is copied once, into that lane; fds go with priority 0 only
  * (-EINVAL). Waits as the naru_loan() that gave it was allowed to. Errors as naru_send_message(). */
 NARU_API NARU_MUST_CHECK int naru_commit(struct naru_loan *loan, size_t len, const struct naru_message *meta);
+/* Gives the loan back unsent. One that was committed or cancelled before does nothing; NULL is not allowed,
+ * as for naru_commit() and naru_release(). */
 NARU_API void naru_loan_cancel(struct naru_loan *loan);
 
 /*
@@ -489,7 +494,8 @@ NARU_API NARU_MUST_CHECK int naru_channel_info(const struct naru_channel *ch,
 
 /*
  * Closes the end; what was sent is still delivered. NULL is allowed; returns NULL. Views stay valid, a loan
- * that is out does not: do not commit or cancel it any more.
+ * that is out does not: do not commit or cancel it any more. No other thread may be in a call on it, not
+ * even in one that waits (see Threads: interrupt it, and join it, first).
  * Waits only on exec:, where the end of its input tells the command to end: up to options.linger_ns until it
  * is asked to (SIGTERM) and a second more until it is made to (SIGKILL).
  */

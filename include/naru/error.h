@@ -17,8 +17,8 @@ NARU_BEGIN
  * (naru_interrupt()), whatever they return.
  *
  * The string belongs to the thread and is valid until its next naru call. Never blocks; safe in any thread
- * and after fork(); not async-signal-safe. The outcomes that programs expect in normal running (-EAGAIN,
- * -ETIMEDOUT, -ECANCELED, -EPIPE at an orderly end) cost nothing here: their sentence is fixed text.
+ * and after fork(); not async-signal-safe. The outcomes that programs expect in normal running (-EAGAIN, most
+ * -ETIMEDOUT, -ECANCELED) cost nothing here: their sentence is fixed text.
  */
 NARU_API const char *naru_explain(void);
 

@@ -19,8 +19,10 @@
  * compiled against an older naru. A size smaller than the struct had in the first release is -EINVAL,
  * whatever the call; of a larger one what this naru knows is read, or filled, and what is beyond it not
  * touched. Set it with this: struct naru_options options = NARU_INIT(struct naru_options); in C it is an
- * initialiser and no expression (to begin anew, assign another that was just initialised), in C++ (11 or
- * later) it is both. A struct that is called as a function is (naru_loan) needs the word struct in C++, too.
+ * initialiser and no expression, in C++ (11 or later) it is both. What exists already, also an element of an
+ * array, begins (anew) in both languages by
+ *   views[i] = (struct naru_view)NARU_INIT(struct naru_view);
+ * A struct that is called as a function is (naru_loan) needs the word struct in C++, too.
  */
 #ifdef __cplusplus
 #define NARU_INIT(type)                                                                                      \
