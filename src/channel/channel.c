@@ -36,7 +36,7 @@ struct patience {
     bool started;
 };
 
-/* Of a send that found no room, or a flush to that stage. */
+/* Of a send that found no room, a flush to that stage, or a receive (0). */
 static int say_late(struct naru_channel *ch, enum naru_stage stage)
 {
     return ch->ops->say_late ? ch->ops->say_late(ch, stage) : error_expected(ETIMEDOUT);
@@ -44,7 +44,7 @@ static int say_late(struct naru_channel *ch, enum naru_stage stage)
 
 static int time_is_up(struct naru_channel *ch, int event)
 {
-    return event == NARU_OUT ? say_late(ch, NARU_SENT) : error_expected(ETIMEDOUT);
+    return say_late(ch, event == NARU_OUT ? NARU_SENT : (enum naru_stage)0);
 }
 
 /* After an attempt said r: 0 to try again, or what the call returns. */

@@ -166,8 +166,8 @@ struct channel_ops {
     /* Waits until it is worth to ask again. As wait. NULL: by back-off. */
     int (*wait_for_stage)(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
 
-    /* The time of a send is up (stage: NARU_SENT) or of a flush: -ETIMEDOUT, explained by what this end knows
-     * of the other, or error_expected(). NULL: it knows nothing. */
+    /* The time of a send is up (stage: NARU_SENT), of a flush, or of a receive (0): -ETIMEDOUT, explained by
+     * what this end knows of the other, or error_expected(). NULL: it knows nothing. */
     int (*say_late)(struct naru_channel *ch, enum naru_stage stage);
 
     /* The explained -EMSGSIZE for a message longer than ch->max_message. NULL: channel_too_large() with

@@ -89,14 +89,48 @@ static void name_held(uint64_t bytes, unsigned messages, char *text, size_t capa
     (void)snprintf(text, capacity, "%s%s%s", ring, bytes > 0 && messages > 0 ? " and " : "", pool);
 }
 
+/* Of a receive. Who holds views may keep its sender from sending what it waits for; only the sender knows,
+ * and its ticket says that it waits. */
+static int say_nothing_came(const struct shm *shm, const char *url)
+{
+    uint64_t kept = 0;
+
+    if (shm->views_out == 0)
+        return error_expected(ETIMEDOUT);
+    for (unsigned lane = 0; lane < shm->link.lanes_in; lane++) /* relaxed: our own */
+        kept += shm_link_rx((struct shm_link *)(uintptr_t)&shm->link, lane)->position -
+                atomic_load_explicit(&shm->link.page->lane[lane].taken, memory_order_relaxed);
+    return error_set(ETIMEDOUT,
+                     "%s: the time was up, and no message had come; %u that were borrowed are not released "
+                     "(naru_release()), and keep %" PRIu64 " of %zu bytes of the sender's ring%s",
+                     url, shm->views_out, kept, shm->link.theirs.ring,
+                     atomic_load_explicit(&shm->link.their_page->sender_asleep, memory_order_relaxed)
+                         ? ": it waits, for room or for their release"
+                         : "");
+}
+
+/* "; ..." if the receiver lets less of the pool be used than there is, else nothing. */
+static const char *name_lesser_pool(const struct shm *shm, char *text, size_t capacity)
+{
+    *text = '\0';
+    if (shm->pool.sent > 0 && shm->pool.size < shm->link.own.pool)
+        (void)snprintf(text, capacity,
+                       "; of this end's ?pool= the receiver maps %" PRIu64
+                       " bytes, as its own ?pool= and ?max-message= say",
+                       (uint64_t)shm->pool.size);
+    return text;
+}
+
 /* What is held was received and not released; of the pool, what was not received yet counts, too. */
 int shm_say_late(struct naru_channel *ch, enum naru_stage stage)
 {
     const char *late = stage == NARU_SENT ? "the time was up before there was room" : "the time was up";
     struct shm *shm = ch->state;
     uint64_t untaken, undone, held;
-    char what[128];
+    char what[128], pool[128];
 
+    if (stage == 0)
+        return say_nothing_came(shm, ch->url);
     if (shm->link.broken || shm_look_for_stage(shm, NARU_TAKEN, &untaken) == RING_BROKEN ||
         shm_look_for_stage(shm, NARU_DONE, &undone) == RING_BROKEN) /* the next call says so */
         return error_expected(ETIMEDOUT);
@@ -108,11 +142,12 @@ int shm_say_late(struct naru_channel *ch, enum naru_stage stage)
     if (untaken == 0)
         return error_set(ETIMEDOUT,
                          "%s: %s: the receiver has received everything, and holds %s that it has "
-                         "not released (naru_release())",
-                         ch->url, late, what);
+                         "not released (naru_release())%s",
+                         ch->url, late, what, name_lesser_pool(shm, pool, sizeof pool));
     return error_set(ETIMEDOUT,
                      "%s: %s: %" PRIu64 " bytes of the ring wait to be received%s%s%s: the receiver "
-                     "is too slow, or stopped%s",
+                     "is too slow, or stopped%s%s",
                      ch->url, late, untaken, *what ? ", and " : "", what, *what ? " to be released" : "",
-                     *what ? ", or holds what it has borrowed" : "");
+                     *what ? ", or holds what it has borrowed" : "",
+                     name_lesser_pool(shm, pool, sizeof pool));
 }

@@ -56,6 +56,21 @@ TEST(a_sender_uses_no_more_of_its_pool_than_the_receiver_maps)
     part(l, large, small);
 }
 
+TEST(a_sender_who_waits_for_room_hears_what_the_receiver_maps)
+{
+    static char message[BUDGET / 2];
+    struct naru_channel *large, *small;
+    struct naru_listener *l;
+    int r = 0;
+
+    meet(&l, &large, &small);
+    for (int i = 0; r == 0 && i < 10; i++)
+        r = naru_send(large, message, sizeof message, NARU_MS(1));
+    CHECK_INT(r, -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), test_format("of this end's ?pool= the receiver maps %d bytes", BUDGET));
+    part(l, large, small);
+}
+
 TEST(what_a_sender_keeps_beyond_is_nonsense)
 {
     static char got[BUDGET];

@@ -229,6 +229,32 @@ TEST_EACH(a_sender_who_waits_in_vain_hears_whether_the_receiver_is_slow_or_holds
     close_pair(ch);
 }
 
+TEST_EACH(a_receiver_who_waits_in_vain_hears_what_it_holds, each_size)
+{
+    struct naru_view views[128];
+    struct naru_channel *ch[2];
+    char byte;
+    int sent;
+
+    open_pair("shm:?ring=4k&pool=64k", ch);
+    CHECK_INT(naru_recv(ch[1], &byte, 1, NARU_MS(1)), -ETIMEDOUT);
+    CHECK_STR(naru_explain(), "the time was up before it could be done");
+    sent = fill(ch[0], sizes[index]);
+    CHECK(sent > 1 && sent < 127);
+    for (int i = 0; i < sent; i++)
+        borrow(ch[1], &views[i]);
+    CHECK_INT(naru_recv(ch[1], &byte, 1, NARU_MS(1)), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), test_format("%d that were borrowed are not released", sent));
+    CHECK_CONTAINS(naru_explain(), index == 0 ? test_format("keep %d of 4096 bytes", sent * (SMALL + 12))
+                                              : "keep 0 of 4096 bytes");
+    views[sent] = (struct naru_view)NARU_INIT(struct naru_view);
+    CHECK_INT(naru_borrow(ch[1], NARU_MS(1), &views[sent]), -ETIMEDOUT);
+    CHECK_CONTAINS(naru_explain(), "naru_release()");
+    for (int i = 0; i < sent; i++)
+        naru_release(&views[i]);
+    close_pair(ch);
+}
+
 TEST(a_sender_who_waits_in_vain_hears_of_messages_that_wait_behind_others_that_are_held)
 {
     struct naru_channel *ch[2];
