@@ -91,6 +91,8 @@ TEST(a_priority_without_a_lane_is_refused)
         CHECK_INT(naru_send_batch(ch[0], &meta, 1, NARU_NOWAIT), -EINVAL);
         CHECK_INT(naru_loan(ch[0], 8, NARU_NOWAIT, &loan), 0);
         CHECK_INT(naru_commit(&loan, 8, &meta), -EINVAL);
+        CHECK(loan.data); /* it is out until it is committed otherwise */
+        naru_loan_cancel(&loan);
         CHECK_INT(put(ch[0], i ? 2 : 0, 1, SMALL, NARU_NOWAIT), 0);
         expect(ch[1], i ? 2 : 0, 1, NARU_NOWAIT);
         CHECK_INT(naru_recv(ch[1], bytes, sizeof bytes, NARU_NOWAIT), -EAGAIN);
