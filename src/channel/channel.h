@@ -265,14 +265,14 @@ struct naru_channel {
     int interrupt_fd[2];
     int64_t backoff[2]; /* channel_wait_backoff()'s last pause; 0 at the start of each call */
 
-    int looks; /* with ops->look: how often one may find nothing before it is better to sleep */
+    int looks;     /* with ops->look: how often one may find nothing before it is better to sleep */
+    int unwatched; /* of `armed` below: an errno, why that could not be said; 0: it is as it is to be */
 
     struct channel_counters counters[2];
     int fd;           /* the epoll that naru_channel_fd() gave; -1: not asked for */
     int ready_fd;     /* eventfd in it, set while messages are held here */
     bool ready;       /* what ready_fd is set to */
     bool armed, room; /* what the epoll's interest in NARU_OUT is; room: to be shown at once */
-    int unwatched;    /* an errno: why its interest in it could not be said; 0: it is as it is to be */
     bool refused;     /* the last send found no room */
     bool congested;   /* in a send: there is none for descriptors, and no poll(2) tells when there is */
     bool finished;    /* naru_channel_finish(): the sending thread's own */
