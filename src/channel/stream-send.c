@@ -10,9 +10,13 @@
 
 #include "base/error.h"
 #include "channel/frame.h"
+#include "channel/pipe-io.h"
 #include "channel/stream-plain.h"
 
-enum { BATCH_SIZE = 64 * 1024 };
+/* PIPE_PIECE: of one write into a pipe, which has room for 64 KiB: who fills it whole sleeps while its reader
+ * copies, who sleeps while it is filled again. With a quarter of it a batch of 64 messages of 1 KiB takes
+ * some half of the time; sockets, which have more room, take longer by pieces. */
+enum { BATCH_SIZE = 64 * 1024, PIPE_PIECE = 16 * 1024 };
 
 bool stream_has_rest(const struct stream *s)
 {
@@ -241,7 +245,9 @@ ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m,
 {
     enum { FRAMES = 1024 };
     struct stream *s = ch->stream;
+    size_t most = ch->ops->write == pipe_io_write ? PIPE_PIECE : BATCH_SIZE;
     size_t ends[FRAMES], written = 0;
+    bool whole;
     ssize_t packed, count = 0;
     int r = begin(ch, block);
 
@@ -257,7 +263,8 @@ ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m,
         return r < 0 ? r : 1;
     }
     do {
-        struct iovec piece = {s->batch + written, ends[packed - 1] - written};
+        size_t left = ends[packed - 1] - written;
+        struct iovec piece = {s->batch + written, left < most ? left : most};
         ssize_t w = ch->ops->write(ch, &piece, 1, NULL, block);
 
         if (w < 0 && written == 0)
@@ -265,7 +272,8 @@ ssize_t stream_send_batch(struct naru_channel *ch, const struct naru_message *m,
         if (w < 0)
             break; /* said again by the next call, if it is not -EAGAIN */
         written += (size_t)w;
-    } while (block && written < ends[packed - 1]);
+        whole = (size_t)w == piece.iov_len;
+    } while ((block || whole) && written < ends[packed - 1]);
     while (count < packed && ends[count] <= written)
         count++;
     /* Cut inside frame `count`: its rest is kept, and it counts as sent (see naru_send_batch()). */
