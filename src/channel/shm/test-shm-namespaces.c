@@ -237,3 +237,78 @@ TEST(an_abstract_name_reaches_as_far_as_the_network_namespace)
     naru_listener_close(l);
     naru_listener_close(abstract);
 }
+
+/* The semaphores by which the ends of shm+sysv: know of each other. */
+static int leave_ipc(void)
+{
+    return unshare(CLONE_NEWIPC);
+}
+
+static int leave_undo(void)
+{
+    return unshare(CLONE_SYSVSEM);
+}
+
+static int be_nobody(void)
+{
+    return setuid(65534);
+}
+
+static const struct {
+    const char *name, *query;
+    int (*leave)(void);
+    bool knows, is_known; /* whether it still knows of its peer, and its peer of it */
+} departures[] = {{"to another IPC namespace", "", leave_ipc, false, false},
+                  {"from SEM_UNDO", "", leave_undo, true, false},
+                  {"to another user", "", be_nobody, false, true},
+                  {"to another user whom the mode lets", "?mode=0666", be_nobody, true, true}};
+
+static const char *each_departure(size_t index)
+{
+    return index < sizeof departures / sizeof *departures ? departures[index].name : NULL;
+}
+
+/* docs/shared-memory.md says so. */
+TEST_EACH(an_end_of_sysv_that_leaves_its_semaphores_leaves_its_peer, each_departure)
+{
+    const char *url =
+        test_format("shm+sysv:0x4e41%04x%s", (unsigned)getpid() & 0xffff, departures[index].query);
+    struct naru_listener *l = NULL;
+    struct naru_channel *ch = NULL;
+    struct test_gate gone, known;
+    char byte;
+    int pid;
+
+    test_need_root();
+    if (!can_unshare(CLONE_NEWIPC))
+        test_skip("no right to make namespaces");
+    test_gate_init(&gone);
+    test_gate_init(&known);
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    pid = test_fork();
+    if (pid == 0) {
+        CHECK_INT(naru_connect(url, NULL, patience, &ch), 0);
+        CHECK_INT(naru_recv(ch, &byte, 1, patience), 1);
+        CHECK_INT(departures[index].leave(), 0);
+        if (departures[index].knows)
+            CHECK_INT(naru_recv(ch, &byte, 1, NARU_MS(50)), -ETIMEDOUT);
+        else
+            CHECK_INT(naru_recv(ch, &byte, 1, patience), -EOWNERDEAD);
+        test_gate_open(&gone);
+        test_gate_wait(&known);
+        test_child_end(); /* without closing */
+    }
+    CHECK_INT(naru_accept(l, patience, &ch), 0);
+    CHECK_INT(naru_send(ch, "x", 1, patience), 0);
+    test_gate_wait(&gone);
+    if (departures[index].is_known) {
+        CHECK_INT(naru_recv(ch, &byte, 1, NARU_MS(50)), -ETIMEDOUT);
+        test_gate_open(&known);
+    }
+    CHECK_INT(naru_recv(ch, &byte, 1, patience), -EOWNERDEAD);
+    if (!departures[index].is_known)
+        test_gate_open(&known);
+    test_join(pid);
+    naru_channel_close(ch);
+    naru_listener_close(l);
+}
