@@ -141,6 +141,24 @@ TEST_EACH(a_sender_to_a_full_channel_sleeps_until_there_is_room, each_variant)
 
 /* --- the descriptor --- */
 
+/* Whose kernel carries what was sent on its way back from another call, or some time later (ksoftirqd). */
+static bool is_carried_later(const struct link *link)
+{
+    return link_can(link, NARU_CAN_REACH_NETWORK);
+}
+
+/* Its descriptor shows the message, also what was read ahead, and what did not fit. */
+static void expect_shown(const struct link *link, struct naru_channel *near, int fd)
+{
+    char small[2];
+
+    if (is_carried_later(link))
+        WAIT_UNTIL(naru_recv(near, small, sizeof small, NARU_NOWAIT) != -EAGAIN);
+    CHECK(test_is_readable(fd));
+    CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EMSGSIZE);
+    CHECK(test_is_readable(fd));
+}
+
 TEST_EACH(the_descriptor_is_readable_exactly_while_there_is_a_message, each_variant)
 {
     struct naru_channel *far, *near;
@@ -164,9 +182,7 @@ TEST_EACH(the_descriptor_is_readable_exactly_while_there_is_a_message, each_vari
                 PUT(&link, far, i);
             WAIT_UNTIL(test_is_readable(fd));
             for (uint64_t i = 0; i < 6; i++) {
-                CHECK(test_is_readable(fd)); /* also what was read ahead, and what did not fit */
-                CHECK_INT(naru_recv(near, small, sizeof small, NARU_NOWAIT), -EMSGSIZE);
-                CHECK(test_is_readable(fd));
+                expect_shown(&link, near, fd);
                 TAKE(&link, near, i);
             }
             /* A file's end is known only when it was seen; everything else knows at once. */
@@ -194,7 +210,9 @@ TEST_EACH(the_descriptor_tells_a_sender_of_room, each_variant)
         CHECK(naru_channel_want(far) != 0);
         CHECK(!test_is_readable(fd));
         accepted = fill(&link, far, 0);
-        CHECK(!test_is_readable(fd));
+        while (is_carried_later(&link) && test_is_readable(fd)) /* and there is room after all */
+            accepted += fill(&link, far, accepted);
+        CHECK(is_carried_later(&link) || !test_is_readable(fd));
         while (taken < accepted && !test_is_readable(fd))
             TAKE(&link, near, taken++);
         WAIT_UNTIL(test_is_readable(fd)); /* a socket may tell only when much of it is free */
