@@ -76,6 +76,7 @@ TEST_EACH(what_was_sent_before_closing_with_unread_input_arrives, each_variant)
 TEST_EACH(a_sleeping_receiver_learns_that_the_sender_closed, each_variant)
 {
     struct naru_channel *ch;
+    struct test_gate accepted; /* or it would sleep in there, and the writer of a FIFO be gone unseen */
     struct link link;
     char buffer[64];
     int pid;
@@ -85,16 +86,19 @@ TEST_EACH(a_sleeping_receiver_learns_that_the_sender_closed, each_variant)
         link_close(&link);
         return;
     }
+    test_gate_init(&accepted);
     pid = test_fork();
     if (pid == 0) {
         int parent = getppid();
 
         ch = link_far(&link);
+        test_gate_wait(&accepted);
         test_wait_asleep(parent);
         naru_channel_close(ch);
         test_child_end();
     }
     ch = link_near(&link);
+    test_gate_open(&accepted);
     CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_FOREVER), -EPIPE);
     test_join(pid);
     naru_channel_close(ch);
@@ -173,7 +177,7 @@ TEST_EACH(what_a_killed_sender_sent_arrives_and_then_the_end, each_variant)
 TEST_EACH(a_sleeping_receiver_learns_that_the_sender_was_killed, each_variant)
 {
     struct naru_channel *ch;
-    struct test_gate connected;
+    struct test_gate connected, accepted;
     struct link link;
     char buffer[64];
     int sender, killer;
@@ -184,6 +188,7 @@ TEST_EACH(a_sleeping_receiver_learns_that_the_sender_was_killed, each_variant)
         return;
     }
     test_gate_init(&connected);
+    test_gate_init(&accepted);
     sender = test_fork();
     if (sender == 0) {
         ch = link_far(&link);
@@ -195,11 +200,13 @@ TEST_EACH(a_sleeping_receiver_learns_that_the_sender_was_killed, each_variant)
     if (killer == 0) {
         link_leave(&link);
         test_gate_wait(&connected);
+        test_gate_wait(&accepted);
         test_wait_asleep(getppid());
         kill(sender, SIGKILL);
         test_child_end();
     }
     ch = link_near(&link);
+    test_gate_open(&accepted);
     CHECK_INT(naru_recv(ch, buffer, sizeof buffer, NARU_S(WAIT_LONG_S)),
               link_knows_death(&link) ? -EOWNERDEAD : -EPIPE);
     test_kill(sender);
