@@ -4,6 +4,9 @@
  *
  * - A socket that lingers (socket(7), SO_LINGER) waits for its peer, as long as its owner said. That can be
  *   taken back before.
+ * - A unix socket waits for whatever lies in it unreceived, and is closed with it: a socket that lingers, in
+ *   one that is in another. Whoever has the other end may put it there until the last moment; what has
+ * nothing in it now is taken for harmless.
  * - A file of FUSE is flushed: the kernel asks whoever serves that file system, and waits for the answer, for
  *   ever, and no signal ends that, not even SIGKILL (fuse_flush() in fs/fuse/file.c: the request is forced).
  *   Nothing can be asked of such a file first, as fstat(2) and fstatfs(2) are that server's to answer, too;
@@ -31,11 +34,19 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "base/fork.h"
 #include "base/local-file.h"
+
+/* Of so many files among what came together it is asked where they are: some 0.1 ms each. */
+enum { FILES_ASKED = 8 };
+
+/* How long it is looked whether a thread makes room, and how often. */
+enum { FULL_PAUSE_NS = 100 * 1000, FULL_PAUSES = 100 };
 
 /* What came together. */
 struct strangers {
@@ -77,22 +88,48 @@ static bool has_no_seals(int fd)
     return fcntl(fd, F_GET_SEALS) < 0 && errno == EINVAL;
 }
 
-/* Whether it is a socket that does not linger, or shall not any more. */
+static int socket_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
+}
+
+bool discard_may_hold_others(int fd)
+{
+    int unread = 0;
+
+    if (socket_option(fd, SO_DOMAIN) != AF_UNIX)
+        return false;
+    /* Packets may be empty, and who waits to be accepted is not counted. */
+    return socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 0 ||
+           ioctl(fd, FIONREAD, &unread) < 0 || unread > 0;
+}
+
+/* Whether it is a socket that does not linger, or shall not any more, and holds no others. */
 static bool is_brief(int fd, bool shared)
 {
     struct linger linger = {0, 0};
     socklen_t length = sizeof linger;
 
+    if (discard_may_hold_others(fd))
+        return false;
     if (!shared)
         return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0;
     return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && !linger.l_onoff;
 }
 
-/* Whether close() cannot wait. Asks only what the kernel answers. */
-static bool is_harmless(int fd, bool shared)
+/* Whether close() cannot wait. Asks only what the kernel answers; of files, whose answer takes longer than
+ * most, *files times at most. */
+static bool is_harmless(int fd, bool shared, unsigned *files)
 {
-    return fd < 0 || is_brief(fd, shared) || !has_no_seals(fd) || fcntl(fd, F_GETPIPE_SZ) >= 0 ||
-           local_file(fd);
+    if (fd < 0 || is_brief(fd, shared) || !has_no_seals(fd) || fcntl(fd, F_GETPIPE_SZ) >= 0)
+        return true;
+    if (*files == 0)
+        return false;
+    --*files;
+    return local_file(fd);
 }
 
 /* The next that wait; NULL: none do, and there is one thread less. done: how many have been closed. */
@@ -171,10 +208,11 @@ static struct strangers *new_strangers(size_t most)
 static void discard(const int *fds, size_t count, bool shared)
 {
     struct strangers *strangers = NULL;
+    unsigned files = FILES_ASKED;
     int saved = errno;
 
     for (size_t i = 0; i < count; i++) {
-        if (is_harmless(fds[i], shared)) {
+        if (is_harmless(fds[i], shared, &files)) {
             (void)fd_close(fds[i]);
             continue;
         }
@@ -211,7 +249,7 @@ void discard_by_thread(int fd)
     errno = saved;
 }
 
-bool discard_is_full(void)
+static bool is_full(void)
 {
     bool full;
 
@@ -219,5 +257,18 @@ bool discard_is_full(void)
     want_thread();
     full = lots >= DISCARD_MOST || open_count >= DISCARD_FDS_MOST;
     leave();
+    return full;
+}
+
+/* Most of what waits is waited for by nobody, and is closed as soon as a thread gets to it. */
+bool discard_is_full(void)
+{
+    const struct timespec pause = {.tv_nsec = FULL_PAUSE_NS};
+    bool full = is_full();
+
+    for (int i = 0; full && i < FULL_PAUSES; i++) {
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        full = is_full();
+    }
     return full;
 }

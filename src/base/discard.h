@@ -19,7 +19,11 @@ void discard_shared_fds(const int *fds, size_t count);
 /* Likewise one for which it is certain that its closing may wait. */
 void discard_by_thread(int fd);
 
-/* Whether as many wait as may: then nothing should be received that may bring more of them. */
+/* Whether it is a unix socket with something in it, whose closing may wait for what that brings. */
+bool discard_may_hold_others(int fd);
+
+/* Whether as many wait as may: then nothing should be received that may bring more of them. Looks for 10 ms
+ * whether some of them go. */
 bool discard_is_full(void);
 
 #endif

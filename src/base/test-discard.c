@@ -69,6 +69,16 @@ static int open_socket(void)
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
+/* Whatever it is. */
+static int open_socket_with_a_byte(void)
+{
+    int ends[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0 && write(ends[1], "x", 1) == 1);
+    close(ends[1]);
+    return ends[0];
+}
+
 static int open_pipe(void)
 {
     int fds[2];
@@ -112,10 +122,11 @@ TEST(of_everything_else_a_thread_takes_care)
         int fds[4] = {open("/proc/self/status", O_RDONLY | O_CLOEXEC), -1, open_socket(),
                       open("/proc/self/maps", O_RDONLY | O_CLOEXEC)};
 
-        CHECK(fds[0] >= 0 && fds[3] >= 0 && !local_file(fds[0]));
+        fds[1] = open_socket_with_a_byte();
+        CHECK(fds[0] >= 0 && fds[1] >= 0 && fds[3] >= 0 && !local_file(fds[0]));
         discard_fds(fds, 4);
         CHECK(!is_open(fds[2]));
-        WAIT_UNTIL(!is_open(fds[0]) && !is_open(fds[3]));
+        WAIT_UNTIL(!is_open(fds[0]) && !is_open(fds[1]) && !is_open(fds[3]));
     }
     WAIT_UNTIL(!discard_is_full());
 }

@@ -19,12 +19,14 @@
 
 enum { LOOK = 4096 }; /* bytes of a stream, at which a look ends where it finds no descriptors before */
 
+/* Or holds one that does. */
 static bool lingers(int fd)
 {
     struct linger linger = {0, 0};
     socklen_t length = sizeof linger;
 
-    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && linger.l_onoff;
+    return discard_may_hold_others(fd) ||
+           (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && linger.l_onoff);
 }
 
 /* Of what one look found. What there was no room for in this process may linger as well. */

@@ -6,18 +6,22 @@
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/discard.h"
 #include "base/fd.h"
 #include "base/probe.h"
 #include "shm/bell.h"
 
 /* Of 64 bytes each: a socket holds a few hundred of such small ones (net.core.wmem_default). */
 enum { DRAIN_READS = 16 };
+
+enum { PASSED_MOST = 253 }; /* SCM_MAX_FD of include/net/scm.h */
 
 /* How long a bell is tried for which the kernel has no memory. */
 enum { WAKER_TRIES_NS = 1000 * 1000 * 1000 };
@@ -186,13 +190,38 @@ void sleeper_arm_for_loop(struct sleeper *s)
     arm(s, WAKEUP_LOOP);
 }
 
+/* recv(2). What a hostile peer put beside its bytes the kernel would close here and now, and wait for it. */
+static ssize_t recv_alone(int fd, void *bytes, size_t capacity, int flags)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(PASSED_MOST * sizeof(int))];
+    } control;
+    struct iovec iov = {bytes, capacity};
+    struct msghdr header = {.msg_iov = &iov,
+                            .msg_iovlen = 1,
+                            .msg_control = control.bytes,
+                            .msg_controllen = sizeof control.bytes};
+    ssize_t n = recvmsg(fd, &header, flags | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *cmsg = n > 0 && header.msg_controllen > 0 ? CMSG_FIRSTHDR(&header) : NULL;
+    int fds[PASSED_MOST];
+
+    if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+        size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
+
+        memcpy(fds, CMSG_DATA(cmsg), count * sizeof *fds);
+        discard_fds(fds, count);
+    }
+    return n;
+}
+
 /* Reads all that an honest peer can have written, and then some. 0: something; 1: the end; or -EAGAIN,
  * -EINTR. */
 static int drain(int fd, int flags)
 {
     for (int i = 0; i < DRAIN_READS; i++) {
         char bytes[64];
-        ssize_t n = recv(fd, bytes, sizeof bytes, flags);
+        ssize_t n = recv_alone(fd, bytes, sizeof bytes, flags);
 
         if (n == 0 || (n < 0 && errno == ECONNRESET)) /* closed with bytes of ours unread */
             return 1;

@@ -16,9 +16,10 @@
 #include "shm/layout.h"
 
 enum {
-    OLDEST_LAYOUT = 3,             /* that this code can still talk */
-    RING_MOST = 1 << 30,           /* bytes; as ?ring= */
-    RING_MAPPED = 64 * 1024 * 1024 /* of anybody; more only if our own is as large: mapping takes time */
+    OLDEST_LAYOUT = 3,              /* that this code can still talk */
+    RING_MOST = 1 << 30,            /* bytes; as ?ring= */
+    RING_MAPPED = 64 * 1024 * 1024, /* of anybody; more only if our own is as large: mapping takes time */
+    REST_MOST = 4 /* packets with descriptors that a hang-up receives: each of 253 takes a millisecond */
 };
 
 struct handshake_message handshake_make(enum handshake_kind kind, uint64_t ring)
@@ -184,8 +185,8 @@ static bool holds_descriptors(int fd)
 }
 
 /* The kernel would let go of what was not received, and of a socket that lingers only when its time is over
- * (base/discard.c). Nothing more comes after the shutdown. false: something is left, for there are enough
- * descriptors already whose closing waits. */
+ * (base/discard.c). Nothing more comes after the shutdown. false: something is left, for there is much of it,
+ * or there are enough descriptors already whose closing waits. */
 static bool receive_the_rest(int fd)
 {
     struct handshake_packet packet;
@@ -193,11 +194,11 @@ static bool receive_the_rest(int fd)
     const int off = -1;
 
     (void)setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
-    for (int resets = 0; resets < 2;) {
+    for (int resets = 0, packets = 0; resets < 2; packets++) {
         struct msghdr header = {.msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
         ssize_t n;
 
-        if (discard_is_full())
+        if (packets == REST_MOST || discard_is_full())
             return false;
         n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n < 0 && errno != ECONNRESET && errno != EINTR)
@@ -224,6 +225,7 @@ int handshake_hang_up(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     if (!holds_descriptors(fd) || receive_the_rest(fd))
         return fd_close(fd);
+    (void)shutdown(fd, SHUT_RDWR); /* the peer is told now */
     discard_by_thread(fd);
     return -1;
 }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "channel/shm/test-shm.h"
+#include "channel/socket-io.h"
 
 /* A TCP connection that has more to send than anybody reads, and lingers for an hour. */
 static int lingering_socket(int ret_others[2])
@@ -31,6 +32,21 @@ static int lingering_socket(int ret_others[2])
     return fd;
 }
 
+/* Which says of itself that it does not linger. */
+static int socket_with_a_lingering_one(int ret_others[2])
+{
+    int ends[2], fd = lingering_socket(ret_others);
+    struct msghdr header = {.msg_iov = &(struct iovec){(void *)(uintptr_t) "x", 1}, .msg_iovlen = 1};
+    union socket_control control;
+
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    socket_put_fds(&header, &control, &fd, 1);
+    CHECK_INT(sendmsg(ends[1], &header, MSG_NOSIGNAL), 1);
+    close(ends[1]);
+    close(fd);
+    return ends[0];
+}
+
 static void put_in_place_of_a_bell(struct peer *peer, int fd)
 {
     close(peer->fds[HELLO_SENDER_BELL]);
@@ -43,8 +59,9 @@ static void add(struct peer *peer, int fd)
 }
 
 /* As a bell; as one of too many; behind a word that is refused already, with an empty one between; behind
- * garbage, which is left unread if nothing else is there. */
-static const char *const places[] = {"in its place", "one too many", "behind", "behind garbage"};
+ * garbage, which is left unread if nothing else is there; and in another socket. */
+static const char *const places[] = {"in its place", "one too many", "behind", "behind garbage",
+                                     "in another"};
 
 static const char *each_place(size_t index)
 {
@@ -56,13 +73,14 @@ TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
     struct peer peer = honest_peer(HANDSHAKE_HELLO), empty = {.length = index == 3 ? 100 : 0};
     struct naru_listener *l = listen_there("?service=manual");
     struct naru_channel *ch = NULL;
-    int others[2], fd = raw_connect(), lingering = lingering_socket(others);
+    int others[2], fd = raw_connect(),
+                   lingering = index == 4 ? socket_with_a_lingering_one(others) : lingering_socket(others);
 
-    if (index == 1)
+    if (index == 1 || index == 4)
         add(&peer, lingering);
     else
         put_in_place_of_a_bell(&peer, lingering);
-    for (int i = 0; i < 2 && index >= 2; i++)
+    for (int i = 0; i < 2 && (index == 2 || index == 3); i++)
         say(fd, &empty, NULL);
     empty.length = 0;
     if (index == 3)
@@ -70,7 +88,7 @@ TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
     say(fd, &peer, NULL);
     peer_end(&peer); /* the last copy is on its way */
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
-    if (index < 2)
+    if (index < 2 || index == 4)
         CHECK(recv(fd, &peer.m, sizeof peer.m, 0) == sizeof peer.m && peer.m.reason == REASON_PROTOCOL);
     close(fd);
     close(others[0]);
@@ -154,11 +172,10 @@ TEST_EACH(nor_a_connector, each_way)
 
 /* --- with messages --- */
 
-static void send_lingering_socket(struct naru_channel *ch, int ret_others[2])
+static void send_socket(struct naru_channel *ch, int fd)
 {
     struct iovec piece = {(void *)(uintptr_t) "x", 1};
     struct naru_message m = NARU_INIT(struct naru_message);
-    int fd = lingering_socket(ret_others);
 
     m.iov = &piece;
     m.iov_count = 1;
@@ -166,6 +183,11 @@ static void send_lingering_socket(struct naru_channel *ch, int ret_others[2])
     m.fd_count = 1;
     CHECK_INT(naru_send_message(ch, &m, NARU_FOREVER), 0);
     close(fd);
+}
+
+static void send_lingering_socket(struct naru_channel *ch, int ret_others[2])
+{
+    send_socket(ch, lingering_socket(ret_others));
 }
 
 static const char *const carriers[] = {"shm:", "unix:", "unix:?type=seqpacket", "unix:?type=dgram"};
@@ -296,5 +318,57 @@ TEST_EACH(nor_the_end_of_a_unix_listener, each_unix_carrier)
     naru_channel_close(ch);
     close(others[0]);
     close(others[1]);
+    WAIT_UNTIL(open_descriptors() == before);
+}
+
+/* --- beside what rings --- */
+
+static void ring_with_a_lingering_socket(struct naru_channel *ch, int ret_others[2])
+{
+    struct msghdr header = {.msg_iov = &(struct iovec){(void *)(uintptr_t) "x", 1}, .msg_iovlen = 1};
+    int fd = lingering_socket(ret_others);
+    union socket_control control;
+
+    socket_put_fds(&header, &control, &fd, 1);
+    CHECK_INT(sendmsg(ch->rfd, &header, MSG_NOSIGNAL), 1); /* receivers ring each other */
+    close(fd);
+}
+
+TEST(nor_a_sleeper_one_that_comes_by_its_bell)
+{
+    struct naru_channel *ch[2];
+    char byte;
+    int others[2];
+
+    CHECK_INT(naru_channel_pair("shm:?wait=sleep", NULL, ch), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_channel_adopt(ch[i]), 0);
+    ring_with_a_lingering_socket(ch[0], others);
+    CHECK_INT(naru_recv(ch[1], &byte, 1, NARU_MS(20)), -ETIMEDOUT);
+    naru_channel_close(ch[1]);
+    naru_channel_close(ch[0]);
+    close(others[0]);
+    close(others[1]);
+}
+
+TEST_EACH(nor_a_message_with_a_socket_that_holds_one, each_carrier)
+{
+    size_t before = open_descriptors();
+    struct naru_channel *ch[2];
+    int others[2][2];
+    char byte;
+
+    CHECK_INT(naru_channel_pair(carriers[index], NULL, ch), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_channel_adopt(ch[i]), 0);
+    for (int i = 0; i < 2; i++)
+        send_socket(ch[0], socket_with_a_lingering_one(others[i]));
+    CHECK_INT(naru_recv(ch[1], &byte, 1, patience), 1); /* and one that nobody receives */
+    for (int i = 0; i < 2; i++)
+        naru_channel_close(ch[i]);
+    for (int i = 0; i < 2; i++) {
+        close(others[i][0]);
+        close(others[i][1]);
+    }
     WAIT_UNTIL(open_descriptors() == before);
 }
