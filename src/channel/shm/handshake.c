@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -249,13 +250,25 @@ static int socket_option(int fd, int option)
     return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
 }
 
+void handshake_bar_bell(int fd)
+{
+    const int off = 0;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+}
+
+/* Whatever lies in it is no honest peer's, who has not been answered yet. */
 bool handshake_is_bell(int fd)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
+    int unread = 0;
 
-    return socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_STREAM &&
-           (getpeername(fd, (struct sockaddr *)&address, &length) == 0);
+    if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != SOCK_STREAM ||
+        getpeername(fd, (struct sockaddr *)&address, &length) < 0)
+        return false;
+    handshake_bar_bell(fd);
+    return ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
 /* --- explaining --- */

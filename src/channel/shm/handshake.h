@@ -141,7 +141,17 @@ bool handshake_is_strange(int fd);
  * off. Returns -1. */
 int handshake_hang_up(int fd);
 
-/* Whether a descriptor can be a bell: a connected unix stream socket. */
+/* Whether a unix socket takes descriptors. Since Linux 6.16; the number that x86, Arm, RISC-V and most others
+ * have (asm-generic/socket.h). */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/* From now on no descriptors can be sent to it, whose closing might wait, where the kernel knows how. */
+void handshake_bar_bell(int fd);
+
+/* Whether a descriptor can be a bell: a connected unix stream socket with nothing in it. It is barred then.
+ */
 bool handshake_is_bell(int fd);
 
 /* The explained -errno for a reason, found here or told by the other side's REFUSED (theirs; own otherwise

@@ -202,6 +202,8 @@ int shm_make_bell(const char *what, int *ret_end, int *ret_other_end)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return error_set(errno, "%s: socketpair: %s", what, error_text(errno));
+    for (int i = 0; i < 2; i++)
+        handshake_bar_bell(fds[i]);
     *ret_end = fds[0];
     *ret_other_end = fds[1];
     return 0;

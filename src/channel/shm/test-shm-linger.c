@@ -32,16 +32,22 @@ static int lingering_socket(int ret_others[2])
     return fd;
 }
 
+static ssize_t send_beside_a_byte(int to, int fd)
+{
+    struct msghdr header = {.msg_iov = &(struct iovec){(void *)(uintptr_t) "x", 1}, .msg_iovlen = 1};
+    union socket_control control;
+
+    socket_put_fds(&header, &control, &fd, 1);
+    return sendmsg(to, &header, MSG_NOSIGNAL);
+}
+
 /* Which says of itself that it does not linger. */
 static int socket_with_a_lingering_one(int ret_others[2])
 {
     int ends[2], fd = lingering_socket(ret_others);
-    struct msghdr header = {.msg_iov = &(struct iovec){(void *)(uintptr_t) "x", 1}, .msg_iovlen = 1};
-    union socket_control control;
 
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    socket_put_fds(&header, &control, &fd, 1);
-    CHECK_INT(sendmsg(ends[1], &header, MSG_NOSIGNAL), 1);
+    CHECK_INT(send_beside_a_byte(ends[1], fd), 1);
     close(ends[1]);
     close(fd);
     return ends[0];
@@ -90,6 +96,26 @@ TEST_EACH(a_socket_that_lingers_holds_up_no_listener, each_place)
     CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
     if (index < 2 || index == 4)
         CHECK(recv(fd, &peer.m, sizeof peer.m, 0) == sizeof peer.m && peer.m.reason == REASON_PROTOCOL);
+    close(fd);
+    close(others[0]);
+    close(others[1]);
+    check_still_serves(l);
+    naru_listener_close(l);
+}
+
+TEST(nor_one_that_waits_in_a_bell)
+{
+    struct peer peer = honest_peer(HANDSHAKE_HELLO);
+    struct naru_listener *l = listen_there("?service=manual");
+    struct naru_channel *ch = NULL;
+    int others[2], fd = raw_connect(), lingering = lingering_socket(others);
+
+    CHECK_INT(send_beside_a_byte(peer.ends[0], lingering), 1);
+    close(lingering);
+    say(fd, &peer, NULL);
+    peer_end(&peer);
+    CHECK_INT(naru_accept(l, NARU_NOWAIT, &ch), -EAGAIN);
+    CHECK(recv(fd, &peer.m, sizeof peer.m, 0) == sizeof peer.m && peer.m.reason == REASON_PROTOCOL);
     close(fd);
     close(others[0]);
     close(others[1]);
@@ -323,28 +349,50 @@ TEST_EACH(nor_the_end_of_a_unix_listener, each_unix_carrier)
 
 /* --- beside what rings --- */
 
-static void ring_with_a_lingering_socket(struct naru_channel *ch, int ret_others[2])
+/* Whether the kernel takes it. */
+static bool ring_with_a_lingering_socket(struct naru_channel *ch, int ret_others[2])
 {
-    struct msghdr header = {.msg_iov = &(struct iovec){(void *)(uintptr_t) "x", 1}, .msg_iovlen = 1};
     int fd = lingering_socket(ret_others);
-    union socket_control control;
+    bool taken = send_beside_a_byte(ch->rfd, fd) == 1; /* receivers ring each other */
 
-    socket_put_fds(&header, &control, &fd, 1);
-    CHECK_INT(sendmsg(ch->rfd, &header, MSG_NOSIGNAL), 1); /* receivers ring each other */
+    CHECK(taken || errno == EPERM);
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){taken, 3600}, sizeof(struct linger)) == 0);
     close(fd);
+    return taken;
 }
 
+/* One whom the kernel has not kept from getting any: before Linux 6.16. */
 TEST(nor_a_sleeper_one_that_comes_by_its_bell)
 {
     struct naru_channel *ch[2];
+    const int on = 1;
     char byte;
     int others[2];
 
     CHECK_INT(naru_channel_pair("shm:?wait=sleep", NULL, ch), 0);
     for (int i = 0; i < 2; i++)
         CHECK_INT(naru_channel_adopt(ch[i]), 0);
-    ring_with_a_lingering_socket(ch[0], others);
+    (void)setsockopt(ch[1]->rfd, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof on);
+    CHECK(ring_with_a_lingering_socket(ch[0], others));
     CHECK_INT(naru_recv(ch[1], &byte, 1, NARU_MS(20)), -ETIMEDOUT);
+    naru_channel_close(ch[1]);
+    naru_channel_close(ch[0]);
+    close(others[0]);
+    close(others[1]);
+}
+
+TEST(nor_the_end_of_a_channel_one_that_is_in_its_bell)
+{
+    struct naru_channel *ch[2];
+    int others[2], value;
+    socklen_t length = sizeof value;
+
+    CHECK_INT(naru_channel_pair("shm:", NULL, ch), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_channel_adopt(ch[i]), 0);
+    if (getsockopt(ch[1]->rfd, SOL_SOCKET, SO_PASSRIGHTS, &value, &length) < 0)
+        test_skip("this kernel cannot keep descriptors from a socket");
+    CHECK(!ring_with_a_lingering_socket(ch[0], others));
     naru_channel_close(ch[1]);
     naru_channel_close(ch[0]);
     close(others[0]);
