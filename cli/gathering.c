@@ -25,7 +25,9 @@ int gathering_open(const char *url, const struct naru_options *opt, struct naru_
         r = naru_gather_new(&g);
     if (r < 0)
         return r;
-    r = naru_gather_listen(g, url, opt, &actual);
+    r = naru_gather_fd(g); /* which takes a descriptor: rather refused now than later */
+    if (r >= 0)
+        r = naru_gather_listen(g, url, opt, &actual);
     if (r < 0) {
         (void)naru_gather_close(g);
         return r;
@@ -51,7 +53,9 @@ int gathering_borrow(struct naru_gather *g, int64_t timeout_ns, struct naru_view
 
         if (left <= 0)
             return -ETIMEDOUT;
-        items[0].fd = naru_gather_fd(g);
+        items[0].fd = r = naru_gather_fd(g);
+        if (r < 0)
+            return r;
         items[1].fd = interrupt_fd();
         items[0].events = items[1].events = NARU_IN;
         r = (int)naru_wait_any(items, 2, left < ask_again ? left : ask_again);
