@@ -9,7 +9,7 @@ export TMPDIR=$scratch/tmp # what is left behind there is ours
 mkdir "$TMPDIR"
 passed=0 failed=0
 # bash runs it in a background job, too, that is killed before it has begun (SIGTERM between fork and exec).
-trap '[ "$BASHPID" != $$ ] || rm -rf "$scratch"' EXIT
+trap '[ "$BASHPID" = $$ ] && rm -rf "$scratch"' EXIT
 
 fail() { echo "#   $*" >&3; return 1; }
 

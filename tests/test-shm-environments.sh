@@ -11,7 +11,7 @@ without=$build/plain-without
 scratch=$(mktemp -d)
 group=
 # bash runs it in a background job, too, that is killed before it has begun (SIGTERM between fork and exec).
-trap '[ "$BASHPID" != $$ ] || { leave_group; rm -rf "$scratch"; }' EXIT
+trap '[ "$BASHPID" = $$ ] && { leave_group; rm -rf "$scratch"; }' EXIT
 export XDG_RUNTIME_DIR=$scratch # where names of shm: stand
 passed=0 failed=0 skipped=0
 
