@@ -88,22 +88,14 @@ static bool has_no_seals(int fd)
     return fcntl(fd, F_GET_SEALS) < 0 && errno == EINVAL;
 }
 
-static int socket_option(int fd, int option)
-{
-    int value = -1;
-    socklen_t length = sizeof value;
-
-    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
-}
-
 bool discard_may_hold_others(int fd)
 {
     int unread = 0;
 
-    if (socket_option(fd, SO_DOMAIN) != AF_UNIX)
+    if (fd_socket_option(fd, SO_DOMAIN) != AF_UNIX)
         return false;
     /* Packets may be empty, and who waits to be accepted is not counted. */
-    return socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 0 ||
+    return fd_socket_option(fd, SO_TYPE) != SOCK_STREAM || fd_socket_option(fd, SO_ACCEPTCONN) != 0 ||
            ioctl(fd, FIONREAD, &unread) < 0 || unread > 0;
 }
 

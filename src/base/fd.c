@@ -100,3 +100,30 @@ int fd_is_eventfd(int fd)
         return -1;
     return n == (ssize_t)strlen(name) && memcmp(found, name, strlen(name)) == 0;
 }
+
+int fd_socket_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
+}
+
+size_t fd_received(const struct msghdr *header, int *fds)
+{
+    size_t total = 0;
+
+    if (header->msg_controllen == 0)
+        return 0;
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg;
+         cmsg = CMSG_NXTHDR((struct msghdr *)(uintptr_t)header, cmsg)) {
+        size_t count;
+
+        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+            continue;
+        count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
+        memcpy(fds + total, CMSG_DATA(cmsg), count * sizeof *fds); /* one SCM_RIGHTS comes at most: unix(7) */
+        total += count;
+    }
+    return total;
+}

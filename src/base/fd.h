@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 /* Closes fd unless it is negative, keeping errno. Returns -1: `fd = fd_close(fd)`. */
 int fd_close(int fd);
@@ -35,6 +36,14 @@ bool fd_is_removed(int fd);
 
 /* Whether the descriptor is a socket, a FIFO ... : st_mode & S_IFMT, or 0 if it is not open. */
 unsigned fd_type(int fd);
+
+/* getsockopt(2) of SOL_SOCKET, of an option that is a number; -1: it is no socket, or knows no such option.
+ */
+int fd_socket_option(int fd, int option);
+
+/* The descriptors in what recvmsg(2) filled in (SCM_RIGHTS), of which there are no more than that had room
+ * for. Returns how many; they are the caller's. */
+size_t fd_received(const struct msghdr *header, int *fds);
 
 /* Has an eventfd of our own, which is not near its limit, readable or not, as it is not yet. */
 void fd_set_event(int fd, bool readable);

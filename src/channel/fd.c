@@ -55,14 +55,6 @@ static int directions_of(const struct naru_channel *ch, int fd)
     }
 }
 
-static int get_option(int fd, int option)
-{
-    int value = 0;
-    socklen_t length = sizeof value;
-
-    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
-}
-
 /* Refuses what is no byte stream. */
 static int check_kind(const struct naru_channel *ch, int fd)
 {
@@ -72,12 +64,12 @@ static int check_kind(const struct naru_channel *ch, int fd)
         return error_set(EISDIR, "%s: descriptor %d is a directory", ch->url, fd);
     if (type != S_IFSOCK)
         return 0;
-    if (get_option(fd, SO_ACCEPTCONN) > 0)
+    if (fd_socket_option(fd, SO_ACCEPTCONN) > 0)
         return error_set(ENOTSUP,
                          "%s: descriptor %d is a listening socket: it has connections to accept, and nothing "
                          "to read",
                          ch->url, fd);
-    if (get_option(fd, SO_TYPE) != SOCK_STREAM)
+    if (fd_socket_option(fd, SO_TYPE) != SOCK_STREAM)
         return error_set(ENOTSUP,
                          "%s: descriptor %d is a socket with messages of its own, which a byte stream would "
                          "tear; use unix: or udp: with its address",

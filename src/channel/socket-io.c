@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "channel/stream-plain.h"
 
 void socket_put_fds(struct msghdr *header, union socket_control *control, const int *fds, size_t count)
@@ -65,29 +66,10 @@ void socket_count_lost_fds(struct naru_channel *ch, const struct msghdr *header)
         channel_count_dropped(ch, CHANNEL_RECEIVING, 1);
 }
 
-size_t socket_fds_in(const struct msghdr *header, int *fds)
-{
-    size_t total = 0;
-
-    if (header->msg_controllen == 0)
-        return 0;
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg;
-         cmsg = CMSG_NXTHDR((struct msghdr *)(uintptr_t)header, cmsg)) {
-        size_t count;
-
-        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-            continue;
-        count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
-        memcpy(fds + total, CMSG_DATA(cmsg), count * sizeof *fds); /* one SCM_RIGHTS comes at most: unix(7) */
-        total += count;
-    }
-    return total;
-}
-
 size_t socket_take_fds(struct naru_channel *ch, const struct msghdr *header, int *fds)
 {
     socket_count_lost_fds(ch, header);
-    return socket_fds_in(header, fds);
+    return fd_received(header, fds);
 }
 
 void socket_note_reset(struct naru_channel *ch, int code)

@@ -39,9 +39,6 @@ ssize_t socket_send_fds(struct naru_channel *ch, const struct msghdr *header, in
 /* error_text(), which knows what to do about ETOOMANYREFS. */
 const char *socket_error_text(int code);
 
-/* The descriptors in what recvmsg(2) filled in: at most CHANNEL_FDS_MAX. Returns how many. */
-size_t socket_fds_in(const struct msghdr *header, int *fds);
-
 /* Takes the descriptors out of what recvmsg(2) filled in: at most CHANNEL_FDS_MAX. Returns how many. What the
  * kernel closed for want of room (here, or in the process: RLIMIT_NOFILE) counts as one dropped; it does not
  * say how many they were. */

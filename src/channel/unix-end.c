@@ -34,7 +34,7 @@ static bool has_lingering(const struct msghdr *header)
 {
     bool found = header->msg_flags & MSG_CTRUNC;
     int fds[CHANNEL_FDS_MAX];
-    size_t count = socket_fds_in(header, fds);
+    size_t count = fd_received(header, fds);
 
     for (size_t i = 0; i < count; i++)
         found = found || lingers(fds[i]);

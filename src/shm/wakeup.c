@@ -203,15 +203,10 @@ static ssize_t recv_alone(int fd, void *bytes, size_t capacity, int flags)
                             .msg_control = control.bytes,
                             .msg_controllen = sizeof control.bytes};
     ssize_t n = recvmsg(fd, &header, flags | MSG_CMSG_CLOEXEC);
-    struct cmsghdr *cmsg = n > 0 && header.msg_controllen > 0 ? CMSG_FIRSTHDR(&header) : NULL;
     int fds[PASSED_MOST];
 
-    if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
-        size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
-
-        memcpy(fds, CMSG_DATA(cmsg), count * sizeof *fds);
-        discard_fds(fds, count);
-    }
+    if (n > 0)
+        discard_fds(fds, fd_received(&header, fds));
     return n;
 }
 

@@ -129,7 +129,7 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet)
     }
     if (n < 0)
         return errno == ECONNRESET ? -EPIPE : errno == EINTR ? -EAGAIN : -errno;
-    ret_packet->fd_count = socket_fds_in(&header, ret_packet->fds);
+    ret_packet->fd_count = fd_received(&header, ret_packet->fds);
     ret_packet->fds_lost = header.msg_flags & MSG_CTRUNC;
     if (n == 0 && ret_packet->fd_count == 0 && !ret_packet->fds_lost)
         return -EPIPE; /* or an empty packet, which is no word either */
@@ -210,7 +210,7 @@ static bool receive_the_rest(int fd)
         }
         if (header.msg_controllen == 0)
             break;
-        packet.fd_count = socket_fds_in(&header, packet.fds);
+        packet.fd_count = fd_received(&header, packet.fds);
         handshake_packet_close(&packet);
     }
     return true;
@@ -242,14 +242,6 @@ int handshake_check_discards(const char *what)
                      what, DISCARD_MOST);
 }
 
-static int socket_option(int fd, int option)
-{
-    int value = -1;
-    socklen_t length = sizeof value;
-
-    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
-}
-
 void handshake_bar_bell(int fd)
 {
     const int off = 0;
@@ -264,7 +256,7 @@ bool handshake_is_bell(int fd)
     socklen_t length = sizeof address;
     int unread = 0;
 
-    if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != SOCK_STREAM ||
+    if (fd_socket_option(fd, SO_DOMAIN) != AF_UNIX || fd_socket_option(fd, SO_TYPE) != SOCK_STREAM ||
         getpeername(fd, (struct sockaddr *)&address, &length) < 0)
         return false;
     handshake_bar_bell(fd);
