@@ -7,11 +7,10 @@ naru=${NARU_BUILD:?expected the build directory}/naru
 scratch=$(mktemp -d)
 export TMPDIR=$scratch/tmp # what is left behind there is ours
 mkdir "$TMPDIR"
-passed=0 failed=0
+# shellcheck source=tests/script.sh
+. "$(dirname "$0")/script.sh"
 # bash runs it in a background job, too, that is killed before it has begun (SIGTERM between fork and exec).
 trap '[ "$BASHPID" = $$ ] && rm -rf "$scratch"' EXIT
-
-fail() { echo "#   $*" >&3; return 1; }
 
 # Before a command: its pid is in $scratch/pid.
 # shellcheck disable=SC2016 # the inner shell's variables
@@ -21,7 +20,7 @@ note_pid=(bash -c 'echo $$ >"$0" && exec "$@"' "$scratch/pid")
 expect() {
     local wanted=$1 got
     shift
-    timeout 300 "${note_pid[@]}" "$@" >"$scratch/out" 2>"$scratch/err" 3>&-
+    timeout 300 "${note_pid[@]}" "$@" >"$scratch/out" 2>"$scratch/err"
     got=$?
     [ $got -eq "$wanted" ] || fail "$* ended with $got instead of $wanted: $(cat "$scratch/out" "$scratch/err")"
 }
@@ -35,9 +34,9 @@ python() { python3 -c "$1" <"$scratch/out" 2>"$scratch/python" || fail "$(cat "$
 nothing_is_left() {
     local pid=${1:-$(<"$scratch/pid")} key
     [ -z "$(ls "$TMPDIR")" ] || fail "left in the temporary directory: $(find "$TMPDIR" -printf "%P ") $(cat "$scratch/first" "$scratch/second" "$scratch/err" 2>/dev/null)" || return 1
-    ! find /dev/mqueue /dev/shm 2>/dev/null | grep -E "naru-(bench|tour)-$pid\b" >&3 || fail "left by $pid" || return 1
+    ! find /dev/mqueue /dev/shm 2>/dev/null | grep -E "naru-(bench|tour)-$pid\b" >&2 || fail "left by $pid" || return 1
     key=$(printf '0x4e%04x' $((pid & 0xffff))) # how the System V keys of a run begin
-    ! ipcs -q -m -s | grep "^$key" >&3 || fail "left by $pid"
+    ! ipcs -q -m -s | grep "^$key" >&2 || fail "left by $pid"
 }
 
 bench_prints_tables_and_the_ratio() {
@@ -94,7 +93,7 @@ bench_refuses_what_makes_no_sense() {
 # naru is not linked with them, naru-peers is with those that were there when it was built.
 bench_compares_with_other_libraries() {
     local peers=$NARU_BUILD/naru-peers
-    expect 3 "$naru" bench peers && says err './dev bench peers' && ! ldd "$naru" | grep -E 'nng|zmq' >&3 &&
+    expect 3 "$naru" bench peers && says err './dev bench peers' && ! ldd "$naru" | grep -E 'nng|zmq' >&2 &&
         expect 2 "$peers" bench peers --svg "$scratch/plot.svg" && expect 2 "$peers" bench peers pipe &&
         expect 0 "$peers" bench peers -r 2 -n 50 -s 64 && says out times &&
         expect 0 "$peers" bench peers -r 2 -n 50 -s 64 --json && python '
@@ -171,7 +170,7 @@ for r in d["results"]:
 bench_ends_when_interrupted() {
     local pid key i
     # What runs in the background of a script ignores an interrupt otherwise.
-    env --default-signal=INT "$naru" bench sysvmq -r 99 -d 10s >/dev/null 2>&1 3>&- &
+    env --default-signal=INT "$naru" bench sysvmq -r 99 -d 10s >/dev/null 2>&1 &
     pid=$!
     key=$(printf '0x4e%04x' $((pid & 0xffff)))
     for ((i = 0; i < 6000; i++)); do # until there is something that could be left
@@ -235,9 +234,9 @@ named=(-o fifo -o tcp -o sysvmq -o posixmq -o shm+posix -o shm+sysv -o mmap)
 
 two_tours_at_once_do_not_meet() {
     local first second
-    "$naru" tour "${named[@]}" --json >"$scratch/first" 2>&1 3>&- &
+    "$naru" tour "${named[@]}" --json >"$scratch/first" 2>&1 &
     first=$!
-    "$naru" tour "${named[@]}" --json >"$scratch/second" 2>&1 3>&- &
+    "$naru" tour "${named[@]}" --json >"$scratch/second" 2>&1 &
     second=$!
     wait $first || fail "the first of two: $(cat "$scratch/first")" || return 1
     wait $second || fail "the second of two: $(cat "$scratch/second")" || return 1
@@ -249,7 +248,7 @@ tour_leaves_nothing_when_interrupted() {
     for i in 1 3 5; do
         for ((attempt = 0; attempt < 20; attempt++)); do
             : >"$scratch/out" # or the lines of the tour before would count
-            "$naru" tour "${named[@]}" >"$scratch/out" 2>&1 3>&- &
+            "$naru" tour "${named[@]}" >"$scratch/out" 2>&1 &
             pid=$!
             # Somewhere in the middle: after its i-th line of the table.
             for ((j = 0; j < 6000; j++)); do
@@ -273,24 +272,11 @@ tour_refuses_what_it_cannot_read() {
         expect 2 "$naru" tour a b
 }
 
-tests="bench_prints_tables_and_the_ratio bench_prints_json_with_every_round bench_prints_csv_that_a_spreadsheet_reads
+tests=(bench_prints_tables_and_the_ratio bench_prints_json_with_every_round bench_prints_csv_that_a_spreadsheet_reads
 bench_draws_svg_that_is_xml bench_refuses_what_makes_no_sense bench_compares_with_other_libraries
 bench_measures_what_surrounds_messages bench_measures_loans bench_ends_when_interrupted
 tour_verifies_every_row_or_says_why tour_carries_odd_sizes tour_fits_the_width two_tours_at_once_do_not_meet
-tour_leaves_nothing_when_interrupted tour_refuses_what_it_cannot_read"
-exec 3>&1
-echo "TAP version 13"
-echo "1..$(wc -w <<<"$tests")"
-number=0
-for test in $tests; do
-    number=$((number + 1))
-    if $test; then
-        passed=$((passed + 1))
-        echo "ok $number - $test"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $test"
-    fi
-done
-echo "$passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+tour_leaves_nothing_when_interrupted tour_refuses_what_it_cannot_read)
+
+[ $# = 0 ] || tests=("$@")
+run_tests "${tests[@]}"

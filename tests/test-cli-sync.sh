@@ -8,8 +8,9 @@ naru=${NARU_BUILD:?expected the build directory}/naru
 scratch=$(mktemp -d)
 id=cli-test-$$
 key=0x6d$(printf %06x $((BASHPID & 0xffffff)))
-passed=0 failed=0 skipped=0
 
+# shellcheck source=tests/script.sh
+. "$(dirname "$0")/script.sh"
 cleanup() {
     local kind
     # bash runs it in a background job, too, that is killed before it has begun (SIGTERM between fork and exec).
@@ -21,13 +22,11 @@ cleanup() {
 }
 trap cleanup EXIT
 
-fail() { echo "#   $*" >&3; return 1; }
-
 # expect CODE COMMAND...: runs it, its output in $scratch/out and $scratch/err
 expect() {
     local wanted=$1 got
     shift
-    timeout 60 "$@" >"$scratch/out" 2>"$scratch/err" 3>&-
+    timeout 60 "$@" >"$scratch/out" 2>"$scratch/err"
     got=$?
     [ $got -eq "$wanted" ] || fail "$* ended with $got instead of $wanted: $(cat "$scratch/err")"
 }
@@ -57,7 +56,7 @@ holding() { [ -e "$scratch/held" ]; }
 hold() { # VERB-AND-NAME...: runs a command that holds it until $scratch/held goes; $holder is naru's pid
     rm -f "$scratch/held"
     "$naru" "$@" -- bash -c 'echo $$ >$0/pid; : >$0/held; while [ -e $0/held ]; do sleep 0.02; done; exit 0' \
-        "$scratch" 3>&- &
+        "$scratch" &
     holder=$!
     until_true holding
 }
@@ -81,7 +80,7 @@ a_held_lock_is_waited_for_or_not() {
 count_under_lock() {
     local i
     for ((i = 0; i < 25; i++)); do
-        "$naru" lock $id-c -- sh -c 'n=$(cat "$0"); echo $((n + 1)) >"$0"' "$scratch/counter" 3>&- || return 1
+        "$naru" lock $id-c -- sh -c 'n=$(cat "$0"); echo $((n + 1)) >"$0"' "$scratch/counter" || return 1
     done
 }
 
@@ -113,7 +112,7 @@ a_killed_holder_hands_the_lock_over_and_the_next_is_told() {
 signals_reach_the_command() {
     rm -f "$scratch/held"
     "$naru" lock $id-e -- bash -c 'trap "exit 42" USR1; : >$0/held; while :; do sleep 0.02; done' \
-        "$scratch" 3>&- &
+        "$scratch" &
     holder=$!
     until_true holding || return 1
     kill -USR1 "$holder"
@@ -130,7 +129,7 @@ a_waiter_is_ended_by_a_signal() {
     local waiter code
     hold lock $id-f || return 1
     # An interactive Ctrl-C; what runs in the background of a script ignores it otherwise.
-    (trap - INT; exec "$naru" lock $id-f -- touch "$scratch/never") 3>&- &
+    (trap - INT; exec "$naru" lock $id-f -- touch "$scratch/never") &
     waiter=$!
     until_true grep -q ') S' /proc/$waiter/stat || return 1
     kill -TERM $waiter
@@ -170,7 +169,7 @@ enter_and_leave() {
     "$naru" sem --value 2 $id-j run -- bash -c '
         for seat in "$0/seat.1" "$0/seat.2"; do
             if mkdir "$seat" 2>/dev/null; then rmdir "$seat"; exit; fi
-        done; : >"$0/crowd"' "$scratch" 3>&-
+        done; : >"$0/crowd"' "$scratch"
 }
 
 n_at_once_and_no_more() {
@@ -199,7 +198,7 @@ units_are_posted_and_taken() {
     expect 0 "$naru" sem $id-l post 3 && expect 0 "$naru" sem $id-l wait 2 && expect 0 "$naru" sem $id-l get &&
         says out 1 && expect 0 "$naru" sem $id-l wait && expect 124 "$naru" sem --try $id-l wait &&
         expect 124 "$naru" sem -t 20ms $id-l wait && expect 0 "$naru" sem $id-l rm || return 1
-    "$naru" sem --max 1 $id-l wait 3>&- &
+    "$naru" sem --max 1 $id-l wait &
     until_true "$naru" sem --json $id-l get || return 1
     expect 0 "$naru" sem $id-l post
     wait $! || fail "the waiter ended with $?" || return 1
@@ -226,7 +225,7 @@ a_system_v_unit_comes_back_from_the_dead() {
 }
 
 events_let_through() {
-    "$naru" event $id-m wait 3>&- &
+    "$naru" event $id-m wait &
     until_true "$naru" event $id-m get || return 1
     expect 0 "$naru" event $id-m set
     wait $! || fail "the waiter ended with $?" || return 1
@@ -266,21 +265,5 @@ tests=(exit_status_is_passed_on a_held_lock_is_waited_for_or_not no_update_is_lo
     a_unit_is_held_as_long_as_the_command_lives units_are_posted_and_taken other_programs_semaphores_are_shared
     a_system_v_unit_comes_back_from_the_dead events_let_through shared_memory_is_read_and_written)
 
-echo "TAP version 13"
-echo "1..${#tests[@]}"
-exec 3>&1
-for ((t = 0; t < ${#tests[@]}; t++)); do
-    skip=
-    if ! "${tests[t]}" 2>/dev/null; then
-        echo "not ok $((t + 1)) - ${tests[t]}"
-        failed=$((failed + 1))
-    elif [ -n "$skip" ]; then
-        echo "ok $((t + 1)) - ${tests[t]} # SKIP $skip"
-        skipped=$((skipped + 1))
-    else
-        echo "ok $((t + 1)) - ${tests[t]}"
-        passed=$((passed + 1))
-    fi
-done
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+[ $# = 0 ] || tests=("$@")
+run_tests "${tests[@]}"

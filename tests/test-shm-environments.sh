@@ -10,18 +10,11 @@ naru=$build/naru
 without=$build/plain-without
 scratch=$(mktemp -d)
 group=
+# shellcheck source=tests/script.sh
+. "$(dirname "$0")/script.sh"
 # bash runs it in a background job, too, that is killed before it has begun (SIGTERM between fork and exec).
 trap '[ "$BASHPID" = $$ ] && { leave_group; rm -rf "$scratch"; }' EXIT
 export XDG_RUNTIME_DIR=$scratch # where names of shm: stand
-passed=0 failed=0 skipped=0
-
-fail() { echo "#   $*" >&3; return 1; }
-
-skip_unless() { # WHY COMMAND...
-    "${@:2}" >/dev/null 2>&1 && return
-    skip=$1
-    return 1
-}
 
 # Whether the programs of this build are not instrumented: a sanitizer needs /proc, address space and calls of its own.
 is_plain() { ! grep -q __asan_init "$naru" && ! grep -q __tsan_init "$naru"; }
@@ -310,21 +303,4 @@ tests=(it_works_without_membarrier it_works_where_one_side_has_no_membarrier
     a_hostile_pool_costs_no_more_memory_than_its_reader_allows it_needs_no_room_in_dev_shm in_a_bare_container_it_works_or_says_what_is_missing)
 
 [ $# = 0 ] || tests=("$@")
-echo "TAP version 13"
-echo "1..${#tests[@]}"
-exec 3>&1
-for ((t = 0; t < ${#tests[@]}; t++)); do
-    skip=
-    if ! "${tests[t]}" 2>/dev/null; then
-        echo "not ok $((t + 1)) - ${tests[t]}"
-        failed=$((failed + 1))
-    elif [ -n "$skip" ]; then
-        echo "ok $((t + 1)) - ${tests[t]} # SKIP $skip"
-        skipped=$((skipped + 1))
-    else
-        echo "ok $((t + 1)) - ${tests[t]}"
-        passed=$((passed + 1))
-    fi
-done
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+run_tests "${tests[@]}"
