@@ -169,24 +169,13 @@ static int rounds_of(const struct worker *workers, size_t count)
     return least;
 }
 
-/* gcc 12's sanitizers do not hold the locks of their allocators over fork(), as libc does with its own: where
- * another thread was inside malloc() the child waits for it for ever. Seen with AddressSanitizer, in
- * LargeMmapAllocator::Allocate; ThreadSanitizer's ForkBefore() takes three locks, and none of those either.
- */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { CHILD_MAY_ALLOCATE = false };
-#else
-enum { CHILD_MAY_ALLOCATE = true };
-#endif
-
 static void fork_and_check(const bool *known)
 {
     int pid = test_fork();
 
     if (pid == 0) {
         check_descriptors(known);
-        if (CHILD_MAY_ALLOCATE)
-            use_naru();
+        use_naru();
         test_child_end();
     }
     test_join(pid);

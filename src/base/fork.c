@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/fork-sanitized.h"
 
 /* The word lies in a page that reads 0 in children (madvise(2), MADV_WIPEONFORK), or, where the kernel
  * refuses that (a sandbox), in ordinary memory: then only fork(3) is noticed, by its handler, and not a bare
@@ -113,6 +114,7 @@ static void before_fork(void)
 {
     begin_holding(pthread_rwlock_wrlock);
     take_lock();
+    fork_await_sleep();
 }
 
 static void after_fork_in_parent(void)

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,40 @@ TEST(the_generation_changes_in_a_child_and_stays_in_the_parent)
     }
     test_join(pid);
     CHECK(fork_generation() == mine);
+}
+
+static atomic_size_t allocating; /* threads */
+
+static void *allocate_a_while(void *size)
+{
+    for (size_t i = 1; i < 300; i++)
+        free(malloc(i * *(const size_t *)size));
+    atomic_fetch_sub(&allocating, 1);
+    return NULL;
+}
+
+/* Not so under a sanitizer, by itself: fork-sanitized.h. */
+TEST(a_child_allocates_whatever_other_threads_of_its_parent_do)
+{
+    enum { FORKS = 100 };
+    static size_t sizes[FORKS];
+
+    for (size_t i = 0; i < FORKS; i++) {
+        pthread_t thread;
+        int pid;
+
+        sizes[i] = 16 + i;
+        atomic_fetch_add(&allocating, 1);
+        CHECK_INT(pthread_create(&thread, NULL, allocate_a_while, &sizes[i]), 0);
+        CHECK_INT(pthread_detach(thread), 0); /* or it leaks in the child, as ThreadSanitizer sees it */
+        pid = test_fork();
+        if (pid == 0) {
+            (void)allocate_a_while(&sizes[i]);
+            _exit(0);
+        }
+        test_join(pid);
+    }
+    WAIT_UNTIL(atomic_load(&allocating) == 0);
 }
 
 TEST(a_handle_is_its_makers)
