@@ -36,15 +36,14 @@ struct patience {
     bool started;
 };
 
-/* Of a send that found no room, a flush to that stage, or a receive (0). */
-static int say_late(struct naru_channel *ch, enum naru_stage stage)
+static int say_late(struct naru_channel *ch, enum channel_late late)
 {
-    return ch->ops->say_late ? ch->ops->say_late(ch, stage) : error_expected(ETIMEDOUT);
+    return ch->ops->say_late ? ch->ops->say_late(ch, late) : error_expected(ETIMEDOUT);
 }
 
 static int time_is_up(struct naru_channel *ch, int event)
 {
-    return say_late(ch, event == NARU_OUT ? NARU_SENT : (enum naru_stage)0);
+    return say_late(ch, event == NARU_OUT ? CHANNEL_LATE_ROOM : CHANNEL_LATE_MESSAGE);
 }
 
 /* After an attempt said r: 0 to try again, or what the call returns. */
@@ -428,7 +427,7 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
         }
         r = wait_for_stage(ch, stage, deadline);
         if (r == -ETIMEDOUT)
-            r = say_late(ch, stage);
+            r = say_late(ch, CHANNEL_LATE_STAGE);
         if (r < 0)
             break;
     }

@@ -45,6 +45,9 @@ struct stream_fds {
 #define CHANNEL_OPTION_BUFFER "buffer=SIZE\tkernel buffer wanted (the kernel's choice)\n"
 #define CHANNEL_OPTION_MODE   "mode=0660\tpermissions of what is created (0600)\n"
 
+/* What a call waited for when its time was up. */
+enum channel_late { CHANNEL_LATE_MESSAGE, CHANNEL_LATE_ROOM, CHANNEL_LATE_STAGE };
+
 struct channel_ops {
     struct naru_mechanism row;
     const char *variant; /* the ?type= that chooses this row among those of one scheme; the first row is the
@@ -166,9 +169,9 @@ struct channel_ops {
     /* Waits until it is worth to ask again. As wait. NULL: by back-off. */
     int (*wait_for_stage)(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
 
-    /* The time of a send is up (stage: NARU_SENT), of a flush, or of a receive (0): -ETIMEDOUT, explained by
-     * what this end knows of the other, or error_expected(). NULL: it knows nothing. */
-    int (*say_late)(struct naru_channel *ch, enum naru_stage stage);
+    /* The time of a call is up: -ETIMEDOUT, explained by what this end knows of the other, or
+     * error_expected(). NULL: it knows nothing. */
+    int (*say_late)(struct naru_channel *ch, enum channel_late late);
 
     /* The explained -EMSGSIZE for a message longer than ch->max_message. NULL: channel_too_large() with
      * ch->limit_mend. */

@@ -122,14 +122,15 @@ static const char *name_lesser_pool(const struct shm *shm, char *text, size_t ca
 }
 
 /* What is held was received and not released; of the pool, what was not received yet counts, too. */
-int shm_say_late(struct naru_channel *ch, enum naru_stage stage)
+int shm_say_late(struct naru_channel *ch, enum channel_late late)
 {
-    const char *late = stage == NARU_SENT ? "the time was up before there was room" : "the time was up";
+    const char *when =
+        late == CHANNEL_LATE_ROOM ? "the time was up before there was room" : "the time was up";
     struct shm *shm = ch->state;
     uint64_t untaken, undone, held;
     char what[128], pool[128];
 
-    if (stage == 0)
+    if (late == CHANNEL_LATE_MESSAGE)
         return say_nothing_came(shm, ch->url);
     if (shm->link.broken || shm_look_for_stage(shm, NARU_TAKEN, &untaken) == RING_BROKEN ||
         shm_look_for_stage(shm, NARU_DONE, &undone) == RING_BROKEN) /* the next call says so */
@@ -143,11 +144,11 @@ int shm_say_late(struct naru_channel *ch, enum naru_stage stage)
         return error_set(ETIMEDOUT,
                          "%s: %s: the receiver has received everything, and holds %s that it has "
                          "not released (naru_release())%s",
-                         ch->url, late, what, name_lesser_pool(shm, pool, sizeof pool));
+                         ch->url, when, what, name_lesser_pool(shm, pool, sizeof pool));
     return error_set(ETIMEDOUT,
                      "%s: %s: %" PRIu64 " bytes of the ring wait to be received%s%s%s: the receiver "
                      "is too slow, or stopped%s%s",
-                     ch->url, late, untaken, *what ? ", and " : "", what, *what ? " to be released" : "",
+                     ch->url, when, untaken, *what ? ", and " : "", what, *what ? " to be released" : "",
                      *what ? ", or holds what it has borrowed" : "",
                      name_lesser_pool(shm, pool, sizeof pool));
 }

@@ -284,7 +284,7 @@ ssize_t shm_recv_bytes(struct naru_channel *ch, void *buf, size_t capacity, int6
 int64_t shm_untaken(struct naru_channel *ch);
 int64_t shm_undone(struct naru_channel *ch);
 int shm_wait_for_stage(struct naru_channel *ch, enum naru_stage stage, int64_t deadline);
-int shm_say_late(struct naru_channel *ch, enum naru_stage stage);
+int shm_say_late(struct naru_channel *ch, enum channel_late late);
 
 #define SHM_MESSAGES                                                                                         \
     .send = shm_send, .send_batch = shm_send_batch, .recv = shm_recv, .send_bytes = shm_send_bytes,          \
