@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two rings at once: a channel, as src/channel/shm*.c makes it of two links' rings, page and sockets. Side 0 asks, side
+ * Two rings at once: a channel, as src/channel/shm/ makes it of two links' rings, page and sockets. Side 0 asks, side
  * 1 answers each question; each receives from the other's ring and sends in its own, and may have to sleep for either,
  * by a ticket and a socket of their own for each. Programs of three kinds, each on both sides:
  *
