@@ -11,9 +11,11 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "naru/naru.h"
+#include "runner-syscalls.h"
 #include "runner.h"
 
 static const int64_t patience = NARU_S(60);
@@ -210,6 +212,29 @@ TEST(a_failure_leaves_the_old_contents_and_nothing_else)
     CHECK_CONTAINS(naru_explain(), "cannot write the new contents: File too large; the old contents stand");
     check_file(path(), "old");
     CHECK_INT(count_leftovers(), 0);
+}
+
+/* What no disk of this machine says by itself. */
+TEST(a_quota_that_is_full_leaves_the_old_contents)
+{
+    CHECK_INT(naru_file_replace(path(), "old", 3, 0), 0);
+    test_refuse_call(SYS_writev, EDQUOT);
+    CHECK_INT(naru_file_replace(path(), "new", 3, 0), -EDQUOT);
+    CHECK_CONTAINS(naru_explain(), "the old contents stand");
+    check_file(path(), "old");
+    CHECK_INT(count_leftovers(), 0);
+}
+
+TEST(where_nothing_can_be_written_the_old_contents_stand)
+{
+    CHECK_INT(naru_file_replace(path(), "old", 3, 0), 0);
+    if (mount(test_directory(), test_directory(), NULL, MS_BIND, NULL) < 0)
+        test_skip("cannot mount here: %s", strerror(errno));
+    CHECK_INT(mount(NULL, test_directory(), NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), 0);
+    CHECK_INT(naru_file_replace(path(), "new", 3, 0), -EROFS);
+    CHECK_CONTAINS(naru_explain(), "Read-only file system; the old contents stand");
+    check_file(path(), "old");
+    CHECK_INT(umount(test_directory()), 0);
 }
 
 TEST(misuse_is_explained)

@@ -76,6 +76,20 @@ TEST(after_the_receiver_left_inside_a_message_a_small_one_fails_too)
     free(large);
 }
 
+/* TEST-NET-1 of RFC 5737, which is nobody's. */
+TEST(an_address_of_another_machine_is_none_to_listen_at)
+{
+    static const char *const urls[] = {"tcp://192.0.2.1:0", "udp://192.0.2.1:0"};
+
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        struct naru_listener *l = NULL;
+
+        CHECK_INT(naru_listen(urls[i], NULL, &l), -EADDRNOTAVAIL);
+        CHECK_CONTAINS(naru_explain(), "this machine has no such address");
+        CHECK(l == NULL);
+    }
+}
+
 TEST(options_that_no_kernel_call_could_take_are_refused)
 {
     struct naru_options options = NARU_INIT(struct naru_options);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "channel/channel.h"
+#include "channel/datagram.h"
 #include "channel/test-unix.h"
 
 static uint64_t dropped(const struct naru_channel *ch)
@@ -108,6 +109,32 @@ TEST_EACH(who_sent_a_message_is_known_however_early_it_came, each_message_kind)
     naru_channel_close(ch);
     naru_listener_close(l);
     close(fd);
+}
+
+/* No kernel of today carries more than what room is made for; one of tomorrow may. */
+TEST(a_datagram_larger_than_any_that_was_expected_is_lost_and_counted)
+{
+    static const char message[200];
+    struct naru_channel *ends[2];
+    char buffer[100];
+    struct iovec piece = {buffer, sizeof buffer};
+    struct naru_message m = NARU_INIT(struct naru_message);
+
+    m.iov = &piece;
+    m.iov_count = 1;
+    CHECK_INT(naru_channel_pair("unix:?type=dgram", NULL, ends), 0);
+    ((struct datagram *)ends[1]->state)->largest = 150;
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(naru_send(ends[0], message, sizeof message, patience), 0);
+    CHECK_INT(naru_send(ends[0], "next", 4, patience), 0);
+    CHECK_INT(naru_recv(ends[1], buffer, sizeof buffer, patience), -EBADMSG);
+    CHECK_CONTAINS(naru_explain(), "a message of 200 bytes was cut off by the kernel and is lost");
+    CHECK_INT(dropped(ends[1]), 1);
+    CHECK_INT(naru_recv_message(ends[1], &m, patience), -EBADMSG);
+    CHECK_INT(dropped(ends[1]), 2);
+    CHECK_INT(naru_recv(ends[1], buffer, sizeof buffer, patience), 4);
+    naru_channel_close(ends[0]);
+    naru_channel_close(ends[1]);
 }
 
 /* No pieces at all are room for an empty message, and the pointer to them may be NULL. */

@@ -78,6 +78,21 @@ TEST(a_full_file_system_is_enospc_and_never_sigbus)
     CHECK_INT(umount(test_directory()), 0);
 }
 
+/* ramfs cannot reserve room: fallocate(2). */
+TEST(a_file_system_that_cannot_reserve_is_named)
+{
+    char url[512];
+    struct naru_segment *segment = NULL;
+
+    if (mount("ramfs", test_directory(), "ramfs", 0, NULL) < 0)
+        test_skip("cannot mount a ramfs here: %s", strerror(errno));
+    url_of("mmap", url, sizeof url);
+    CHECK_INT(naru_segment_open(url, 4096, NULL, &segment), -EOPNOTSUPP);
+    CHECK_CONTAINS(naru_explain(), "this file system cannot reserve space");
+    CHECK_INT(naru_segment_open(url, 0, NULL, &segment), -ENOENT); /* nothing half-made is left */
+    CHECK_INT(umount(test_directory()), 0);
+}
+
 TEST(the_file_size_limit_is_an_error_and_no_signal)
 {
     const struct rlimit limit = {1 << 20, 1 << 20};
