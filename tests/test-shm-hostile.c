@@ -307,6 +307,15 @@ static void check_length(const struct victim *v, long long length)
     CHECK(length <= (long long)record_max(theirs->ring) || length <= (long long)theirs->pool);
 }
 
+/* It lies in what that peer has written, and nobody else. */
+static void check_inside(const struct victim *v, const struct naru_view *view)
+{
+    const struct sealed *theirs = &link_of(v->ch)->theirs;
+    const uint8_t *data = view->data, *end = theirs->base + sealed_mapped(theirs);
+
+    CHECK(data >= sealed_ring(theirs) && data <= end && view->length <= (size_t)(end - data));
+}
+
 static void call_borrow(struct victim *v)
 {
     struct naru_view *view = &v->views[dice(VIEWS)];
@@ -319,6 +328,7 @@ static void call_borrow(struct victim *v)
     if (r < 0)
         return;
     check_length(v, (long long)view->length);
+    check_inside(v, view);
     read_all(view->data, view->length);
 }
 

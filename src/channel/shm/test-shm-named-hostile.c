@@ -99,6 +99,15 @@ static void check_answer(long long r)
         test_fail(__FILE__, __LINE__, "%lld: %s", r, naru_explain());
 }
 
+/* AddressSanitizer sees nothing of what is mapped beside the segment. */
+static void check_inside(struct naru_channel *ch, const struct naru_view *view)
+{
+    const struct sealed *theirs = &((struct shm *)ch->state)->link.theirs;
+    const uint8_t *data = view->data, *end = theirs->base + sealed_mapped(theirs);
+
+    CHECK(data >= sealed_ring(theirs) && data <= end && view->length <= (size_t)(end - data));
+}
+
 static void use(struct naru_channel *ch, struct naru_view *view, bool *borrowed)
 {
     static uint8_t bytes[RING];
@@ -131,6 +140,8 @@ static void use(struct naru_channel *ch, struct naru_view *view, bool *borrowed)
         r = naru_borrow(ch, timeout, view);
         check_answer(r);
         *borrowed = r == 0;
+        if (r == 0)
+            check_inside(ch, view);
         break;
     default:
         check_answer(naru_flush(ch, NARU_TAKEN, timeout));
