@@ -63,8 +63,7 @@ short loop_events(struct naru_channel *ch)
 
 /* --- what holds at the end --- */
 
-/* The other side is dead, or sleeps in the kernel: what it has left, and what is ours, can be so. */
-static void check_valid(struct kill_run *run, const struct naru_channel *ch)
+void kill_check_valid(struct kill_run *run, const struct naru_channel *ch)
 {
     const struct shm *shm = ch->state;
 
@@ -80,7 +79,7 @@ static void check_ring(struct kill_run *run, const struct naru_channel *ch, bool
     uint64_t theirs = atomic_load(&link->their_page->lane[0].taken);
     struct ring_record record;
 
-    check_valid(run, ch);
+    kill_check_valid(run, ch);
     if (atomic_load(&link->page->lane[0].taken) != link->rx.position)
         kill_complain(run, "I1: the position that was published is not the reader's");
     if (received_all && ring_peek(&link->rx, &record) != RING_EMPTY)
@@ -147,7 +146,7 @@ void survive_receiving(struct kill_run *run, struct naru_channel *ch)
     if (!run->scenario->eager) {
         while (kill_may_act(run) && goes_on)
             goes_on = take(run, ch, NARU_NOWAIT);
-        check_valid(run, ch);
+        kill_check_valid(run, ch);
     }
     while (goes_on)
         goes_on = take(run, ch, NARU_FOREVER);
@@ -223,7 +222,7 @@ void survive_sending(struct kill_run *run, struct naru_channel *ch)
     if (!run->scenario->eager) {
         while (kill_may_act(run) && r >= 0)
             r = give(run, ch, NARU_NOWAIT);
-        check_valid(run, ch);
+        kill_check_valid(run, ch);
     }
     while (r >= 0)
         r = give(run, ch, NARU_FOREVER);

@@ -29,6 +29,10 @@ bool message_is(const uint8_t *message, ssize_t length, uint64_t number);
 /* What an event loop polls for on the channel's descriptor, poll(2). */
 short loop_events(struct naru_channel *ch);
 
+/* That validate.h accepts the channel. The other side is dead, or sleeps in the kernel: what it has left, and
+ * what is ours, can be so. */
+void kill_check_valid(struct kill_run *run, const struct naru_channel *ch);
+
 /* Receives until the end. Not eager: takes a message whenever the victim sleeps, and the rest when it is
  * dead. */
 void survive_receiving(struct kill_run *run, struct naru_channel *ch);

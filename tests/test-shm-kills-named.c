@@ -43,6 +43,7 @@ static struct naru_channel *connect_within(struct kill_run *run, int64_t timeout
     return ch;
 }
 
+/* The other side is gone. */
 static void check_told(struct kill_run *run, struct naru_channel *ch, const char *what, long long r)
 {
     struct shm *shm = ch->state;
@@ -50,6 +51,7 @@ static void check_told(struct kill_run *run, struct naru_channel *ch, const char
 
     if (r != expected)
         kill_complain(run, "%s gave %lld, not %d: %s", what, r, expected, naru_explain());
+    kill_check_valid(run, ch);
 }
 
 /* Receives until the end. Whether it was the one who comes next; what others send counts only if judged. */
