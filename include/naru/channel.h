@@ -335,8 +335,9 @@ NARU_API NARU_MUST_CHECK int naru_channel_adopt(struct naru_channel *ch);
  * channels have more descriptors on their way than RLIMIT_NOFILE here allows; as long as some are this
  * channel's own there is no room instead, until they are received (on unix: an event loop is not told of
  * that: try again now and then). -EPROTO: an earlier error left half a message in the stream, and nothing can
- * follow it. -ENOMEM, -ENOSPC: there was no room, too, and naru_channel_fd() cannot show when there is
- * (fs.epoll.max_user_watches); nothing was sent.
+ * follow it; shm: the peer's memory holds what it cannot have written. -EBUSY: shm: a loan is out
+ * (naru_loan()), and the next message is in it. -ENOMEM, -ENOSPC: there was no room, too, and
+ * naru_channel_fd() cannot show when there is (fs.epoll.max_user_watches); nothing was sent.
  */
 NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data, size_t len,
                                        int64_t timeout_ns);
@@ -347,13 +348,14 @@ NARU_API NARU_MUST_CHECK int naru_send(struct naru_channel *ch, const void *data
  * -EMSGSIZE: the message is larger than cap; it is kept, the explanation says how large it is, and the next
  *   call with room gets it. -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: there is none; nothing was lost.
  * -EPIPE: the senders closed and everything they sent has been received. -EOWNERDEAD: likewise, but the
- * sender was killed. -EREMOTEIO: likewise, but exec:'s command ended with a status other than 0.
- * -EPROTO: the stream broke off inside a message, or is not framed as told. -EBADMSG: the kernel cut off a
- * datagram larger than any expected; it is lost, and counted as dropped. -ECANCELED: naru_interrupt().
- * -ECONNRESET: the network's word. -ECONNREFUSED: udp: a datagram sent earlier found nobody. -EIDRM: the
- * queue was removed. -ENOENT: the file was, or was replaced, and all it held has been received. -ESTALE: it
- * was cut short. -EMFILE: shm: the message stays, as it has descriptors for which there is no room here, and
- * too many that came before cannot be closed, for a file system (FUSE) that does not answer.
+ * sender was killed. -EREMOTEIO: likewise, but exec:'s command ended with a status other than 0. -EPROTO: the
+ * stream broke off inside a message, or is not framed as told; shm: the peer's memory holds what it cannot
+ * have written, for good. -EBADMSG: the kernel cut off a datagram larger than any expected; it is lost, and
+ * counted as dropped. -ECANCELED: naru_interrupt(). -ECONNRESET: the network's word. -ECONNREFUSED: udp: a
+ * datagram sent earlier found nobody. -EIDRM: the queue was removed. -ENOENT: the file was, or was replaced,
+ * and all it held has been received. -ESTALE: it was cut short. -EMFILE: shm: the message stays, as it has
+ * descriptors for which there is no room here, and too many that came before cannot be closed, for a file
+ * system (FUSE) that does not answer.
  */
 NARU_API NARU_MUST_CHECK ssize_t naru_recv(struct naru_channel *ch, void *buf, size_t cap,
                                            int64_t timeout_ns);
