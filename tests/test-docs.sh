@@ -85,12 +85,31 @@ same_blocks() { # DOCUMENT DOCUMENT
     diff "$scratch/all.1" "$scratch/all.2"
 }
 
-# Every `test_name` is in the program named before it, every link leads to a file.
+# What the links of a Markdown page call its headings.
+anchors() { # DOCUMENT
+    sed -n 's/^##* //p' "$1" | LC_ALL=C sed 's/[]!-,./:-@[\\^`{-~]//g; y/ABCDEFGHIJKLMNOPQRSTUVWXYZ /abcdefghijklmnopqrstuvwxyz-/'
+}
+
+# Every link leads to a file, and to a heading of it; every test program that is spoken of is there.
+leads_somewhere() { # DOCUMENT
+    local link file anchor word missing=0
+    while IFS= read -r link; do
+        file=${link%%#*} anchor=
+        [[ $link != *#* ]] || anchor=${link#*#}
+        if [ -n "$file" ]; then file=$(dirname "$1")/$file; else file=$1; fi
+        [ -e "$file" ] || { echo "$1: there is no $file"; missing=1; continue; }
+        [ -z "$anchor" ] || anchors "$file" | grep -qxF -- "$anchor" || { echo "$1: $file has no #$anchor"; missing=1; }
+    done < <(grep -oE '\]\([^)]+' "$1" | sed 's/^](//' | grep -vE '^https?:')
+    while read -r word; do
+        compgen -G "tests/$word.*" >/dev/null || compgen -G "src/*/$word.c" >/dev/null ||
+            compgen -G "src/*/*/$word.c" >/dev/null || { echo "$1: there is no $word"; missing=1; }
+    done < <(grep -oE '\btest-[a-z]+(-[a-z]+)*' "$1" | sort -u)
+    return $missing
+}
+
+# Every `test_name` of a table is in the program named before it.
 names_what_exists() {
     local program word missing=0
-    while read -r word; do
-        [ -e "docs/$word" ] || { echo "there is no docs/$word"; missing=1; }
-    done < <(grep -oE '\]\([^)#]+' "$1" | sed 's/^](//')
     # shellcheck disable=SC2016 # Markdown's backquotes
     while read -r program word; do
         grep -qE "^(TEST|TEST_EACH)\(${word}[,)]|^${word}\(\)" tests/"$program".* src/*/"$program".c src/*/*/"$program".c 2>/dev/null ||
@@ -123,7 +142,10 @@ check 'shared-memory.md: commands' run_sh "$scratch/shm.01.using-it.sh"
 blocks docs/checklist.md "$scratch/list"
 check 'checklist.md: commands' run_sh "$scratch/list.01..sh"
 for document in checklist mechanisms mechanisms.ko shared-memory; do
-    check "$document.md names tests and files that exist" names_what_exists docs/$document.md
+    check "$document.md names tests that exist" names_what_exists docs/$document.md
+done
+for document in ./*.md docs/*.md docs/decisions/*.md examples/*.md; do
+    check "${document#./} leads to what exists" leads_somewhere "$document"
 done
 check 'examples of shared memory are short, and run' are_short_and_run jobs frames cycle gather ask ring
 check 'nothing is left behind' nothing_is_left
