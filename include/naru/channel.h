@@ -278,8 +278,8 @@ NARU_API NARU_MUST_CHECK int naru_listener_dispatch(struct naru_listener *l);
  * for its listeners.) A second call does nothing.
  *
  * -ENOTSUP: tcp:, where the kernel knows no such state, and what has no connections. -EMFILE, -ENFILE,
- * -ENOMEM: it was short of something for some of those who had connected, whose ends see a close; nobody new
- * connects nevertheless. Never waits. -ECHILD.
+ * -ENOMEM: it was short of something for some of those who had connected: each of them a naru_accept() gives
+ * that has it, or its end sees a close. Nobody new connects nevertheless. Never waits. -ECHILD.
  */
 NARU_API NARU_MUST_CHECK int naru_listener_finish(struct naru_listener *l);
 

@@ -202,3 +202,31 @@ TEST(a_listener_that_cannot_be_finished_says_so)
         (void)naru_listener_close(l);
     }
 }
+
+/* Who waits for the answer of a listener that has no descriptor for it: said, and it stays. */
+TEST(a_dispatch_or_a_finish_without_descriptors_says_so_and_keeps_who_came)
+{
+    const char *url = test_format("shm://%s/s?service=manual", test_directory());
+
+    for (int finish = 0; finish < 2; finish++) {
+        struct naru_channel *far, *near;
+        struct naru_listener *l;
+        char byte;
+        int r;
+
+        CHECK_INT(naru_listen(url, NULL, &l), 0);
+        CHECK_INT(naru_connect(url, NULL, NARU_NOWAIT, &far), 0);
+        test_limit_descriptors(0);
+        r = finish ? naru_listener_finish(l) : naru_listener_dispatch(l);
+        test_limit_descriptors(SIZE_MAX);
+        CHECK_INT(r, -EMFILE);
+        CHECK_CONTAINS(naru_explain(), "Too many open files");
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &near), 0);
+        CHECK_INT(naru_accept(l, NARU_NOWAIT, &(struct naru_channel *){NULL}), finish ? -ENOTCONN : -EAGAIN);
+        CHECK_INT(naru_send(near, "x", 1, NARU_NOWAIT), 0);
+        CHECK_INT(naru_recv(far, &byte, 1, NARU_S(60)), 1);
+        (void)naru_channel_close(near);
+        (void)naru_listener_close(l);
+        (void)naru_channel_close(far);
+    }
+}

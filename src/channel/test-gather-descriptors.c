@@ -148,3 +148,23 @@ TEST(a_peer_that_was_not_connected_yet_is_heard)
     set_close(&s);
     CHECK(naru_listener_close(l) == NULL);
 }
+
+/* It takes three, and one more for naru_gather_fd(). */
+TEST(a_gather_for_which_there_are_no_descriptors_says_so)
+{
+    struct naru_gather *g = NULL;
+
+    for (size_t i = 0; i < 3; i++) {
+        test_limit_descriptors(i);
+        CHECK_INT(naru_gather_new(&g), -EMFILE);
+        CHECK(g == NULL);
+        test_limit_descriptors(SIZE_MAX);
+    }
+    test_limit_descriptors(3);
+    CHECK_INT(naru_gather_new(&g), 0);
+    CHECK_INT(naru_gather_fd(g), -EMFILE);
+    CHECK_CONTAINS(naru_explain(), "no descriptor to poll a gather by");
+    test_limit_descriptors(SIZE_MAX);
+    CHECK(naru_gather_fd(g) >= 0);
+    CHECK(naru_gather_close(g) == NULL);
+}
