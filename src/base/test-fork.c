@@ -57,8 +57,15 @@ static void *allocate_a_while(void *size)
     return NULL;
 }
 
+static const char *each_room(size_t index)
+{
+    static const char *const rooms[] = {"no descriptor", "one descriptor", "descriptors"};
+
+    return index < sizeof rooms / sizeof *rooms ? rooms[index] : NULL;
+}
+
 /* Not so under a sanitizer, by itself: fork-sanitized.h. */
-TEST(a_child_allocates_whatever_other_threads_of_its_parent_do)
+TEST_EACH(a_child_allocates_whatever_other_threads_of_its_parent_do, each_room)
 {
     enum { FORKS = 100 };
     static size_t sizes[FORKS];
@@ -68,6 +75,7 @@ TEST(a_child_allocates_whatever_other_threads_of_its_parent_do)
         int pid;
 
         sizes[i] = 16 + i;
+        test_limit_descriptors(index < 2 ? index : SIZE_MAX);
         atomic_fetch_add(&allocating, 1);
         CHECK_INT(pthread_create(&thread, NULL, allocate_a_while, &sizes[i]), 0);
         CHECK_INT(pthread_detach(thread), 0); /* or it leaks in the child, as ThreadSanitizer sees it */
@@ -76,6 +84,7 @@ TEST(a_child_allocates_whatever_other_threads_of_its_parent_do)
             (void)allocate_a_while(&sizes[i]);
             _exit(0);
         }
+        test_limit_descriptors(SIZE_MAX);
         test_join(pid);
     }
     WAIT_UNTIL(atomic_load(&allocating) == 0);
