@@ -90,7 +90,7 @@ struct target {
     int64_t pid;
     int sig;
     bool check; /* that it would survive the signal */
-    int unsure; /* how often that could not be said */
+    struct signal_doubt doubt;
 };
 
 /* Whether the process would take the signal and live: 0 with *ret_peer; -EAGAIN while it would not
@@ -112,7 +112,7 @@ static int look_at_receiver(struct target *to, int pidfd, struct naru_peer *ret_
             "%s: thread %" PRId64 " (%s) does not block %s, and would be killed by it; it must "
             "naru_listen() for it or block it (if it sleeps in sigwait, which hides that: ?check=no)",
             to->url, thread.pid, thread.name, naru_signal_name(to->sig));
-    if (r == SIGNAL_UNSURE && ++to->unsure < SIGNAL_LOOKS)
+    if (r == SIGNAL_UNSURE && !signal_is_lasting(&to->doubt, to->pid, &thread))
         return error_set(
             EAGAIN, "%s: process %" PRId64 " blocks everything at this moment, perhaps for this moment only",
             to->url, to->pid);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -119,7 +120,8 @@ static int thread_reception(const struct signal_status *thread, uint64_t set)
 
     if (set & ~thread->sets.blocked)
         return SIGNAL_OPEN;
-    if ((thread->sets.blocked | not_for_programs) == UINT64_MAX && thread->state == 'R' &&
+    /* 'D', uninterruptible: in vfork(2), or for a page */
+    if ((thread->sets.blocked | not_for_programs) == UINT64_MAX && strchr("RD", thread->state) &&
         thread->pid != gettid())
         return SIGNAL_UNSURE;
     return SIGNAL_BLOCKED;
@@ -146,11 +148,12 @@ static int look_at_threads(DIR *tasks, char *path, size_t length, uint64_t set,
             return r;
         threads++;
         r = thread_reception(&thread, set);
-        if (r == SIGNAL_OPEN) {
-            *ret_thread = thread;
+        if (r == SIGNAL_BLOCKED)
+            continue;
+        *ret_thread = thread;
+        if (r == SIGNAL_OPEN)
             return r;
-        }
-        found = r == SIGNAL_UNSURE ? r : found;
+        found = r;
     }
     if (errno && errno != ESRCH)
         return -errno;
@@ -170,4 +173,27 @@ int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret
     r = look_at_threads(tasks, path, (size_t)length, set, ret_thread);
     (void)closedir(tasks);
     return r;
+}
+
+/* The clock of a process's CPU time, or of a thread's of this one, as the kernel makes them up
+ * (include/linux/posix-timers_types.h): clock_getcpuclockid(3) has none for a thread's number. */
+static clockid_t cpu_clock(int64_t pid, int64_t tid)
+{
+    enum { OF_PROCESS = 2, OF_THREAD = 6 };
+
+    return (clockid_t)(~(uint32_t)(pid ? pid : tid) << 3 | (pid ? OF_PROCESS : OF_THREAD));
+}
+
+bool signal_is_lasting(struct signal_doubt *doubt, int64_t pid, const struct signal_status *thread)
+{
+    enum { LOOKS = 12 };
+    struct timespec taken = {.tv_nsec = doubt->cpu_ns + 1}; /* where it cannot be told each look counts */
+    int64_t cpu_ns;
+
+    (void)clock_gettime(cpu_clock(pid, thread->pid), &taken);
+    cpu_ns = NARU_S(taken.tv_sec) + taken.tv_nsec;
+    if (cpu_ns == doubt->cpu_ns)
+        return false;
+    doubt->cpu_ns = cpu_ns;
+    return ++doubt->looks >= LOOKS;
 }

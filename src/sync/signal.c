@@ -343,11 +343,13 @@ int naru_signal_send_value(int64_t pid, int sig, int32_t value)
 /* As signal_find_open_thread() of this process, looking again while it is not sure. */
 static int look_at_own_threads(uint64_t set, struct signal_status *ret_thread)
 {
-    int64_t step = 0;
-    int r, looks = 0;
+    int64_t step = 0, deadline = deadline_after(NARU_S(10)); /* one that waits for a disk takes no CPU */
+    struct signal_doubt doubt = {0};
+    int r;
 
-    while ((r = signal_find_open_thread(0, set, ret_thread)) == SIGNAL_UNSURE && ++looks < SIGNAL_LOOKS)
-        (void)backoff_sleep(&step, NARU_FOREVER);
+    while ((r = signal_find_open_thread(0, set, ret_thread)) == SIGNAL_UNSURE &&
+           !signal_is_lasting(&doubt, 0, ret_thread) && backoff_sleep(&step, deadline))
+        ;
     return r;
 }
 

@@ -30,17 +30,26 @@ const char *signal_status_text(int code);
 enum signal_reception {
     SIGNAL_BLOCKED = 0, /* all of them block all of it */
     SIGNAL_OPEN = 1,    /* some do not, and would be struck */
-    SIGNAL_UNSURE = 2 /* as SIGNAL_BLOCKED, but one that is running blocks everything there is: for a moment,
-                         as the C library does in fork(), pthread_create() and posix_spawn(), or for good */
+    SIGNAL_UNSURE = 2   /* as SIGNAL_BLOCKED, but one that does not sleep blocks everything there is: for a
+                           moment, as the C library does in fork(), pthread_create() and posix_spawn(), or for
+                           good */
 };
 
-/* How often to find SIGNAL_UNSURE, with growing pauses (backoff_sleep()), before believing that it is for
- * good: some 30 ms. */
-enum { SIGNAL_LOOKS = 12 };
-
 /* What the threads of the process (0: this one) do about the set: an enum signal_reception, with *ret_thread
- * the open one; or as signal_status_read(). */
+ * the one that is open or unsure; or as signal_status_read(). */
 int signal_find_open_thread(int64_t pid, uint64_t set, struct signal_status *ret_thread);
+
+/* How often it was SIGNAL_UNSURE; all 0 before the first look. */
+struct signal_doubt {
+    int looks;
+    int64_t cpu_ns; /* what the process, or this one's thread, had taken of the CPUs */
+};
+
+/* To be asked each time that SIGNAL_UNSURE was found, with growing pauses (backoff_sleep()) in between:
+ * whether that is for good, by now, of this thread of the process. So it is after some 30 ms; on a busy
+ * machine a new process may wait longer than that for its first turn, and looks between which there was none
+ * do not count. */
+bool signal_is_lasting(struct signal_doubt *doubt, int64_t pid, const struct signal_status *thread);
 
 /* The kernel set as the C library's; -EINVAL (explained) for what cannot be in one: empty sets, SIGKILL,
  * SIGSTOP, 32 and 33. doing: "blocking". */

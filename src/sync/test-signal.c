@@ -412,3 +412,37 @@ TEST(a_thread_that_would_be_struck_instead_is_found)
     CHECK_INT(naru_loop_add_signal(loop, naru_signal_bit(SIGRTMIN), hear, NULL, NULL), 0);
     naru_loop_free(loop);
 }
+
+/* How many looks in a hundred, one right behind the other, count. */
+static int looks_that_count(int64_t pid, int64_t tid)
+{
+    const struct signal_status thread = {.pid = tid};
+    struct signal_doubt doubt = {0};
+
+    for (int i = 0; i < 100; i++)
+        (void)signal_is_lasting(&doubt, pid, &thread);
+    return doubt.looks;
+}
+
+/* A new process that waits for its first turn on a CPU is like this sleeper. */
+TEST(a_doubt_lasts_in_turns_on_a_cpu_and_not_in_time)
+{
+    const struct signal_status own = {.pid = gettid()};
+    struct signal_doubt of_own = {0}, of_spinner = {0};
+    int sleeper = test_fork(), spinner;
+
+    if (sleeper == 0)
+        for (;;)
+            pause();
+    WAIT_UNTIL(looks_that_count(sleeper, sleeper) == 1); /* the first: it had turns before */
+    test_kill(sleeper);
+    spinner = test_fork();
+    if (spinner == 0)
+        for (;;)
+            getppid();
+    WAIT_UNTIL(signal_is_lasting(&of_spinner, spinner, &(struct signal_status){.pid = spinner}));
+    test_kill(spinner);
+    WAIT_UNTIL(signal_is_lasting(&of_own, 0, &own));
+    CHECK_INT(of_own.looks, of_spinner.looks);
+    CHECK(of_own.looks > 10);
+}
