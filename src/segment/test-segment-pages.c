@@ -4,6 +4,7 @@
  * huge ones: every kind, judged by what the kernel says of the mapping (smaps) and of faults (getrusage).
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -187,20 +188,39 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static long fault
     return faults() - before;
 }
 
+/* Of a segment and its mirror, as it is opened and then, if it can be, as it is grown to twice that. */
+static long faults_of(const char *kind, const char *options, size_t size)
+{
+    struct naru_segment *segment = open_as(kind, options, size);
+    long count = faults_of_writing(segment, 2 * size);
+
+    if (strcmp(kind, "shm+sysv") != 0) {
+        CHECK_INT(naru_segment_resize(segment, 2 * size), 0);
+        count += faults_of_writing(segment, 4 * size);
+    }
+    naru_segment_close(segment);
+    return count;
+}
+
+/* The least of some segments: the kernel may take a page away in between, to move it, or to write what a file
+ * has to its disk. */
+static long least_faults_of(const char *kind, const char *options, size_t size)
+{
+    long least = LONG_MAX;
+
+    for (int i = 0; i < 5 && least > 0; i++) {
+        long count = faults_of(kind, options, size);
+
+        least = count < least ? count : least;
+    }
+    return least;
+}
+
 TEST(nothing_faults_that_was_there_before)
 {
     for (const char *const *kind = kinds; *kind; kind++) {
-        struct naru_segment *segment = open_as(*kind, "prefault&mirror", MIB);
-
-        CHECK_INT(faults_of_writing(segment, 2 * MIB), 0);
-        if (strcmp(*kind, "shm+sysv") != 0) {
-            CHECK_INT(naru_segment_resize(segment, 2 * MIB), 0);
-            CHECK_INT(faults_of_writing(segment, 4 * MIB), 0);
-        }
-        naru_segment_close(segment);
-        segment = open_as(*kind, "prefault=no", MIB); /* and this counts them */
-        CHECK(faults_of_writing(segment, MIB) > 0);
-        naru_segment_close(segment);
+        CHECK_INT(least_faults_of(*kind, "prefault&mirror", MIB), 0);
+        CHECK(least_faults_of(*kind, "prefault=no&mirror", MIB) > 0); /* and this counts them */
     }
 }
 
@@ -290,10 +310,11 @@ TEST(a_mirror_of_huge_pages_prefaulted)
     size_t huge = pages_huge_size();
 
     for (const char *const *kind = memory_kinds; *kind; kind++) {
-        struct naru_segment *segment = open_as(*kind, "mirror&huge=try&prefault", 2 * huge);
+        struct naru_segment *segment;
 
+        CHECK_INT(least_faults_of(*kind, "mirror&huge=try&prefault", 2 * huge), 0);
+        segment = open_as(*kind, "mirror&huge=try&prefault", 2 * huge);
         check_mirror(segment, 2 * huge);
-        CHECK_INT(faults_of_writing(segment, 4 * huge), 0);
         if (can_collapse()) {
             CHECK_INT(huge_bytes(naru_segment_data(segment)), 2 * huge);
             CHECK_INT(huge_bytes((char *)naru_segment_data(segment) + 2 * huge), 2 * huge);
