@@ -26,17 +26,17 @@ trap cleanup EXIT
 expect() {
     local wanted=$1 got
     shift
-    timeout 60 "$@" >"$scratch/out" 2>"$scratch/err"
+    timeout 100 "$@" >"$scratch/out" 2>"$scratch/err"
     got=$?
     [ $got -eq "$wanted" ] || fail "$* ended with $got instead of $wanted: $(cat "$scratch/err")"
 }
 
 says() { grep -qF -- "$2" "$scratch/$1" || fail "no '$2' in: $(cat "$scratch/$1")"; }
 
-# until COMMAND...: waits until it succeeds, 20 seconds at most
+# until COMMAND...: waits until it succeeds, a minute at most
 until_true() {
     local i
-    for ((i = 0; i < 2000; i++)); do
+    for ((i = 0; i < 6000; i++)); do
         "$@" >/dev/null 2>&1 && return 0
         sleep 0.01
     done
@@ -103,7 +103,7 @@ a_killed_holder_hands_the_lock_over_and_the_next_is_told() {
     hold lock $id-d || return 1
     command=$(cat "$scratch/pid")
     kill -9 "$holder"
-    expect 0 "$naru" lock -t 20s $id-d -- echo mine && says out mine && says err "process $holder, which held it, died" &&
+    expect 0 "$naru" lock -t 60s $id-d -- echo mine && says out mine && says err "process $holder, which held it, died" &&
         expect 0 "$naru" lock --status --json $id-d && says out "\"last_dead\": $holder" &&
         until_true is_gone "$command" && expect 0 "$naru" lock $id-d -- true &&
         { [ ! -s "$scratch/err" ] || fail "said twice: $(cat "$scratch/err")"; }
@@ -191,7 +191,7 @@ a_unit_is_held_as_long_as_the_command_lives() {
     expect 124 "$naru" sem --try $id-k run -- true && expect 0 "$naru" sem $id-k get && says out 0 &&
         expect 1 "$naru" sem $id-k rm && says err "it would let more in" || return 1
     kill -9 "$command"
-    expect 0 "$naru" sem --timeout 20s $id-k run -- true && expect 0 "$naru" sem $id-k rm
+    expect 0 "$naru" sem --timeout 60s $id-k run -- true && expect 0 "$naru" sem $id-k rm
 }
 
 units_are_posted_and_taken() {
@@ -221,7 +221,7 @@ other_programs_semaphores_are_shared() {
 a_system_v_unit_comes_back_from_the_dead() {
     hold sem "sem+sysv:$key?create&value=1" run || return 1
     kill -9 "$holder"
-    expect 0 "$naru" sem -t 20s "sem+sysv:$key" run -- true
+    expect 0 "$naru" sem -t 60s "sem+sysv:$key" run -- true
 }
 
 events_let_through() {

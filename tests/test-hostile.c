@@ -62,7 +62,7 @@ TEST(a_unit_of_a_holder_that_proc_hides_comes_back_when_he_is_killed)
                    "$nobody ./naru sem -m 666 s run -- sh -c 'echo $$ > told; exec cat never' & "
                    "holder=$(cat told);"
                    "$other ./naru sem --try s run -- echo too early || echo held; kill -9 $holder;"
-                   "$other ./naru sem -t 20s s run -- echo back; wait; naru sem s rm"));
+                   "$other ./naru sem -t 60s s run -- echo back; wait; naru sem s rm"));
 }
 
 TEST(without_proc_what_can_work_does_and_the_rest_says_what_is_missing)

@@ -20,7 +20,7 @@ static int await(struct naru_channel *ch, struct naru_message *m, bool loop)
     if (!loop)
         return naru_recv_message(ch, m, NARU_S(60));
     while ((r = naru_recv_message(ch, m, NARU_NOWAIT)) == -EAGAIN)
-        CHECK_INT(poll(&ready, 1, 20000), 1);
+        CHECK_INT(poll(&ready, 1, 60000), 1);
     return r;
 }
 

@@ -15,7 +15,7 @@
 TEST(a_lock_whose_holder_was_overwritten_is_no_lock_any_more)
 {
     static const uint32_t words[] = {FUTEX_TID_MASK, FUTEX_WAITERS | FUTEX_TID_MASK, FUTEX_WAITERS};
-    static const int64_t timeouts[] = {NARU_S(20), NARU_FOREVER};
+    static const int64_t timeouts[] = {NARU_S(60), NARU_FOREVER};
     struct lock lock;
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)

@@ -124,8 +124,8 @@ TEST(messages_of_a_type_have_any_length)
     struct naru_channel *far, *near;
 
     options.type = NARU_TYPE(struct pose, 2);
-    CHECK_INT(naru_connect(url(), &options, NARU_S(20), &far), 0);
-    CHECK_INT(naru_accept(l, NARU_S(20), &near), 0);
+    CHECK_INT(naru_connect(url(), &options, NARU_S(60), &far), 0);
+    CHECK_INT(naru_accept(l, NARU_S(60), &near), 0);
     CHECK_INT(naru_send(far, poses, sizeof poses, NARU_FOREVER), 0);
     CHECK_INT(naru_recv(near, got, sizeof got, NARU_FOREVER), sizeof got);
     CHECK(got[2].heading == 9);
