@@ -164,11 +164,11 @@ TEST(any_walk_agrees_with_the_model)
             (void)(dice & 2 ? put(&b, length) : put_in_place(&b, length, dice & 4 ? length : length / 3));
         else
             (void)(dice & 2 ? take(&b) : take_in_place(&b));
-        if (dice >> 41 % 16 == 0)
+        if ((dice >> 41) % 16 == 0)
             CHECK_INT(naru_ring_attach_writer(b.memory, b.bytes, &b.writer), 0);
-        if (dice >> 45 % 16 == 0)
+        if ((dice >> 45) % 16 == 0)
             CHECK_INT(naru_ring_attach_reader(b.memory, b.bytes, &b.reader), 0);
-        if (dice >> 50 % 64 == 0) {
+        if ((dice >> 50) % 64 == 0) {
             while (take(&b))
                 ;
             CHECK(put(&b, LONGEST) && take(&b));
