@@ -31,26 +31,41 @@ static void put(struct json *j, const char *text)
     (void)fputs(text, j->out);
 }
 
+enum { UTF8_MAX = 4 }; /* bytes of a character */
+
+/* The next character, or a byte that begins none (then 0), as far as there is one. A message that is shown
+ * where it lies is its sender's memory, who may change it meanwhile: what was judged has to be what is
+ * written, so each byte is fetched once for that. */
+static size_t fetch(const volatile unsigned char *p, size_t left, unsigned char ret_character[UTF8_MAX])
+{
+    size_t n = left < UTF8_MAX ? left : UTF8_MAX;
+
+    for (size_t i = 0; i < n; i++)
+        ret_character[i] = p[i];
+    return utf8_length(ret_character, n);
+}
+
 static void put_string(struct json *j, const void *data, size_t length)
 {
     const unsigned char *p = data, *end = p + length;
 
     (void)fputc('"', j->out);
     while (p < end) {
-        size_t n = utf8_length(p, (size_t)(end - p));
+        unsigned char c[UTF8_MAX];
+        size_t n = fetch(p, (size_t)(end - p), c);
 
         if (n == 0)
             put(j, "\\ufffd");
-        else if (*p == '"' || *p == '\\')
-            (void)fprintf(j->out, "\\%c", *p);
-        else if (*p == '\n')
+        else if (*c == '"' || *c == '\\')
+            (void)fprintf(j->out, "\\%c", *c);
+        else if (*c == '\n')
             put(j, "\\n");
-        else if (*p == '\t')
+        else if (*c == '\t')
             put(j, "\\t");
-        else if (*p < 0x20 || *p == 0x7f)
-            (void)fprintf(j->out, "\\u%04x", *p);
+        else if (*c < 0x20 || *c == 0x7f)
+            (void)fprintf(j->out, "\\u%04x", *c);
         else
-            (void)fwrite(p, 1, n, j->out);
+            (void)fwrite(c, 1, n, j->out);
         p += n ? n : 1;
     }
     (void)fputc('"', j->out);

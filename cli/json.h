@@ -48,7 +48,8 @@ void json_bool(struct json *j, const char *key, bool value);
 void json_null(struct json *j, const char *key);
 
 /* Bytes that may be anything: a member `key` with the text if they are valid UTF-8, else `key_base64`
- * (RFC 4648 section 4). Inside objects only. */
+ * (RFC 4648 section 4). Inside objects only. They may change meanwhile, as a message in its sender's memory:
+ * what is written is JSON all the same. */
 void json_bytes(struct json *j, const char *key, const void *data, size_t length);
 
 /* The length of the valid UTF-8 sequence (RFC 3629: no surrogates, nothing overlong) at the start of the

@@ -57,9 +57,10 @@ endforeach()
 # Likewise, of what an event loop is to watch.
 target_link_options(test-shm-meeting-watch PRIVATE -Wl,--wrap=epoll_ctl)
 
-# Parts of the command by themselves: the tour's two ends over a line of the test's own, and its signal handlers.
+# Parts of the command by themselves: the tour's two ends over a line of the test's own, its signal handlers, its JSON.
 target_sources(test-tour-udp PRIVATE cli/tour-udp.c cli/tour-carry.c cli/sha256.c)
 target_sources(test-interrupt PRIVATE cli/interrupt.c)
+target_sources(test-json PRIVATE cli/json.c)
 
 # The programs that settle what docs/mechanisms.md claims: the C library alone, run by test-claims.
 file(GLOB claim_sources CONFIGURE_DEPENDS tests/claims/*.c)
