@@ -5,9 +5,11 @@
  * what only that one can write.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "channel/channel.h"
 #include "channel/shm/shm.h"
@@ -202,6 +204,44 @@ TEST_EACH(a_bell_that_is_full_holds_up_no_sender, each_bell)
         atomic_store(&l->page->lane[0].taken, link_of(ch[0])->tx.position);
     }
     close_pair(ch);
+}
+
+/* Since Linux 6.5; the number that x86, Arm, RISC-V and most others have (asm-generic/socket.h). */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+
+static int lowest_free_descriptor(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    CHECK(fd >= 0);
+    CHECK_INT(close(fd), 0);
+    return fd;
+}
+
+/* Who connects may keep copies of the bells that it passes, and ask the kernel for a pidfd beside each byte.
+ */
+TEST(a_bell_that_brings_pidfds_takes_no_descriptor)
+{
+    static const int on = 1;
+    struct naru_channel *ch[2];
+    char buffer[100];
+    bool brings;
+    int lowest;
+
+    (void)open_pair(ch);
+    brings = setsockopt(ch[0]->rfd, SOL_SOCKET, SO_PASSPIDFD, &on, sizeof on) == 0;
+    CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_FOREVER), 5);
+    lowest = lowest_free_descriptor();
+    for (int i = 0; i < 20 && brings; i++) {
+        CHECK_INT(send(ch[1]->rfd, "x", 1, MSG_NOSIGNAL), 1);
+        CHECK_INT(naru_recv(ch[0], buffer, sizeof buffer, NARU_NOWAIT), -EAGAIN);
+        CHECK_INT(lowest_free_descriptor(), lowest);
+    }
+    close_pair(ch);
+    if (!brings)
+        test_skip("no SO_PASSPIDFD before Linux 6.5");
 }
 
 /* What is in the ring is received; then it is gone, although it lives. */

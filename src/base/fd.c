@@ -109,6 +109,22 @@ int fd_socket_option(int fd, int option)
     return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
 }
 
+/* Since Linux 6.5; glibc 2.38 has it. */
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 0x04
+#endif
+
+/* Nobody here asks for the sender's pidfd. But whoever has a copy of the socket may have (SO_PASSPIDFD), and
+ * from then on each message brings one. Its close waits for nobody. */
+static void close_pidfd(const struct cmsghdr *cmsg)
+{
+    int fd = -1;
+
+    if (cmsg->cmsg_len >= CMSG_LEN(sizeof fd))
+        memcpy(&fd, CMSG_DATA(cmsg), sizeof fd);
+    (void)fd_close(fd); /* less than 0: the kernel had none to give */
+}
+
 size_t fd_received(const struct msghdr *header, int *fds)
 {
     size_t total = 0;
@@ -119,6 +135,8 @@ size_t fd_received(const struct msghdr *header, int *fds)
          cmsg = CMSG_NXTHDR((struct msghdr *)(uintptr_t)header, cmsg)) {
         size_t count;
 
+        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_PIDFD)
+            close_pidfd(cmsg);
         if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
             continue;
         count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof *fds;

@@ -42,7 +42,7 @@ unsigned fd_type(int fd);
 int fd_socket_option(int fd, int option);
 
 /* The descriptors in what recvmsg(2) filled in (SCM_RIGHTS), of which there are no more than that had room
- * for. Returns how many; they are the caller's. */
+ * for. Returns how many; they are the caller's. A pidfd that came along is closed. */
 size_t fd_received(const struct msghdr *header, int *fds);
 
 /* Has an eventfd of our own, which is not near its limit, readable or not, as it is not yet. */
