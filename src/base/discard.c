@@ -3,7 +3,10 @@
  * What close(2) may wait for, and how long:
  *
  * - A socket that lingers (socket(7), SO_LINGER) waits for its peer, as long as its owner said. That can be
- *   taken back before.
+ *   taken back before, but setsockopt(2) waits for the socket's lock, which whoever sends from a page that
+ *   never comes (userfaultfd(2), FUSE) holds meanwhile, by its own copy. getsockopt(2) does not.
+ * - A pipe has a lock, too, which its reader holds: who closes the other end waits for it, and so does
+ *   F_GETPIPE_SZ. Likewise terminals, and the memory that a userfaultfd is of.
  * - A unix socket waits for whatever lies in it unreceived, and is closed with it: a socket that lingers, in
  *   one that is in another. Whoever has the other end may put it there until the last moment; what has
  * nothing in it now is taken for harmless.
@@ -51,6 +54,7 @@ enum { FULL_PAUSE_NS = 100 * 1000, FULL_PAUSES = 100 };
 /* What came together. */
 struct strangers {
     struct strangers *next;
+    bool shared; /* as of discard_shared_fds() */
     size_t count;
     int fds[];
 };
@@ -99,24 +103,21 @@ bool discard_may_hold_others(int fd)
            ioctl(fd, FIONREAD, &unread) < 0 || unread > 0;
 }
 
-/* Whether it is a socket that does not linger, or shall not any more, and holds no others. */
-static bool is_brief(int fd, bool shared)
+/* Whether it is a socket that does not linger, and holds no others. */
+static bool is_brief(int fd)
 {
     struct linger linger = {0, 0};
     socklen_t length = sizeof linger;
 
-    if (discard_may_hold_others(fd))
-        return false;
-    if (!shared)
-        return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0;
-    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 && !linger.l_onoff;
+    return !discard_may_hold_others(fd) && getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &length) == 0 &&
+           !linger.l_onoff;
 }
 
 /* Whether close() cannot wait. Asks only what the kernel answers; of files, whose answer takes longer than
  * most, *files times at most. */
-static bool is_harmless(int fd, bool shared, unsigned *files)
+static bool is_harmless(int fd, unsigned *files)
 {
-    if (fd < 0 || is_brief(fd, shared) || !has_no_seals(fd) || fcntl(fd, F_GETPIPE_SZ) >= 0)
+    if (fd < 0 || is_brief(fd) || !has_no_seals(fd))
         return true;
     if (*files == 0)
         return false;
@@ -141,13 +142,22 @@ static struct strangers *next_strangers(size_t done)
     return next;
 }
 
+static void close_one(int fd, bool shared)
+{
+    const struct linger at_once = {0, 0};
+
+    if (!shared && !discard_may_hold_others(fd)) /* ENOTSOCK: it may be anything */
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    (void)fd_close(fd);
+}
+
 static void *close_them(void *argument)
 {
     size_t done = 0;
 
     for (struct strangers *s; (s = next_strangers(done)); free(s)) {
         for (size_t i = 0; i < s->count; i++)
-            (void)fd_close(s->fds[i]);
+            close_one(s->fds[i], s->shared);
         done = s->count;
     }
     return argument;
@@ -192,9 +202,13 @@ static void put(struct strangers *strangers)
 }
 
 /* Room for so many; NULL: there is none, and a number that is lost is better than a caller that hangs. */
-static struct strangers *new_strangers(size_t most)
+static struct strangers *new_strangers(size_t most, bool shared)
 {
-    return calloc(1, sizeof(struct strangers) + most * sizeof(int));
+    struct strangers *strangers = calloc(1, sizeof(struct strangers) + most * sizeof(int));
+
+    if (strangers)
+        strangers->shared = shared;
+    return strangers;
 }
 
 static void discard(const int *fds, size_t count, bool shared)
@@ -204,12 +218,12 @@ static void discard(const int *fds, size_t count, bool shared)
     int saved = errno;
 
     for (size_t i = 0; i < count; i++) {
-        if (is_harmless(fds[i], shared, &files)) {
+        if (is_harmless(fds[i], &files)) {
             (void)fd_close(fds[i]);
             continue;
         }
         if (!strangers)
-            strangers = new_strangers(count - i);
+            strangers = new_strangers(count - i, shared);
         if (strangers)
             strangers->fds[strangers->count++] = fds[i];
     }
@@ -231,7 +245,7 @@ void discard_shared_fds(const int *fds, size_t count)
 void discard_by_thread(int fd)
 {
     int saved = errno;
-    struct strangers *stranger = new_strangers(1);
+    struct strangers *stranger = new_strangers(1, true);
 
     if (stranger) {
         stranger->count = 1;

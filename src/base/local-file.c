@@ -7,7 +7,9 @@
  *
  * Only kinds that are known to answer by themselves count. An overlay may lie over others; to mount one in
  * this namespace takes its owner, who need not go such ways. A device of CUSE is FUSE again: of devices, only
- * those count whose numbers are fixed and the kernel's own (Documentation/admin-guide/devices.txt).
+ * those of memory count (/dev/null), whose number is fixed (Documentation/admin-guide/devices.txt): who
+ * closes one side of a pseudo terminal waits for who reads the other. And of what is of no file system, what
+ * cannot wait for another process: to close a userfaultfd(2) takes the lock of the memory that it is of.
  */
 #include "base/local-file.h"
 
@@ -24,15 +26,25 @@ static const char *const local_kinds[] = {"bcachefs", "btrfs", "devpts", "devtmp
                                           "iso9660",  "jfs",   "msdos",  "overlay",  "ramfs", "squashfs",
                                           "tmpfs",    "vfat",  "xfs",    "zfs",      NULL};
 
-/* proc_pid_fd(5): "anon_inode:[eventfd]". What has a path begins with a slash, or "(unreachable)". */
+static const char *const harmless_inodes[] = {"anon_inode:[eventfd]", "anon_inode:[eventpoll]",
+                                              "anon_inode:[timerfd]", "anon_inode:[signalfd]",
+                                              "anon_inode:[pidfd]",   NULL};
+
+/* proc_pid_fd(5). What has a path begins with a slash, or "(unreachable)". */
 static bool is_of_no_file_system(int fd)
 {
-    static const char prefix[] = "anon_inode:";
-    char path[64], target[sizeof prefix];
+    char path[64], target[64];
+    ssize_t length;
 
     (void)snprintf(path, sizeof path, "/proc/thread-self/fd/%d", fd);
-    return readlink(path, target, sizeof prefix - 1) == (ssize_t)sizeof prefix - 1 &&
-           memcmp(target, prefix, sizeof prefix - 1) == 0;
+    length = readlink(path, target, sizeof target - 1);
+    if (length < 0)
+        return false;
+    target[length] = '\0';
+    for (size_t i = 0; harmless_inodes[i]; i++)
+        if (strcmp(target, harmless_inodes[i]) == 0)
+            return true;
+    return false;
 }
 
 /* The number of its mount, or -1. */
@@ -88,15 +100,14 @@ static bool is_local_mount(int number)
 /* Of what is on a local mount. */
 static bool is_plain(int fd)
 {
-    enum { MEMORY = 1, TERMINALS = 5, PSEUDO_TERMINALS = 136, PSEUDO_TERMINALS_END = 144 };
+    enum { MEMORY = 1 };
     struct statx status;
 
     /* An overlay would ask those below, but for AT_STATX_DONT_SYNC. */
     if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) < 0)
         return false;
     if (S_ISCHR(status.stx_mode))
-        return status.stx_rdev_major == MEMORY || status.stx_rdev_major == TERMINALS ||
-               (status.stx_rdev_major >= PSEUDO_TERMINALS && status.stx_rdev_major < PSEUDO_TERMINALS_END);
+        return status.stx_rdev_major == MEMORY;
     return S_ISREG(status.stx_mode) || S_ISDIR(status.stx_mode);
 }
 

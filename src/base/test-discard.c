@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/local-file.h"
+#include "runner-trap.h"
 #include "runner.h"
 
 static bool is_open(int fd)
@@ -94,7 +97,7 @@ static const struct {
              {"a directory", open_directory}, {"a path", open_path},
              {"/dev/null", open_null},        {"memory", open_memory},
              {"an eventfd", open_event},      {"an epoll", open_epoll},
-             {"a socket", open_socket},       {"a pipe", open_pipe}};
+             {"a socket", open_socket}};
 
 static const char *each_kind(size_t index)
 {
@@ -119,14 +122,14 @@ TEST_EACH(what_only_the_kernel_answers_for_is_closed_at_once, each_kind)
 TEST(of_everything_else_a_thread_takes_care)
 {
     for (int round = 0; round < 100; round++) {
-        int fds[4] = {open("/proc/self/status", O_RDONLY | O_CLOEXEC), -1, open_socket(),
-                      open("/proc/self/maps", O_RDONLY | O_CLOEXEC)};
+        int fds[5] = {open("/proc/self/status", O_RDONLY | O_CLOEXEC), -1, open_socket(),
+                      open("/proc/self/maps", O_RDONLY | O_CLOEXEC), open_pipe()};
 
         fds[1] = open_socket_with_a_byte();
         CHECK(fds[0] >= 0 && fds[1] >= 0 && fds[3] >= 0 && !local_file(fds[0]));
-        discard_fds(fds, 4);
+        discard_fds(fds, 5);
         CHECK(!is_open(fds[2]));
-        WAIT_UNTIL(!is_open(fds[0]) && !is_open(fds[1]) && !is_open(fds[3]));
+        WAIT_UNTIL(!is_open(fds[0]) && !is_open(fds[1]) && !is_open(fds[3]) && !is_open(fds[4]));
     }
     WAIT_UNTIL(!discard_is_full());
 }
@@ -145,9 +148,93 @@ TEST(a_shared_socket_that_lingers_goes_on_to)
     CHECK(getsockopt(fd, SOL_SOCKET, SO_LINGER, &now, &length) == 0 && now.l_onoff && now.l_linger == 60);
     copy = dup(fd);
     discard_fds(&copy, 1);
-    CHECK(!is_open(copy));
+    WAIT_UNTIL(!is_open(copy));
     CHECK(getsockopt(fd, SOL_SOCKET, SO_LINGER, &now, &length) == 0 && !now.l_onoff);
     close(fd);
+}
+
+/* --- locks that the other side holds --- */
+
+/* Somebody who is in a call of the kernel's with a page that never comes, and holds what that locks. */
+struct held {
+    int fd;
+    void *trap;
+    _Atomic int tid;
+};
+
+static void *read_into_trap(void *argument)
+{
+    struct held *held = argument;
+
+    held->tid = (int)gettid();
+    (void)!read(held->fd, held->trap, 1);
+    return NULL;
+}
+
+static void *write_from_trap(void *argument)
+{
+    struct held *held = argument;
+
+    held->tid = (int)gettid();
+    (void)!write(held->fd, held->trap, TRAP_BYTES);
+    return NULL;
+}
+
+static int open_held_pipe(struct held *ret_held)
+{
+    int fds[2];
+
+    CHECK(pipe2(fds, O_CLOEXEC) == 0 && write(fds[1], "x", 1) == 1);
+    ret_held->fd = fds[0];
+    return fds[1]; /* the last of its side: to close it is not only to have one copy less */
+}
+
+/* TCP, connected to itself: by both of its ends opening at once. */
+static int open_held_socket(struct held *ret_held)
+{
+    const struct linger hour = {1, 3600};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&at, length) == 0);
+    CHECK_INT(getsockname(fd, (struct sockaddr *)&at, &length), 0);
+    CHECK_INT(connect(fd, (struct sockaddr *)&at, length), 0);
+    CHECK_INT(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hour, sizeof hour), 0);
+    ret_held->fd = fd;
+    return dup(fd);
+}
+
+static const struct {
+    const char *name;
+    int (*open)(struct held *ret_held);
+    void *(*hold)(void *held);
+} locks[] = {{"a pipe", open_held_pipe, read_into_trap}, {"a socket", open_held_socket, write_from_trap}};
+
+static const char *each_lock(size_t index)
+{
+    return index < sizeof locks / sizeof *locks ? locks[index].name : NULL;
+}
+
+/* The caller goes on; a thread waits. Which nobody ends before the process does: so it is a child's. */
+TEST_EACH(a_lock_that_somebody_holds_holds_nobody_up, each_lock)
+{
+    int pid;
+
+    need_traps();
+    pid = test_fork();
+    if (pid == 0) {
+        struct held held = {.tid = 0};
+        pthread_t thread;
+        int fd = locks[index].open(&held);
+
+        held.trap = make_trap();
+        CHECK(fd >= 0 && pthread_create(&thread, NULL, locks[index].hold, &held) == 0);
+        WAIT_UNTIL(held.tid && test_is_thread_asleep(held.tid));
+        discard_fds(&fd, 1);
+        test_child_end();
+    }
+    test_join(pid);
 }
 
 /* Its kind stands in no list of this process. */
