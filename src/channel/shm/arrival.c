@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/discard.h"
@@ -42,6 +43,8 @@ void shm_arrival_drop(struct shm_arrival *a, bool owner)
         shm_link_forsake(&a->own);
     if (owner && a->side_fd >= 0) /* it may have sent already */
         a->side_fd = handshake_hang_up(a->side_fd);
+    a->their_rfd = handshake_close_bell(a->their_rfd);
+    a->their_wfd = handshake_close_bell(a->their_wfd);
     sealed_deinit(&a->own);
     sealed_deinit(&a->theirs);
     fork_guard_close(&a->guard);
@@ -84,15 +87,28 @@ static bool check_loop_bells(struct handshake_packet *packet)
     return true;
 }
 
-/* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. */
-static enum handshake_reason check_fds(struct handshake_packet *packet)
+/* Whether who is at the other end is of our own user, and in our pid namespace or one below it: who could
+ * stop us anyway. */
+static bool is_own(int fd)
 {
+    struct ucred who;
+    socklen_t length = sizeof who;
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 && who.uid == geteuid() && who.pid > 0;
+}
+
+/* Whether a HELLO's descriptors are what they have to be; the memory is looked at by who maps it. fd: by
+ * which it came. */
+static enum handshake_reason check_fds(int fd, struct handshake_packet *packet)
+{
+    bool own = is_own(fd);
+
     if (packet->fd_count < HELLO_FDS_MOST && packet->fds_lost) /* there was room, but not in this process */
         return REASON_SHORT;
     if (packet->fd_count != HELLO_FDS && packet->fd_count != HELLO_FDS_MOST)
         return REASON_PROTOCOL;
-    return check_loop_bells(packet) && handshake_is_bell(packet->fds[HELLO_RECEIVER_BELL]) &&
-                   handshake_is_bell(packet->fds[HELLO_SENDER_BELL])
+    return check_loop_bells(packet) && handshake_is_bell(packet->fds[HELLO_RECEIVER_BELL], own) &&
+                   handshake_is_bell(packet->fds[HELLO_SENDER_BELL], own)
                ? REASON_NONE
                : REASON_PROTOCOL;
 }
@@ -177,7 +193,7 @@ static int answer(const char *what, const struct shm_options *options, int fd,
     int r = SHM_REFUSED;
 
     if (reason == REASON_NONE)
-        reason = hello.kind == HANDSHAKE_HELLO ? check_fds(packet) : REASON_PROTOCOL;
+        reason = hello.kind == HANDSHAKE_HELLO ? check_fds(fd, packet) : REASON_PROTOCOL;
     if (reason == REASON_SHORT)
         r = error_set(EMFILE, "%s: no room for the descriptors of a connection; raise RLIMIT_NOFILE", what);
     if (reason == REASON_NONE) {

@@ -130,9 +130,9 @@ static int say_hello(struct shm_meeting *m, struct naru_channel *ch)
 /* Whether a WELCOME's descriptors are what they have to be; the memory is looked at by who maps it. */
 static bool are_right(const struct handshake_packet *packet)
 {
-    return packet->fd_count == WELCOME_FDS ||
-           (packet->fd_count == WELCOME_FDS_MOST && handshake_is_bell(packet->fds[WELCOME_RECEIVER_BELL]) &&
-            handshake_is_bell(packet->fds[WELCOME_SENDER_BELL]));
+    return packet->fd_count == WELCOME_FDS || (packet->fd_count == WELCOME_FDS_MOST &&
+                                               handshake_is_bell(packet->fds[WELCOME_RECEIVER_BELL], false) &&
+                                               handshake_is_bell(packet->fds[WELCOME_SENDER_BELL], false));
 }
 
 /* 0, TRY_AGAIN or explained. */

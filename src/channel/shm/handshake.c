@@ -250,7 +250,7 @@ void handshake_bar_bell(int fd)
 }
 
 /* Whatever lies in it is no honest peer's, who has not been answered yet. */
-bool handshake_is_bell(int fd)
+bool handshake_is_bell(int fd, bool own)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
@@ -259,8 +259,15 @@ bool handshake_is_bell(int fd)
     if (fd_socket_option(fd, SO_DOMAIN) != AF_UNIX || fd_socket_option(fd, SO_TYPE) != SOCK_STREAM ||
         getpeername(fd, (struct sockaddr *)&address, &length) < 0)
         return false;
-    handshake_bar_bell(fd);
+    if (own)
+        handshake_bar_bell(fd);
     return ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
+int handshake_close_bell(int fd)
+{
+    discard_shared_fds(&fd, 1);
+    return -1;
 }
 
 /* --- explaining --- */

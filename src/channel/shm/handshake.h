@@ -147,12 +147,18 @@ int handshake_hang_up(int fd);
 #define SO_PASSRIGHTS 83
 #endif
 
-/* From now on no descriptors can be sent to it, whose closing might wait, where the kernel knows how. */
+/* From now on no descriptors can be sent to it, whose closing might wait, where the kernel knows how. One that
+ * we have made, or that somebody of our own user has passed. */
 void handshake_bar_bell(int fd);
 
-/* Whether a descriptor can be a bell: a connected unix stream socket with nothing in it. It is barred then.
- */
-bool handshake_is_bell(int fd);
+/* Whether a descriptor can be a bell: a connected unix stream socket with nothing in it. own: somebody of our
+ * own user has passed it; then it is barred. setsockopt(2) waits for the socket's lock, which whoever has a
+ * copy can hold, by an option that stands in a page that never comes: of others it is not asked. */
+bool handshake_is_bell(int fd, bool own);
+
+/* Closes one that somebody else has passed, and may have put something into: without waiting for that. Forks
+ * are held off. Returns -1. */
+int handshake_close_bell(int fd);
 
 /* The explained -errno for a reason, found here or told by the other side's REFUSED (theirs; own otherwise
  * compares with it). what: the URL. */

@@ -35,6 +35,8 @@ void shm_close(struct naru_channel *ch, bool owner)
         fork_hold();
         if (ch->side_fd >= 0) /* descriptors may be on their way */
             ch->side_fd = handshake_hang_up(ch->side_fd);
+        ch->their_rfd = handshake_close_bell(ch->their_rfd);
+        ch->their_wfd = handshake_close_bell(ch->their_wfd);
         fork_release();
     }
     sealed_deinit(&shm->link.own);

@@ -3,6 +3,8 @@
  * shm: between two users. Each sleeps in sockets that the other cannot read, so that nobody who reads them,
  * and is held up by a page fault meanwhile, holds up the other (handshake.h).
  */
+#include <linux/filter.h>
+
 #include "channel/shm/shm.h"
 #include "channel/shm/test-shm.h"
 #include "runner-trap.h"
@@ -206,6 +208,61 @@ TEST(who_keeps_a_bell_it_passed_and_is_held_up_reading_it_holds_up_no_listener)
         CHECK_INT(naru_send(ch, "x", 1, NARU_MS(1)), 0);
         CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_MS(1)), -ETIMEDOUT);
     }
+    naru_channel_close(ch);
+    test_kill(pid);
+    naru_listener_close(l);
+}
+
+struct setter {
+    int fd;
+    void *trap;
+    _Atomic int tid;
+};
+
+/* Holds the socket's lock while its filter is copied. */
+static void *set_an_option_from_trap(void *argument)
+{
+    struct setter *setter = argument;
+    struct sock_fprog program = {1, setter->trap};
+
+    setter->tid = (int)gettid();
+    (void)!setsockopt(setter->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    return NULL;
+}
+
+/* Likewise, before they are passed, and with an option of them. */
+TEST(nor_who_is_held_up_setting_an_option_of_a_bell)
+{
+    struct naru_listener *l;
+    struct naru_channel *ch = NULL;
+    int pid;
+
+    test_need_root();
+    need_traps();
+    l = listen_to_all("&wait=sleep&service=manual");
+    pid = test_fork();
+    if (pid == 0) {
+        void *trap = make_trap(); /* as root; the rest is nobody's */
+        static struct setter setters[2];
+        struct peer peer;
+        pthread_t thread;
+        int fd;
+
+        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+        peer = honest_peer(HANDSHAKE_HELLO);
+        for (int i = 0; i < 2; i++) {
+            setters[i] = (struct setter){.fd = peer.fds[HELLO_RECEIVER_BELL + i], .trap = trap};
+            CHECK(pthread_create(&thread, NULL, set_an_option_from_trap, &setters[i]) == 0);
+            WAIT_UNTIL(setters[i].tid && test_is_thread_asleep(setters[i].tid));
+        }
+        fd = raw_connect();
+        say(fd, &peer, NULL);
+        for (;;)
+            (void)pause();
+    }
+    CHECK_INT(naru_accept(l, patience, &ch), 0);
+    CHECK_INT(naru_send(ch, "x", 1, patience), 0);
+    CHECK_INT(naru_flush(ch, NARU_TAKEN, NARU_MS(1)), -ETIMEDOUT);
     naru_channel_close(ch);
     test_kill(pid);
     naru_listener_close(l);
