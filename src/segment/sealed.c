@@ -102,21 +102,27 @@ static int reserve(int fd, const struct sealed *memory)
     bool by_use = can_populate();
     int r = by_use ? 0 : publish_reserve(fd, all);
 
-    if (r ==
-        0) /* also then: a peer that a sandbox does not keep from populating looks for what was written */
+    if (r == 0) /* also then: what is only reserved has to be zeroed by who first looks at it */
         r = publish_write_zeros(fd, first);
     return r < 0 || memory->pool == 0 || !by_use ? r : publish_lengthen(fd, all);
 }
 
-int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write)
+/* 0 or the errno. EINVAL: an older kernel, where all was reserved at once. */
+static int populate(uint8_t *from, size_t length, bool write)
 {
-    int advice = write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ, r;
+    int r;
 
     do
-        r = madvise(sealed_pool(memory) + from, to - from, advice);
+        r = madvise(from, length, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
     while (r < 0 && errno == EINTR);
-    /* EINVAL: an older kernel, where all was reserved at once. */
-    return r == 0 || errno == EINVAL ? 0 : -ENOMEM;
+    return r < 0 ? errno : 0;
+}
+
+int sealed_populate(const struct sealed *memory, size_t from, size_t to, bool write)
+{
+    int code = populate(sealed_pool(memory) + from, to - from, write);
+
+    return code == 0 || code == EINVAL ? 0 : -ENOMEM;
 }
 
 /* A call that kernels of our age have and allow anybody. */
@@ -185,29 +191,50 @@ int sealed_make_more(const char *what, const char *label, size_t plain, size_t r
     return 0;
 }
 
-/* Whether what the kernel has to have reserved is. What is reserved stays, as nobody can punch holes
- * (F_SEAL_FUTURE_WRITE). A hole would be filled at our expense, and be SIGBUS where there is no room for it.
- * Of the pool nothing needs to be, where sealed_populate() asks first. 0 or explained: -EPROTO; or another
- * errno, where this process may not ask. */
-static int check_reserved(const char *what, int fd, const struct stat *status, const struct sealed *memory)
+static int not_reserved(const char *what, uint64_t bytes)
+{
+    return error_set(EPROTO, "%s: the peer passed %" PRIu64 " bytes of memory, not all of them reserved",
+                     what, bytes);
+}
+
+/* Whether as much is reserved as has to be, wherever: what of page and rings is not, reach() finds. Of the
+ * pool nothing needs to be where sealed_populate() asks first. lseek(2) (SEEK_HOLE) would tell all of it, but
+ * for a lock that the memory's maker may hold as long as it likes, by fallocate(2), or by a write(2) from a
+ * page that never comes (before Linux 6.15): whoever waits for that lock no signal ends. 0 or explained:
+ * -EPROTO; or another errno, where this process may not ask. */
+static int check_reserved(const char *what, const struct stat *status, const struct sealed *memory)
 {
     uint64_t first = before_pool(memory), all = first + memory->pool;
+    uint64_t reserved = (uint64_t)status->st_blocks * 512; /* stat(2): blocks are of 512 bytes */
     bool by_use = memory->pool > 0 && can_populate();
     int refused = by_use || memory->pool == 0 || errno == EINVAL ? 0 : errno; /* EINVAL: an older kernel */
-    off_t hole = by_use ? lseek(fd, 0, SEEK_HOLE) : 0;
 
-    if (hole < 0)
-        return error_set(is_our_own(errno) ? errno : EPROTO,
-                         "%s: cannot ask what is reserved of memory (lseek): %s%s", what, error_text(errno),
-                         advice(errno));
-    if (by_use ? hole >= (off_t)first
-               : (uint64_t)status->st_blocks >= all / 512) /* stat(2): blocks are of 512 bytes */
+    if (reserved >= (by_use ? first : all))
         return 0;
-    if (refused)
+    if (refused && reserved >= first)
         return error_set(refused, "%s: cannot reserve memory when it is used (madvise): %s%s", what,
                          error_text(refused), advice(refused));
-    return error_set(EPROTO, "%s: the peer passed %" PRIu64 " bytes of memory, not all of them reserved",
-                     what, first);
+    return not_reserved(what, first);
+}
+
+/* Maps page and rings: a hole in them is filled here, where a lack of memory is an error, and no SIGBUS. What
+ * is there stays, as nobody can punch holes (F_SEAL_FUTURE_WRITE). 0 or explained. */
+static int reach(const char *what, const struct sealed *memory)
+{
+    for (size_t i = 0; i <= memory->more; i++) {
+        uint8_t *begin = i == 0 ? memory->base : sealed_ring_at(memory, i);
+        size_t length = i == 0 ? memory->plain + memory->ring : memory->ring;
+        int code = populate(begin, length, false);
+
+        if (code == ENOMEM)
+            return error_set(ENOMEM, "%s: the machine has no memory for %zu bytes of the peer's", what,
+                             length);
+        if (code == EFAULT) /* it would have been SIGBUS */
+            return not_reserved(what, before_pool(memory));
+        if (code != 0) /* an older kernel, or a sandbox: it is enough that the pool was checked as well */
+            return 0;
+    }
+    return 0;
 }
 
 /* The seals say nothing of it: whoever has a descriptor opens another by /proc/self/fd as it likes. Where
@@ -256,16 +283,19 @@ int sealed_attach_more(const char *what, int fd, size_t plain, size_t ring, size
     memory.pool = (size_t)status.st_size - first;
     if (memory.pool % (size_t)sysconf(_SC_PAGESIZE) != 0)
         return error_set(EPROTO, "%s: the peer passed memory that is not whole pages", what);
-    r = check_reserved(what, fd, &status, &memory);
+    r = check_reserved(what, &status, &memory);
     if (r < 0)
         return r;
     if (memory.pool > mapped_most)
         memory.pool = mapped_most;
     r = map(what, fd, PROT_READ, &memory);
+    if (r == 0)
+        r = reach(what, &memory);
     if (r < 0)
-        return r;
-    *ret_memory = memory;
-    return 0;
+        sealed_deinit(&memory);
+    else
+        *ret_memory = memory;
+    return r;
 }
 
 void sealed_deinit(struct sealed *memory)

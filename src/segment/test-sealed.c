@@ -200,6 +200,36 @@ TEST(memory_without_all_seals_or_of_another_size_is_not_taken)
     close(fd);
 }
 
+static size_t resident(const struct sealed *memory, size_t pages)
+{
+    unsigned char there[64];
+    size_t count = 0;
+
+    CHECK(pages <= sizeof there && mincore(memory->base, pages * page(), there) == 0);
+    for (size_t i = 0; i < pages; i++)
+        count += there[i] & 1;
+    return count;
+}
+
+/* As many are reserved as there are, but others: of the pool, or beyond the end. */
+TEST(what_is_taken_has_no_holes_before_its_pool)
+{
+    for (int beyond = 0; beyond < 2; beyond++) {
+        size_t size = (beyond ? 5 : 10) * page();
+        int fd = memfd_create("naru-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        struct sealed memory;
+
+        CHECK(fd >= 0);
+        CHECK_INT(ftruncate(fd, (off_t)size), 0);
+        CHECK_INT(fallocate(fd, FALLOC_FL_KEEP_SIZE, 5 * (off_t)page(), 5 * (off_t)page()), 0);
+        CHECK_INT(fcntl(fd, F_ADD_SEALS, ALL), 0);
+        CHECK_INT(sealed_attach("shm:", fd, page(), 4 * page(), SIZE_MAX, &memory), 0);
+        CHECK_INT(resident(&memory, 5), 5);
+        sealed_deinit(&memory);
+        close(fd);
+    }
+}
+
 /* By whatever of that fails later, this process would look short of something. */
 TEST(memory_that_cannot_be_read_or_that_nobody_writes_is_not_taken)
 {
