@@ -58,10 +58,14 @@ TEST(ls_json_is_json)
         "naru ls --mechanisms --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)) > 9)'");
 }
 
+/* Of sockets all the machine's are listed, where anybody may listen: but for a network of its own. */
 TEST(ls_of_nothing_prints_nothing)
 {
     SHELL(0, "", "naru ls: there are no sysvmq objects now", "naru ls sysvmq");
-    SHELL(0, "", "(shm+posix and shm+sysv are kinds of their own)", "naru ls shm");
+    SHELL(0, "", "(shm+posix and shm+sysv are kinds of their own)",
+          "for alone in 'unshare --net' 'unshare --map-root-user --net' ''; do $alone true 2>/dev/null && "
+          "break; done;"
+          "$alone naru ls shm");
     SHELL(0, "[]\n", "", "naru ls --json sysvmq");
     SHELL(2, "", "expected one of sysvmq, posixmq", "naru ls sysvqm");
 }
