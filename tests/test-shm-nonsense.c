@@ -136,8 +136,15 @@ TEST(an_end_that_is_taken_back_is_a_protocol_error)
     close_pair(ch);
 }
 
-/* Leaves its ring full of good headers and is gone. Both stand `before` bytes from the next 4 GiB. */
-static void leave_endless(struct naru_channel *ch[2], uint64_t before)
+/* Fills its ring with good headers. */
+static void fill_with_headers(struct shm_link *l)
+{
+    for (uint64_t at = 0; at < l->own.ring; at += 16)
+        atomic_store(ring_header(l->tx.data, l->tx.mask, at), record_word(RECORD_DATA, 8));
+}
+
+/* Likewise; both stand `before` bytes from the next 4 GiB. */
+static void make_endless(struct naru_channel *ch[2], uint64_t before)
 {
     struct shm_link *l = link_of(ch[1]), *victim = link_of(ch[0]);
     uint64_t position = (UINT64_C(1) << 32) - before;
@@ -145,37 +152,91 @@ static void leave_endless(struct naru_channel *ch[2], uint64_t before)
     victim->rx.position = position;
     atomic_store(&victim->page->lane[0].taken, position);
     l->tx.position = l->tx.taken = position;
-    for (uint64_t at = 0; at < l->own.ring; at += 16)
-        atomic_store(ring_header(l->tx.data, l->tx.mask, at), record_word(RECORD_DATA, 8));
-    ch[1] = naru_channel_close(ch[1]);
+    fill_with_headers(l);
 }
 
-/* Who receives "until the end" comes to one, by each way of receiving. */
+/* By each way of receiving. How many came before what is not a message. */
+enum { WAYS = 3, MOST = 1000 * 1000 };
+
+static int count_messages(struct naru_channel *ch, int way, long long *ret_end)
+{
+    struct naru_view view = NARU_INIT(struct naru_view);
+    char buffer[100];
+    long long r = 0;
+    int count = 0;
+
+    for (; r >= 0 && count < MOST; count++) {
+        if (way == 2)
+            r = naru_borrow(ch, NARU_FOREVER, &view);
+        else
+            r = naru_recv(ch, buffer, sizeof buffer, way ? NARU_S(60) : NARU_FOREVER);
+        if (way == 2 && r == 0)
+            naru_release(&view);
+    }
+    *ret_end = r;
+    return count - 1;
+}
+
+enum { RECORDS = 4096 / 16, BEFORE = 10000 };
+
+/* Who receives "until the end" comes to one: its bells hang up without a word, as of who is killed. */
 TEST(a_ring_without_end_ends_with_its_writer)
 {
-    enum { RECORDS = 4096 / 16, BEFORE = 10000 };
-
-    for (int way = 0; way < 3; way++) {
-        struct naru_view view = NARU_INIT(struct naru_view);
+    for (int way = 0; way < WAYS; way++) {
         struct naru_channel *ch[2];
-        int count = 0;
-        long long r = 0;
-        char buffer[100];
+        long long end;
 
         (void)open_pair(ch);
-        leave_endless(ch, BEFORE * 16);
-        for (; r >= 0 && count < 100 * BEFORE; count++) {
-            if (way == 2)
-                r = naru_borrow(ch[0], NARU_FOREVER, &view);
-            else
-                r = naru_recv(ch[0], buffer, sizeof buffer, way ? NARU_S(60) : NARU_FOREVER);
-            if (way == 2 && r == 0)
-                naru_release(&view);
-        }
-        CHECK_INT(r, -EPROTO);
-        CHECK_INT(count - 1, BEFORE + RECORDS);
-        ch[0] = naru_channel_close(ch[0]);
+        make_endless(ch, BEFORE * 16);
+        CHECK_INT(shutdown(ch[1]->rfd, SHUT_WR), 0);
+        CHECK_INT(shutdown(ch[1]->wfd, SHUT_WR), 0);
+        CHECK_INT(count_messages(ch[0], way, &end), BEFORE + RECORDS);
+        CHECK_INT(end, -EPROTO);
+        close_pair(ch);
     }
+}
+
+/* Who has said that it sends no more is believed for what the ring can hold, whether it lives or not. The
+ * short ways (0 and 2) do not look at what it says until they ask whether there is anybody. */
+TEST(a_ring_without_end_ends_with_what_its_writer_says)
+{
+    for (int said = SHM_FINISHED; said <= SHM_CLOSED; said++)
+        for (int way = 0; way < WAYS; way++) {
+            struct naru_channel *ch[2];
+            struct shm_link *l = open_pair(ch);
+            long long end;
+
+            make_endless(ch, BEFORE * 16);
+            atomic_store(&l->page->end, (uint32_t)said);
+            CHECK_INT(count_messages(ch[0], way, &end), way == 1 ? RECORDS : BEFORE);
+            CHECK_INT(end, -EPROTO);
+            close_pair(ch);
+        }
+}
+
+/* A send of who connects again drops what two listeners ago nobody received, and counts it. */
+TEST(a_ring_without_end_holds_up_nobody_who_connects_again)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+    const char *url = test_format("shm://%s/s?ring=4k", test_directory());
+    struct naru_channel *far, *near[2];
+    struct naru_listener *l;
+
+    CHECK_INT(naru_listen(url, NULL, &l), 0);
+    CHECK_INT(naru_connect(test_format("%s&reconnect=yes", url), NULL, NARU_S(60), &far), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(naru_send(far, "x", 1, NARU_S(60)), 0);
+        CHECK_INT(naru_accept(l, NARU_S(60), &near[i]), 0);
+        fill_with_headers(link_of(near[i]));
+        atomic_store(&link_of(near[i])->page->end, SHM_CLOSED);
+        CHECK_INT(naru_send(far, "x", 1, NARU_S(60)), -EPIPE);
+    }
+    CHECK_INT(naru_channel_info(far, &info), 0);
+    CHECK_INT(info.dropped, RECORDS);
+    far = naru_channel_close(far);
+    for (int i = 0; i < 2; i++)
+        near[i] = naru_channel_close(near[i]);
+    l = naru_listener_close(l);
 }
 
 /* Each send finds another ticket, and rings a bell that nobody hears: of either kind, or a socket because of

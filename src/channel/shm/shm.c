@@ -283,8 +283,9 @@ static enum ring_state open_record(struct shm *shm, const struct ring_record *re
 /* Whether it would go on for ever. An honest writer leaves a header of 0 behind its last record. A hostile
  * one may leave its ring full of headers, which lead its reader around and around long after it was killed:
  * who always finds a message never asks whether there is still anybody. So it asks every 4 GiB, and takes no
- * more than one ring from who has gone. */
-static bool is_endless(struct shm *shm)
+ * more than one ring from who has gone; nor from who lives and has said that it sends no more (`ended`, known
+ * before the record was looked for): what it had sent by then is in the ring. */
+static bool is_endless(struct shm *shm, bool ended)
 {
     uint64_t position = 0; /* of all lanes together */
 
@@ -292,10 +293,10 @@ static bool is_endless(struct shm *shm)
         position += shm_link_rx(&shm->link, i)->position;
     if (shm->asked != (uint32_t)(position >> 32)) {
         shm->asked = (uint32_t)(position >> 32);
-        if (!shm_is_alone(shm, &shm->link.receiver))
+        if (!shm_is_alone(shm, &shm->link.receiver) && !ended)
             shm_link_go_on(&shm->link);
     }
-    if (!shm->link.gone)
+    if (!shm->link.gone && !ended)
         return false;
     if (!shm->found_gone)
         shm->gone_at = position;
@@ -315,7 +316,7 @@ int shm_find_message(struct naru_channel *ch, bool block, struct shm_found *ret_
         bool ended = shm->link.gone || shm_link_their_end(&shm->link) != SHM_GOES_ON;
         enum ring_state state = shm->link.broken ? RING_BROKEN : shm_look_for_record(shm, &lane, &record);
 
-        if (ring_is_record(state) && is_endless(shm))
+        if (ring_is_record(state) && is_endless(shm, ended))
             return shm_say_broken(ch);
         if (ring_is_record(state))
             return open_record(shm, &record, lane, state == RING_CHUNK, ret_found) == RING_OK

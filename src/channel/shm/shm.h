@@ -86,7 +86,7 @@ struct shm {
     struct pool_reader their_pool; /* of what is received */
 
     /* The receiving thread's, see is_endless(): how many times 4 GiB were received when it last asked whether
-     * the peer is alive; the position at which it was found to be gone, if it was. */
+     * the peer is alive; the position at which it was found to be gone, or to have ended, if it was. */
     uint32_t asked;
     bool found_gone;
     uint64_t gone_at;
