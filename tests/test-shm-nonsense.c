@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -237,6 +238,30 @@ TEST(a_ring_without_end_holds_up_nobody_who_connects_again)
     for (int i = 0; i < 2; i++)
         near[i] = naru_channel_close(near[i]);
     l = naru_listener_close(l);
+}
+
+static const enum naru_stage stages[] = {NARU_TAKEN, NARU_DONE};
+
+static const char *each_stage(size_t index)
+{
+    return index < 2 ? test_format("stage %d", (int)stages[index]) : NULL;
+}
+
+/* A bell that is full of bytes, as of who rings all the while, is left so: it is not all read first. */
+TEST_EACH(a_flush_ends_at_its_limit_whoever_rings, each_stage)
+{
+    static const char bytes[5000];
+    struct naru_channel *ch[2];
+    int sent = 0, left = 0;
+
+    (void)open_pair(ch);
+    CHECK_INT(naru_send(ch[0], "x", 1, NARU_NOWAIT), 0);
+    while (send(ch[1]->wfd, bytes, sizeof bytes, MSG_DONTWAIT) == sizeof bytes)
+        sent += (int)sizeof bytes;
+    CHECK_INT(naru_flush(ch[0], stages[index], 1), -ETIMEDOUT);
+    CHECK_INT(ioctl(ch[0]->wfd, FIONREAD, &left), 0);
+    CHECK(left > sent / 2);
+    close_pair(ch);
 }
 
 /* Each send finds another ticket, and rings a bell that nobody hears: of either kind, or a socket because of

@@ -415,7 +415,7 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
         return error_set(ENOTSUP, "%s: %s does not tell when the peer has %s a message", ch->url,
                          ch->ops->row.name, stage == NARU_DONE ? "released" : "received");
     ch->backoff[CHANNEL_SENDING] = 0;
-    for (;;) {
+    for (bool waited = false;; waited = true) {
         do
             r = flush_attempt(ch, stage, false);
         while (r == -EINTR);
@@ -425,7 +425,8 @@ int naru_flush(struct naru_channel *ch, enum naru_stage stage, int64_t timeout_n
             r = error_expected(EAGAIN);
             break;
         }
-        r = wait_for_stage(ch, stage, deadline);
+        /* As after_attempt(): also where a peer rings all the while. */
+        r = waited && deadline_left(deadline) == 0 ? -ETIMEDOUT : wait_for_stage(ch, stage, deadline);
         if (r == -ETIMEDOUT)
             r = say_late(ch, CHANNEL_LATE_STAGE);
         if (r < 0)
