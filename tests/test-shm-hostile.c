@@ -16,6 +16,7 @@
 
 #include "channel/channel.h"
 #include "channel/shm/shm.h"
+#include "channel/socket-io.h"
 #include "naru/naru.h"
 #include "runner.h"
 
@@ -58,7 +59,7 @@ static uint64_t nasty(uint64_t near)
 
 static uint64_t header(uint64_t ring)
 {
-    switch (dice(6)) {
+    switch (dice(7)) {
     case 0:
         return 0;
     case 1:
@@ -67,6 +68,9 @@ static uint64_t header(uint64_t ring)
         return record_word((enum record_kind)dice(256), (uint32_t)dice(100));
     case 3:
         return record_word(RECORD_DATA, (uint32_t)dice(LONG));
+    case 4: /* with descriptors that came, or did not */
+        return record_word_with_fds(dice(2) ? RECORD_DATA : RECORD_CHUNK, dice(dice(2) ? 3 : 300),
+                                    dice(2) ? sizeof(struct shm_chunk) : (uint32_t)dice(100));
     default:
         return record_word(RECORD_DATA, (uint32_t)dice(dice(2) ? 80 : record_max(ring) + 1));
     }
@@ -166,6 +170,18 @@ static void attack_bell(int fd)
     }
 }
 
+/* What goes with descriptors: packets that no record tells of, and those that do not say what is right. */
+static void attack_passage(struct naru_channel *ch)
+{
+    uint64_t packet[3] = {dice(2) ? link_of(ch)->tx.position : nasty(0), dice(3)};
+    struct msghdr header = {.msg_iov = &(struct iovec){packet, 8 * (1 + dice(3))}, .msg_iovlen = 1};
+    int fds[3] = {0, 1, 2};
+    union socket_control control;
+
+    socket_put_fds(&header, &control, fds, dice(4));
+    (void)sendmsg(ch->side_fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* Both sides hold it. What could make the attacker itself wait is done without waiting. */
 static void attack_loop_bell(int fd)
 {
@@ -200,6 +216,8 @@ static _Noreturn void attack(struct naru_channel *ch, uint64_t malice)
             behave(ch);
         else if (dice(8))
             attack_words(ch);
+        else if (dice(6) == 0)
+            attack_passage(ch);
         else if (dice(4) == 0)
             attack_loop_bell(dice(2) ? ch->loop_bell : ch->their_loop_bell);
         else

@@ -144,6 +144,8 @@ int shm_take_fds(struct naru_channel *ch, const struct shm_found *found, struct 
     size_t count;
     ssize_t n;
 
+    if (ch->side_fd < 0) /* a segment with a name: there is no socket, and no naru writes such a record */
+        return shm_say_broken(ch);
     if ((!m || m->fd_capacity < found->fds) && discard_is_full())
         return error_set(
             EMFILE,

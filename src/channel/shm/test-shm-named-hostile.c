@@ -63,6 +63,8 @@ static uint64_t nasty_word(void)
         return test_random() % (4 * RING) & ~UINT64_C(7);
     case 5:
         return test_random() % 4;
+    case 6:
+        return record_word_with_fds(RECORD_DATA, test_random() % 300, (uint32_t)(test_random() % RING));
     default:
         return test_random();
     }
@@ -180,9 +182,13 @@ TEST_EACH(a_peer_that_writes_garbage_everywhere_harms_nothing_else, each_kind)
 
 TEST_EACH(a_header_that_is_none_ends_the_connection, each_kind)
 {
-    static const uint64_t words[] = {1, UINT64_MAX, (uint64_t)RECORD_DATA << 56 | RING,
+    static const uint64_t words[] = {1,
+                                     UINT64_MAX,
+                                     (uint64_t)RECORD_DATA << 56 | RING,
                                      (uint64_t)RECORD_DATA << 56 | UINT32_MAX,
-                                     (uint64_t)(RECORD_DATA + 100) << 56 | 5};
+                                     (uint64_t)(RECORD_DATA + 100) << 56 | 5,
+                                     (uint64_t)RECORD_DATA << 56 | UINT64_C(1) << 32,
+                                     (uint64_t)RECORD_CHUNK << 56 | UINT64_C(253) << 32 | 8};
     struct naru_listener *l = listen_at(urls[index]);
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
