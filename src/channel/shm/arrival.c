@@ -211,7 +211,9 @@ int shm_answer(const char *what, const struct shm_options *options, int *fd, str
     struct handshake_packet packet;
     int r;
 
-    if (handshake_is_strange(*fd))
+    if (next == NEXT_NOTHING)
+        return SHM_SILENT; /* what comes now has not been looked at */
+    if (next == NEXT_STRANGE)
         return SHM_REFUSED; /* and told nothing: it could not read a word of ours */
     r = handshake_recv(*fd, &packet);
     if (r == -EAGAIN)
@@ -224,6 +226,7 @@ int shm_answer(const char *what, const struct shm_options *options, int *fd, str
     handshake_packet_close(&packet);
     return r;
 }
+    enum handshake_next next = handshake_look(*fd);
 
 /* What may fail comes first, and the other side has its WELCOME by now: it has connected. */
 int shm_arrival_open(struct shm_arrival **arrival, const struct shm_options *options, struct naru_channel *ch)

@@ -137,14 +137,16 @@ int handshake_recv(int fd, struct handshake_packet *ret_packet)
     return 0;
 }
 
-bool handshake_is_strange(int fd)
+enum handshake_next handshake_look(int fd)
 {
     uint64_t magic = 0;
     struct iovec iov = {&magic, sizeof magic};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1}; /* no room for descriptors: MSG_CTRUNC */
 
-    return recvmsg(fd, &header, MSG_PEEK | MSG_DONTWAIT) > 0 && !(header.msg_flags & MSG_CTRUNC) &&
-           magic != HANDSHAKE_MAGIC;
+    if (n < 0)
+        return errno == EAGAIN ? NEXT_NOTHING : NEXT_WORD;
+    return n > 0 && !(header.msg_flags & MSG_CTRUNC) && magic != HANDSHAKE_MAGIC ? NEXT_STRANGE : NEXT_WORD;
+    ssize_t n = recvmsg(fd, &header, MSG_PEEK | MSG_DONTWAIT);
 }
 
 void handshake_packet_close(struct handshake_packet *packet)

@@ -132,10 +132,15 @@ void handshake_packet_close(struct handshake_packet *packet);
  * may be (base/discard.h). What stays unread flushes nothing. */
 int handshake_check_discards(const char *what);
 
-/* Whether what comes next is of a program that does not talk this at all: bytes that do not begin as a word
- * does, and no descriptors. It stays there, unread, so that the kernel tells its sender when this side hangs
- * up. */
-bool handshake_is_strange(int fd);
+/* What comes next, without taking it. Nobody else reads there, so handshake_recv() takes what was seen. */
+enum handshake_next {
+    NEXT_NOTHING,
+    NEXT_WORD,   /* or the end, or whatever handshake_recv() says of it */
+    NEXT_STRANGE /* of a program that does not talk this at all: bytes that do not begin as a word does, and
+                    no descriptors. It stays there, unread, so that the kernel tells its sender when this side
+                    hangs up */
+};
+enum handshake_next handshake_look(int fd);
 
 /* Closes the socket, and every descriptor that still is on its way to it, without waiting. Forks are held
  * off. Returns -1. */
