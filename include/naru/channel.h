@@ -240,10 +240,11 @@ NARU_API NARU_MUST_CHECK int naru_listen(const char *url, const struct naru_opti
  * *ret_ch: the caller's, ended with naru_channel_close(). -EAGAIN (NARU_NOWAIT), -ETIMEDOUT: nobody came; or,
  * on shm+posix:, another process holds /dev/shm/NAME.next, as the explanation says then, and who.
  * -EMFILE, -ENFILE: out of descriptors (or too many that peers passed cannot be closed, for a file system
- * that does not answer: the explanation says so), -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections
- * are open at a key of shm+sysv:, -EEXIST: at /dev/shm/NAME.next, where shm+posix: makes the segment for who
- * comes next, stands what is no channel, -EACCES, -EPERM: or what may not be opened or removed; whoever came
- * stays in the queue (but with ?huge on shm: if -ENOMEM comes while its memory is moved). -ENOENT: the FIFO
+ * that does not answer, or too many that this user's programs passed were not received: the explanation says
+ * so), -ENOSPC, -ENOMEM: of shared memory, -EBUSY: 64 connections are open at a key of shm+sysv:, -EEXIST: at
+ * /dev/shm/NAME.next, where shm+posix: makes the segment for who comes next, stands what is no channel,
+ * -EACCES, -EPERM: or what may not be opened or removed; whoever came stays in the queue, or is told to try
+ * again (but with ?huge on shm: if -ENOMEM comes while its memory is moved). -ENOENT: the FIFO
  * or the socket's path was removed, or replaced, so that nobody new can come; channels that are open go on.
  * An accept that waits at a path of unix: or shm:, or a named segment, learns of it within a second, one at a
  * FIFO at once. -ENOTCONN: after naru_listener_finish(), all are accepted.

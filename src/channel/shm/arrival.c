@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "channel/shm/handshake.h"
+#include "channel/socket-io.h"
 
 static struct shm_arrival *new_arrival(const char *what)
 {
@@ -132,8 +133,23 @@ static int take_bells(const char *what, struct handshake_packet *packet, struct 
     return 0;
 }
 
-/* Passes our memory, which is made if it is not there. 0, SHM_REFUSED (the peer has gone meanwhile) or
- * explained. */
+/* 0, SHM_REFUSED (the peer has gone meanwhile) or what this process is short of, explained: then there is
+ * room for a word without descriptors. */
+static int pass(const char *what, int fd, const struct handshake_message *m, const int *fds, size_t count)
+{
+    int code = -handshake_send(fd, m, fds, count);
+
+    if (code == 0)
+        return 0;
+    if (code == EPIPE || code == ECONNRESET || code == ENOTCONN || code == EAGAIN)
+        return SHM_REFUSED;
+    return error_set(code == ETOOMANYREFS ? EMFILE
+                     : code == ENOBUFS    ? ENOMEM
+                                          : code,
+                     "%s: cannot pass descriptors to who connects: %s", what, socket_error_text(code));
+}
+
+/* Passes our memory, which is made if it is not there. As pass(). */
 static int welcome(const char *what, const struct shm_options *options, int fd,
                    struct handshake_packet *packet, struct shm_arrival *a)
 {
@@ -144,8 +160,8 @@ static int welcome(const char *what, const struct shm_options *options, int fd,
     if (r == 0)
         r = take_bells(what, packet, a, fds);
     fds[WELCOME_MEMORY] = a->memory;
-    if (r == 0 && handshake_send(fd, &m, fds, a->their_rfd >= 0 ? WELCOME_FDS_MOST : WELCOME_FDS) < 0)
-        r = SHM_REFUSED;
+    if (r == 0)
+        r = pass(what, fd, &m, fds, a->their_rfd >= 0 ? WELCOME_FDS_MOST : WELCOME_FDS);
     (void)fd_close(fds[WELCOME_RECEIVER_BELL]);
     (void)fd_close(fds[WELCOME_SENDER_BELL]);
     if (r != 0)
@@ -208,6 +224,7 @@ static int answer(const char *what, const struct shm_options *options, int fd,
 int shm_answer(const char *what, const struct shm_options *options, int *fd, struct shm_arrival **prepared,
                struct shm_arrival **ret_arrival)
 {
+    enum handshake_next next = handshake_look(*fd);
     struct handshake_packet packet;
     int r;
 
@@ -226,7 +243,6 @@ int shm_answer(const char *what, const struct shm_options *options, int *fd, str
     handshake_packet_close(&packet);
     return r;
 }
-    enum handshake_next next = handshake_look(*fd);
 
 /* What may fail comes first, and the other side has its WELCOME by now: it has connected. */
 int shm_arrival_open(struct shm_arrival **arrival, const struct shm_options *options, struct naru_channel *ch)

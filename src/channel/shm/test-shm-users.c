@@ -4,9 +4,11 @@
  * and is held up by a page fault meanwhile, holds up the other (handshake.h).
  */
 #include <linux/filter.h>
+#include <sys/resource.h>
 
 #include "channel/shm/shm.h"
 #include "channel/shm/test-shm.h"
+#include "channel/socket-io.h"
 #include "runner-trap.h"
 
 static const char *const waits[] = {"sleep", "adaptive", "spin"};
@@ -280,4 +282,54 @@ TEST(ones_own_processes_share_a_pair_of_sockets)
     naru_channel_close(far);
     naru_channel_close(near);
     naru_listener_close(l);
+}
+
+/* More descriptors on their way than a user may have (unix(7), ETOOMANYREFS): as one whom no other test is,
+ * of whom all count together. */
+static void have_too_many_on_their_way(void)
+{
+    const struct rlimit limit = {64, 64};
+    union socket_control control;
+    struct msghdr header = {.msg_iov = &(struct iovec){(void *)(uintptr_t) "x", 1}, .msg_iovlen = 1};
+    int ends[2], fds[20] = {0};
+
+    if (setgid(65534) < 0 || setuid((uid_t)(20000 + getpid() % 40000)) < 0)
+        test_skip("there is no such user here");
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    socket_put_fds(&header, &control, fds, sizeof fds / sizeof *fds);
+    while (sendmsg(ends[0], &header, MSG_DONTWAIT) == 1)
+        ;
+    CHECK_INT(errno, ETOOMANYREFS);
+}
+
+/* Who connects is of another user, and has none; it is told, and so is the program that listens. */
+TEST(a_listener_that_may_pass_no_more_descriptors_says_that_it_is_short_of_them)
+{
+    struct naru_channel *ch = NULL;
+    int64_t timeout = NARU_MS(10);
+    struct test_gate listens;
+    int pid;
+
+    test_need_root();
+    test_gate_init(&listens);
+    pid = test_fork();
+    if (pid == 0) {
+        struct naru_listener *l = listen_to_all("&service=manual");
+        int r;
+
+        have_too_many_on_their_way();
+        test_gate_open(&listens);
+        while ((r = naru_accept(l, patience, &ch)) == -EMFILE)
+            CHECK_CONTAINS(naru_explain(), "have sent and nobody received");
+        test_fail(__FILE__, __LINE__, "naru_accept: %d: %s", r, naru_explain());
+    }
+    test_gate_wait(&listens);
+    do { /* however slow the machine: the time is doubled until there was an answer */
+        CHECK_INT(naru_connect(url(), NULL, timeout, &ch), -ETIMEDOUT);
+        timeout *= 2;
+    } while (strstr(naru_explain(), "does not answer"));
+    CHECK_CONTAINS(naru_explain(), "short of memory or descriptors");
+    test_kill(pid);
+    CHECK_INT(naru_remove(url()), 0);
 }
