@@ -29,12 +29,16 @@ struct shm_meeting {
     struct channel_meeting
         meeting; /* the first member: ch->meeting is that. Its fd: the socket, while they meet */
     struct shm_options options;
-    struct fork_guard guard; /* of the socket */
+    struct fork_guard guard; /* of the socket, and of the memory */
     bool hung_up;            /* the other side, without a word, the last time */
     bool is_short;     /* or it has said that it is short of something, the last time it said anything */
     pid_t listener;    /* who listened then; 0: unknown */
     unsigned hang_ups; /* of that process, one after the other */
+    int64_t connected_at;
     struct sealed own;
+    int memory; /* own's, until it is passed */
+    bool made;  /* this attempt has made it, which takes long if it is large ... */
+    bool late;  /* ... and the other side may have hung up because of that, before the HELLO */
 };
 
 static int no_answer(const struct shm_meeting *m, const char *what)
@@ -96,6 +100,24 @@ static bool make_loop_bells(struct naru_channel *ch, int fds[HELLO_FDS_MOST])
     return true;
 }
 
+/* Unless there is one that nobody was passed. 0 or explained. */
+static int make_memory(struct shm_meeting *m, const char *what)
+{
+    m->made = !m->own.base;
+    return m->made ? shm_link_make_lanes(what, m->options.ring, (unsigned)m->options.lanes, m->options.pool,
+                                         &m->own, &m->memory)
+                   : 0;
+}
+
+/* The HELLO was sent; or it has closed already, perhaps to refuse us, which stands to be read: then the
+ * memory is nobody else's, and good for the next attempt. */
+static void note_hello(struct shm_meeting *m, bool sent)
+{
+    m->late = !sent && clock_now() - m->connected_at >= handshake_hello_within / 2;
+    if (sent)
+        m->memory = fd_close(m->memory);
+}
+
 /* Makes what is passed, and passes it. The bells' far ends are nobody else's by the time that forks go on: a
  * child that had a copy would keep a dead listener's bell from hanging up. 0, TRY_AGAIN or explained. */
 static int say_hello(struct shm_meeting *m, struct naru_channel *ch)
@@ -105,8 +127,8 @@ static int say_hello(struct shm_meeting *m, struct naru_channel *ch)
     size_t count = HELLO_FDS;
 
     fork_hold();
-    r = shm_link_make_lanes(ch->url, m->options.ring, (unsigned)m->options.lanes, m->options.pool, &m->own,
-                            &fds[HELLO_MEMORY]);
+    r = make_memory(m, ch->url);
+    fds[HELLO_MEMORY] = m->memory;
     if (r == 0)
         r = shm_make_bell(ch->url, &ch->rfd, &fds[HELLO_RECEIVER_BELL]);
     if (r == 0)
@@ -115,13 +137,14 @@ static int say_hello(struct shm_meeting *m, struct naru_channel *ch)
         if (make_loop_bells(ch, fds))
             count = HELLO_FDS_MOST;
         r = handshake_send(m->meeting.fd, &hello, fds, count);
-        /* It has closed already: to refuse us, which stands to be read. */
-        if (r == -EPIPE || r == -ECONNRESET)
+        if (r == 0 || r == -EPIPE || r == -ECONNRESET) {
+            note_hello(m, r == 0);
             r = 0;
-        else if (r < 0)
+        } else {
             r = error_set(-r, "%s: cannot pass descriptors: %s", ch->url, socket_error_text(-r));
+        }
     }
-    for (int i = HELLO_MEMORY; i < HELLO_FDS; i++) /* the others are the channel's */
+    for (int i = HELLO_RECEIVER_BELL; i < HELLO_FDS; i++) /* the others are the meeting's, or the channel's */
         (void)fd_close(fds[i]);
     fork_release();
     return r;
@@ -183,7 +206,8 @@ static int look_for_welcome(struct shm_meeting *m, struct naru_channel *ch)
     int r = handshake_recv(m->meeting.fd, &packet);
 
     m->hung_up = r == -EPIPE;
-    m->hang_ups = m->hung_up ? m->hang_ups + 1 : 0;
+    if (!m->late) /* else it has not heard our greeting */
+        m->hang_ups = m->hung_up ? m->hang_ups + 1 : 0;
     m->is_short = m->is_short && !m->hung_up;
     if (r == 0) {
         r = use_welcome(m, ch, &packet);
@@ -239,6 +263,7 @@ static int begin(struct shm_meeting *m, struct naru_channel *ch, const struct ur
                : handshake_check_discards(ch->url);
     if (r == 0)
         r = unix_connect_until(fd, url, name, deadline);
+    m->connected_at = clock_now();
     if (r == 0)
         note_listener(m, fd);
     if (r == 0 && !shm_allow_peer(&m->options.allowed, fd))
@@ -256,7 +281,8 @@ static void give_up(struct shm_meeting *m, struct naru_channel *ch)
      * what closes in a moment. */
     if (m->meeting.fd >= 0)
         (void)shutdown(m->meeting.fd, SHUT_RD);
-    shm_link_forsake(&m->own);
+    if (m->memory < 0)
+        shm_link_forsake(&m->own);
     fork_close(&ch->rfd);
     fork_close(&ch->wfd);
     fork_close(&ch->loop_bell);
@@ -291,13 +317,15 @@ static int meet(struct shm_meeting *m, struct naru_channel *ch, const struct url
     while ((r = meet_once(m, ch, url, name, deadline)) == TRY_AGAIN) {
         if (m->hang_ups >= HANG_UPS && m->listener > 0)
             return no_listener_of_ours(m, ch->url);
+        if (m->late && m->made) /* the next attempt has its memory, and is at once */
+            continue;
         if (!backoff_sleep(&step, deadline))
             return no_answer(m, ch->url);
     }
     return r;
 }
 
-/* The socket is closed in children, whatever becomes of the channel. */
+/* What it holds is closed in children, whatever becomes of the channel. */
 static struct shm_meeting *meeting_new(const char *what)
 {
     struct shm_meeting *m = calloc(1, sizeof *m);
@@ -306,9 +334,10 @@ static struct shm_meeting *meeting_new(const char *what)
         (void)error_set(ENOMEM, "%s: out of memory for a channel", what);
         return NULL;
     }
-    m->meeting.fd = m->meeting.epoll = -1;
+    m->meeting.fd = m->meeting.epoll = m->memory = -1;
     fork_guard_init(&m->guard);
     fork_guard_add(&m->guard, &m->meeting.fd);
+    fork_guard_add(&m->guard, &m->memory);
     return m;
 }
 
@@ -342,8 +371,10 @@ int shm_connect(struct naru_channel *ch, struct url *url, const struct naru_opti
         leave_with(ch, m);
         return 0;
     }
-    if (m)
+    if (m) {
+        sealed_deinit(&m->own);
         fork_guard_close(&m->guard);
+    }
     free(m);
     return r;
 }
@@ -375,4 +406,5 @@ void shm_part(struct naru_channel *ch, bool owner)
     sealed_deinit(&m->own);
     fork_guard_close(&m->guard);
     m->meeting.fd = fd_close(m->meeting.fd); /* of one that children keep */
+    m->memory = fd_close(m->memory);
 }

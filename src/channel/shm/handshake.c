@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "channel/socket-io.h"
+#include "naru/time.h"
 #include "shm/layout.h"
 
 enum {
@@ -22,6 +23,8 @@ enum {
     RING_MAPPED = 64 * 1024 * 1024, /* of anybody; more only if our own is as large: mapping takes time */
     REST_MOST = 4 /* packets with descriptors that a hang-up receives: each of 253 takes a millisecond */
 };
+
+int64_t handshake_hello_within = NARU_S(1);
 
 struct handshake_message handshake_make(enum handshake_kind kind, uint64_t ring)
 {
@@ -142,11 +145,11 @@ enum handshake_next handshake_look(int fd)
     uint64_t magic = 0;
     struct iovec iov = {&magic, sizeof magic};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1}; /* no room for descriptors: MSG_CTRUNC */
+    ssize_t n = recvmsg(fd, &header, MSG_PEEK | MSG_DONTWAIT);
 
     if (n < 0)
         return errno == EAGAIN ? NEXT_NOTHING : NEXT_WORD;
     return n > 0 && !(header.msg_flags & MSG_CTRUNC) && magic != HANDSHAKE_MAGIC ? NEXT_STRANGE : NEXT_WORD;
-    ssize_t n = recvmsg(fd, &header, MSG_PEEK | MSG_DONTWAIT);
 }
 
 void handshake_packet_close(struct handshake_packet *packet)

@@ -106,6 +106,10 @@ struct handshake_packet {
     bool fds_lost; /* some were sent for which there was no room in this process */
 };
 
+/* How long a listener waits for a HELLO: a second, in nanoseconds. Only tests change it, which want to come
+ * late. */
+extern int64_t handshake_hello_within;
+
 /* What this side says of itself, with a ring of its own of that size. */
 struct handshake_message handshake_make(enum handshake_kind kind, uint64_t ring);
 

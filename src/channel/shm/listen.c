@@ -37,7 +37,6 @@ enum {
     TAKEN_MAX = 32   /* connections that one attempt looks at: those who flood do not hold it up */
 };
 
-static const int64_t hello_within = NARU_S(1);
 static const int64_t keeper_tries_again = NARU_MS(100); /* after a lack of descriptors or memory */
 
 struct pending {
@@ -123,8 +122,10 @@ static int advance(struct shm_listener *s, struct pending *p)
         r = shm_answer(s->l->url, &s->options, &p->fd, &s->prepared, &arrival);
     else
         refuse(s, fd, REASON_SHORT);
-    if (r == SHM_SILENT && prepare(s))
+    if (r == SHM_SILENT && prepare(s)) {
+        p->deadline = clock_now() + handshake_hello_within; /* of this time, ours was some */
         r = shm_answer(s->l->url, &s->options, &p->fd, &s->prepared, &arrival);
+    }
     if (arrival)
         (void)epoll_ctl(epoll_of(s), EPOLL_CTL_DEL, fd, NULL); /* as drop() */
     else if (r != SHM_SILENT)
@@ -144,10 +145,9 @@ static struct pending *find_room(struct shm_listener *s)
     return NULL;
 }
 
-/* Whether somebody waits in the socket, though none is to be taken from it. */
-static bool is_called(const struct shm_listener *s)
+static bool is_readable(int fd)
 {
-    struct pollfd poll_fd = {.fd = s->socket, .events = POLLIN};
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 
     return fd_poll(&poll_fd, 1, 0) > 0;
 }
@@ -159,8 +159,8 @@ static int take(struct shm_listener *s, struct pending *p)
     FD_CLEANUP int fd = -1;
     int r = handshake_check_discards(s->l->url);
 
-    if (r < 0)
-        return is_called(s) ? r : -EAGAIN;
+    if (r < 0) /* who waits in the socket cannot be taken from it */
+        return is_readable(s->socket) ? r : -EAGAIN;
     fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && errno == ECONNABORTED)
         return 0;
@@ -175,7 +175,7 @@ static int take(struct shm_listener *s, struct pending *p)
     }
     r = poll_for(s, EPOLL_CTL_ADD, fd, EPOLLIN);
     if (r == 0) {
-        *p = (struct pending){fd_steal(&fd), clock_now() + hello_within};
+        *p = (struct pending){fd_steal(&fd), clock_now() + handshake_hello_within};
     } else {
         refuse(s, fd, REASON_SHORT); /* who is hung up on without a word takes us for something else */
         (void)handshake_hang_up(fd_steal(&fd));
@@ -205,7 +205,8 @@ static int work(struct shm_listener *s, size_t enough)
     return r;
 }
 
-/* Drops who did not speak in time, and sets the timer for who still may. */
+/* Drops who did not speak in time, and sets the timer for who still may. Who has spoken meanwhile is heard
+ * next: to make memory for others may have taken the time. */
 static void mind_the_time(struct shm_listener *s)
 {
     int64_t now = s->timer_at ? clock_now() : 0, next;
@@ -217,7 +218,7 @@ static void mind_the_time(struct shm_listener *s)
     for (int i = 0; i < PENDING_MAX; i++) {
         struct pending *p = &s->pending[i];
 
-        if (p->fd >= 0 && p->deadline <= now)
+        if (p->fd >= 0 && p->deadline <= now && !is_readable(p->fd))
             drop(s, p);
         if (p->fd >= 0 && (next == 0 || p->deadline < next))
             next = p->deadline;
