@@ -405,10 +405,11 @@ struct naru_view {
  * was sent while a larger one was out overtakes it. Waits for room where it is lent in place: -EAGAIN,
  * -ETIMEDOUT, -EPIPE, -EOWNERDEAD and -EPROTO as naru_send(). -EMSGSIZE: len is larger than a message may be.
  * What *ret_loan holds of another channel is overwritten, and that one's loan is out until it is closed.
- * Ended by naru_commit() (whether or not that succeeds; but not by -EAGAIN, -ETIMEDOUT or -EINVAL, whichever
- * of its arguments it is for: then it may be committed again) or by naru_loan_cancel(). The thread that sends
- * does all of it. A loan is the channel's, unlike a view: closing the channel ends it unsent, and neither its
- * memory nor the struct may be used after that, for naru_commit() and naru_loan_cancel() look at the channel.
+ * Ended by naru_commit() (whether or not that succeeds, and by -EINPROGRESS, which counts as sent; but not by
+ * -EAGAIN, -ETIMEDOUT or -EINVAL, whichever of its arguments it is for: then it may be committed again) or by
+ * naru_loan_cancel(). The thread that sends does all of it. A loan is the channel's, unlike a view: closing
+ * the channel ends it unsent, and neither its memory nor the struct may be used after that, for naru_commit()
+ * and naru_loan_cancel() look at the channel.
  */
 NARU_API NARU_MUST_CHECK int naru_loan(struct naru_channel *ch, size_t len, int64_t timeout_ns,
                                        struct naru_loan *ret_loan);
