@@ -61,7 +61,7 @@ carries() {
 refuses() {
     local words=$1
     shift
-    ! timeout 100 "$@" >"$scratch/out" 2>&1 || fail "$* did not fail" || return
+    ! timeout 60 "$@" >"$scratch/out" 2>&1 || fail "$* did not fail" || return
     grep -qF -- "$words" "$scratch/out" || fail "no '$words' in: $(cat "$scratch/out")"
 }
 
@@ -70,14 +70,14 @@ says() {
     local words=$1 missing=$2 other r
     timeout 100 "$naru" recv shm://says >"$scratch/other" 2>&1 &
     other=$!
-    refuses "$words" "$without" "$missing" "$naru" send -t 60s -m x shm://says
+    refuses "$words" "$without" "$missing" "$naru" send -t 20s -m x shm://says
     r=$?
     kill $other 2>/dev/null
     wait $other
     [ $r = 0 ] || return
     timeout 100 "$naru" send -m x shm://says >"$scratch/other" 2>&1 &
     other=$!
-    refuses "$words" "$without" "$missing" "$naru" recv -t 60s -n 1 shm://says
+    refuses "$words" "$without" "$missing" "$naru" recv -t 20s -n 1 shm://says
     r=$?
     kill $other 2>/dev/null
     wait $other
@@ -116,11 +116,11 @@ under_limit() { # SIDE OPTION LIMIT
     if [ "$side" = send ]; then
         "$naru" recv -t 60s -n 1 "$url" >"$scratch/got" 2>"$scratch/other" &
         other=$!
-        timeout 100 "${limited[@]}" "$naru" send -t 60s -m hello "$url" 2>&1 | cat >"$scratch/said"
+        timeout 60 "${limited[@]}" "$naru" send -t 20s -m hello "$url" 2>&1 | cat >"$scratch/said"
     else
         "$naru" send -t 60s -m hello "$url" 2>"$scratch/other" &
         other=$!
-        { timeout 100 "${limited[@]}" "$naru" recv -t 60s -n 1 "$url" | cat >"$scratch/got"; } 2>&1 |
+        { timeout 60 "${limited[@]}" "$naru" recv -t 20s -n 1 "$url" | cat >"$scratch/got"; } 2>&1 |
             cat >"$scratch/said"
     fi
     [ ! -s "$scratch/said" ] || kill $other
@@ -199,7 +199,7 @@ enter_group() {
 # The last process may be on its way out.
 leave_group() {
     [ -n "$group" ] || return 0
-    timeout 60 bash -c 'until rmdir "$0" 2>/dev/null || [ ! -e "$0" ]; do :; done' "$group"
+    timeout 20 bash -c 'until rmdir "$0" 2>/dev/null || [ ! -e "$0" ]; do :; done' "$group"
     group=
 }
 
@@ -231,7 +231,7 @@ sends_too_much() {
     local url=shm://too-much receiver
     timeout 100 "$naru" recv -t 60s "$url" >"$scratch/got" 2>"$scratch/said" &
     receiver=$!
-    head -c 30000000 /dev/zero | timeout 100 "${inside[@]}" "$naru" send -t 60s -f whole "$url" 2>"$scratch/err"
+    head -c 30000000 /dev/zero | timeout 60 "${inside[@]}" "$naru" send -t 20s -f whole "$url" 2>"$scratch/err"
     wait $receiver
     [ "$(killed)" != 0 ] || fail 'it was not killed' || return
     grep -qF 'was killed' "$scratch/said" || fail "the receiver says: $(cat "$scratch/said")"
@@ -244,8 +244,8 @@ hoard() {
     local path=$scratch/hoard receiver
     timeout 100 "${inside[@]}" "$naru" recv -t 60s -f raw "shm://$path?$1" >"$scratch/got" 2>"$scratch/said" &
     receiver=$!
-    timeout 60 bash -c 'until [ -S "$0" ]; do :; done' "$path"
-    timeout 100 python3 "$(dirname "$0")/shm-hoarder.py" "$path" $((512 << 20)) "${@:2}" 2>"$scratch/err"
+    timeout 20 bash -c 'until [ -S "$0" ]; do :; done' "$path"
+    timeout 60 python3 "$(dirname "$0")/shm-hoarder.py" "$path" $((512 << 20)) "${@:2}" 2>"$scratch/err"
     wait $receiver
 }
 
@@ -281,7 +281,7 @@ contained() {
 }
 
 arrives() { # URL [BEFORE]
-    contained "${2:-} /naru recv -t 60s -n 1 '$1' & ${2:-} /naru send -t 60s -m arrived '$1'; wait"
+    contained "${2:-} /naru recv -t 30s -n 1 '$1' & ${2:-} /naru send -t 30s -m arrived '$1'; wait"
     grep -qx arrived "$scratch/out" || fail "$1: $(cat "$scratch/out")"
 }
 
