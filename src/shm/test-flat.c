@@ -2,7 +2,8 @@
 /*
  * Rings in memory of the program's own, as naru/shm.h has them: every length at every offset of memory that
  * has not a byte more, against a model that knows nothing but lengths; writers and readers that come anew at
- * any point; what overwritten memory makes of them; two threads; sleeping. tests/test-ring-kills.c kills them.
+ * any point; what overwritten memory makes of them; two threads; sleeping. tests/test-ring-kills.c kills
+ * them.
  */
 #include "shm/flat.h"
 

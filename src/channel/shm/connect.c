@@ -32,6 +32,7 @@ struct shm_meeting {
     struct fork_guard guard; /* of the socket, and of the memory */
     bool hung_up;            /* the other side, without a word, the last time */
     bool is_short;     /* or it has said that it is short of something, the last time it said anything */
+    bool is_crowded;   /* our own user's descriptors on their way, so that none could be passed, that time */
     pid_t listener;    /* who listened then; 0: unknown */
     unsigned hang_ups; /* of that process, one after the other */
     int64_t connected_at;
@@ -43,6 +44,9 @@ struct shm_meeting {
 
 static int no_answer(const struct shm_meeting *m, const char *what)
 {
+    if (m->is_crowded)
+        return error_set(ETIMEDOUT, "%s: cannot pass descriptors: %s, or wait longer", what,
+                         socket_error_text(ETOOMANYREFS));
     if (m->hung_up)
         return error_set(
             ETIMEDOUT,
@@ -137,9 +141,12 @@ static int say_hello(struct shm_meeting *m, struct naru_channel *ch)
         if (make_loop_bells(ch, fds))
             count = HELLO_FDS_MOST;
         r = handshake_send(m->meeting.fd, &hello, fds, count);
+        m->is_crowded = r == -ETOOMANYREFS;
         if (r == 0 || r == -EPIPE || r == -ECONNRESET) {
             note_hello(m, r == 0);
             r = 0;
+        } else if (m->is_crowded) {
+            r = TRY_AGAIN; /* they are received, sooner or later, and nobody tells when */
         } else {
             r = error_set(-r, "%s: cannot pass descriptors: %s", ch->url, socket_error_text(-r));
         }

@@ -156,8 +156,8 @@ int handshake_hang_up(int fd);
 #define SO_PASSRIGHTS 83
 #endif
 
-/* From now on no descriptors can be sent to it, whose closing might wait, where the kernel knows how. One that
- * we have made, or that somebody of our own user has passed. */
+/* From now on no descriptors can be sent to it, whose closing might wait, where the kernel knows how. One
+ * that we have made, or that somebody of our own user has passed. */
 void handshake_bar_bell(int fd);
 
 /* Whether a descriptor can be a bell: a connected unix stream socket with nothing in it. own: somebody of our

@@ -286,7 +286,7 @@ TEST(ones_own_processes_share_a_pair_of_sockets)
 
 /* More descriptors on their way than a user may have (unix(7), ETOOMANYREFS): as one whom no other test is,
  * of whom all count together. */
-static void have_too_many_on_their_way(void)
+static int have_too_many_on_their_way(void)
 {
     const struct rlimit limit = {64, 64};
     union socket_control control;
@@ -301,6 +301,7 @@ static void have_too_many_on_their_way(void)
     while (sendmsg(ends[0], &header, MSG_DONTWAIT) == 1)
         ;
     CHECK_INT(errno, ETOOMANYREFS);
+    return ends[1]; /* whoever closes it takes them off their way, if there is no other copy */
 }
 
 /* Who connects is of another user, and has none; it is told, and so is the program that listens. */
@@ -332,4 +333,29 @@ TEST(a_listener_that_may_pass_no_more_descriptors_says_that_it_is_short_of_them)
     CHECK_CONTAINS(naru_explain(), "short of memory or descriptors");
     test_kill(pid);
     CHECK_INT(naru_remove(url()), 0);
+}
+
+TEST(who_may_pass_no_more_descriptors_waits_until_it_may)
+{
+    struct naru_channel *ch = NULL;
+    struct naru_listener *l;
+    int pid;
+
+    test_need_root();
+    l = listen_to_all("");
+    pid = test_fork();
+    if (pid == 0) {
+        int end = have_too_many_on_their_way();
+
+        CHECK_INT(naru_connect(url(), NULL, NARU_MS(10), &ch), -ETIMEDOUT);
+        CHECK_CONTAINS(naru_explain(), "have sent and nobody received");
+        CHECK_INT(close(end), 0);
+        CHECK_INT(naru_connect(url(), NULL, patience, &ch), 0);
+        naru_channel_close(ch);
+        test_child_end();
+    }
+    CHECK_INT(naru_accept(l, patience, &ch), 0);
+    test_join(pid);
+    naru_channel_close(ch);
+    naru_listener_close(l);
 }
