@@ -30,7 +30,7 @@ struct sender {
     struct naru_channel *channel;
     uint64_t sent;
     bool reconnects;      /* a peer that has gone is not the end ... */
-    uint64_t connections; /* ... if somebody has been connected to since the last time */
+    uint64_t connections; /* ... if somebody has been connected to since this one was lost */
     size_t batch;         /* how many of the following wait to be sent */
     struct iovec pieces[BATCH_MAX];
     struct naru_message messages[BATCH_MAX];
@@ -54,12 +54,27 @@ static void add(struct sender *s, const char *data, size_t length)
     s->batch++;
 }
 
+/* Which one it is, from 1 on: also once it is lost, until there is another. */
+static uint64_t connection_of(const struct sender *s)
+{
+    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
+
+    return naru_channel_info(s->channel, &info) < 0 ? 0
+                                                    : info.reconnects + 1; /* it is ours: it cannot fail */
+}
+
+/* Whether the connection is lost, as goes_on() has said. */
+static bool is_between_receivers(const struct sender *s)
+{
+    return s->reconnects && connection_of(s) == s->connections;
+}
+
 /* A stream may have taken half of the last message that counts as sent (-EINPROGRESS). If the receiver is
- * slow, its rest is still here, and ends with us. */
+ * slow, its rest is still here, and ends with us. What one that has gone had received is not known. */
 static bool is_last_cut(const struct sender *s, int result)
 {
     return s->sent > 0 && (result == -ETIMEDOUT || result == -EAGAIN || result == -ECANCELED) &&
-           naru_flush(s->channel, NARU_SENT, NARU_NOWAIT) < 0;
+           !is_between_receivers(s) && naru_flush(s->channel, NARU_SENT, NARU_NOWAIT) < 0;
 }
 
 /* Whoever pipes data through must learn how much of it went out. */
@@ -86,15 +101,14 @@ static int report_unsent(const struct sender *s, int result)
  * was given and had not received is lost; the message that found it gone goes to the next. */
 static bool goes_on(struct sender *s, int result)
 {
-    struct naru_channel_info info = NARU_INIT(struct naru_channel_info);
     char sentence[1024];
 
     if (!s->reconnects || (result != -EPIPE && result != -EOWNERDEAD && result != -ECONNRESET))
         return false;
     (void)snprintf(sentence, sizeof sentence, "%s", naru_explain());
-    if (naru_channel_info(s->channel, &info) < 0 || info.reconnects + 1 == s->connections)
+    if (is_between_receivers(s))
         return false; /* it was told before: this is the library giving up */
-    s->connections = info.reconnects + 1;
+    s->connections = connection_of(s);
     report_note("%s", sentence);
     return true;
 }

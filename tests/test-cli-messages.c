@@ -233,6 +233,11 @@ TEST(a_sender_goes_on_with_the_next_receiver)
           "    until ! kill -0 $r 2>/dev/null; do echo later >&8; sleep 0.01; done; wait $r || exit\n"
           "    exec 8>&-; kill $s; wait $s; rm in\n"
           "done; true");
+    SHELL(124, "", "wait longer (--timeout) (1 sent before)\n",
+          "mkfifo in; naru recv -n 1 shm://$PWD/s > got & r=$!; exec 8<> in; until [ -S s ]; do sleep 0.01; "
+          "done\n"
+          "naru send --reconnect -t 5s shm://$PWD/s < in 8>&- & s=$!; echo x >&8; wait $r || exit 7\n"
+          "echo y >&8; wait $s");
     SHELL(2, "", "--reconnect is for the side that connects", "naru send --reconnect --listen unix:s");
     SHELL(1, "", "the other end was closed (1 sent before)",
           "mkfifo in; naru recv -n 1 unix://$PWD/s > got & r=$!; exec 8<> in\n"
