@@ -425,9 +425,12 @@ static int fork_client(const char *url)
             struct naru_channel *ch;
             int r = naru_connect(url, NULL, NARU_FOREVER, &ch);
 
+            /* It may be told of what was refused. And listeners of one process come and go here: three
+             * hang-ups in a row, of some that end and some that are refused its HELLO, are those of none of
+             * shm:. */
             if (r == 0)
                 echo_until_end(ch);
-            else if (r != -refusal->becomes && r != -EPROTO * !!refusal->becomes) /* so it was told */
+            else if (r != -refusal->becomes && r != -EPROTO)
                 test_fail(__FILE__, __LINE__, "connect: %d: %s", r, naru_explain());
         }
     return pid;
