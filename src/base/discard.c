@@ -8,13 +8,13 @@
  * - A pipe has a lock, too, which its reader holds: who closes the other end waits for it, and so does
  *   F_GETPIPE_SZ. Likewise terminals, and the memory that a userfaultfd is of.
  * - A unix socket waits for whatever lies in it unreceived, and is closed with it: a socket that lingers, in
- *   one that is in another. Whoever has the other end may put it there until the last moment; what has
- * nothing in it now is taken for harmless.
+ *   one that is in another. Whoever has the other end may put it there until the last moment; one with
+ *   nothing in it now is taken for harmless.
  * - A file of FUSE is flushed: the kernel asks whoever serves that file system, and waits for the answer, for
  *   ever, and no signal ends that, not even SIGKILL (fuse_flush() in fs/fuse/file.c: the request is forced).
- *   Nothing can be asked of such a file first, as fstat(2) and fstatfs(2) are that server's to answer, too;
- * and every way to free a descriptor's number flushes. What is dropped with a packet that was never received
- * is not flushed, but nobody sees what a packet brings before it is received.
+ *   Nothing can be asked of such a file first, as fstat(2) and fstatfs(2) are that server's to answer, too,
+ *   and every way to free a descriptor's number flushes. What is dropped with a packet that was never
+ *   received is not flushed, but nobody sees what a packet brings before it is received.
  *
  * So what is not known to be harmless is closed by threads that have nothing else to do, DISCARD_MOST at
  * most, which begin when there is something to close and end with it. While such a descriptor waits for its
